@@ -10,7 +10,7 @@ HookedTransformer is the specification; the tests compare losses and every gradi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from grokinterp.models.transformers import ModelConfig
 from grokinterp.shapes import Tokens
 from grokinterp.tasks import Task
 
+MIXED_ELEMENTS = 2**17  # products of attention patterns and values at a time (chosen here: half a megabyte in float32, within a core's cache)
 LAYER_NORM_EPS = 1e-5  # HookedTransformerConfig's default, which build_model keeps
 
 Stacked = Float[Tensor, "member _ _"]  # rows and their features; their numbers change within a function
@@ -174,12 +175,11 @@ def _attention(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked, bloc
     carried, mixed = [], []
     for query in block.queries:
         n_rows, n_sources = query.sources.shape[1:]
-        value = take(values, query.sources.flatten(1))
-        if n_sources > 1:  # a position that sees only itself attends to it fully
+        if n_sources > 1:
             scores = _scores(_project(here[query.position], w, "Q"), keys, query, heads)
-            pattern = torch.softmax(scores / config.head_width**0.5, dim=2)
-            value = (pattern[..., None] * value.view(-1, n_rows, n_sources, *heads)).sum(2).flatten(2)
-        mixed.append(value)
+            mixed.append(_mix(torch.softmax(scores / config.head_width**0.5, dim=2), values, query.sources))
+        else:  # a position that sees only itself attends to it fully
+            mixed.append(take(values, query.sources.flatten(1)))
         carried.append(take(before[query.position], query.own).expand(-1, n_rows, -1))
     residual, z = (parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in (carried, mixed))
     return _add_linear(residual, z, w["attn.W_O"].flatten(1, 2), w.get("attn.b_O"))
@@ -195,6 +195,53 @@ def _scores(asking: Stacked, keys: Stacked, query: Query, heads: tuple[int, int]
     pairs = _dot(asking[:, :, None], keys[:, None], heads)
     asked = query.sources if query.own is None else query.own[..., None] * n_keys + query.sources
     return take(pairs.flatten(1, 2), asked.flatten(1)).view(*shape, -1)
+
+
+def _mix(pattern: Float[Tensor, "member output source head"], values: Stacked, sources: Int[Tensor, "member output source"]) -> Stacked:
+    """Each output row's values, weighted head by head by its attention pattern."""
+    n_members, n_outputs, n_sources, n_heads = pattern.shape
+    if values.is_cuda:  # where the sums of `_Mix.backward` would add up in no fixed order
+        heads = take(values, sources.flatten(1)).view(n_members, n_outputs, n_sources, n_heads, -1)
+        return (pattern[..., None] * heads).sum(2).flatten(2)
+    rows = sources + torch.arange(n_members)[:, None, None] * values.shape[1]
+    mixed: Tensor = _Mix.apply(pattern.flatten(0, 1), values.flatten(0, 1), rows.flatten(0, 1))  # type: ignore[no-untyped-call]
+    return mixed.view(n_members, n_outputs, -1)
+
+
+class _Mix(torch.autograd.Function):
+    """The sum over sources of pattern times value, a few outputs at a time: the products of all of them would go to memory and back."""
+
+    @staticmethod
+    def forward(ctx: Any, pattern: Tensor, values: Tensor, sources: Tensor) -> Tensor:
+        ctx.save_for_backward(pattern, values, sources)
+        mixed = values.new_empty(len(pattern), values.shape[1])
+        for part in _parts(pattern, values):
+            products = _at_heads(values, sources[part], pattern.shape[2]).mul_(pattern[part][..., None])
+            torch.sum(products, 1, out=mixed[part].view(-1, *products.shape[2:]))
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,), (pattern, values, sources) = gradients, ctx.saved_tensors
+        of_pattern, of_values = torch.empty_like(pattern), torch.zeros_like(values)
+        for part in _parts(pattern, values):
+            products = _at_heads(values, sources[part], pattern.shape[2])
+            own = gradient[part].view(-1, 1, *products.shape[2:])
+            torch.sum(products.mul_(own), -1, out=of_pattern[part])
+            torch.mul(pattern[part][..., None], own, out=products)
+            of_values.index_add_(0, sources[part].flatten(), products.flatten(2).flatten(0, 1))
+        return of_pattern, of_values, None
+
+
+def _at_heads(values: Tensor, sources: Tensor, n_heads: int) -> Tensor:
+    """A copy of the values of each source, [output, source, head, feature]."""
+    return values.index_select(0, sources.flatten()).view(*sources.shape, n_heads, -1)
+
+
+def _parts(pattern: Tensor, values: Tensor) -> Iterator[slice]:
+    """Outputs in parts whose products stay in cache."""
+    size = max(1, MIXED_ELEMENTS // (pattern.shape[1] * values.shape[1]))
+    return (slice(start, start + size) for start in range(0, len(pattern), size))
 
 
 def _dot(left: Tensor, right: Tensor, heads: tuple[int, int]) -> Tensor:
