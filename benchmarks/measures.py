@@ -1,4 +1,4 @@
-"""What measures cost beside one plain forward pass of HookedTransformer over all p² pairs.
+"""What measures cost, beside one plain forward pass of HookedTransformer where there is one to compare with.
 
 ``python -m benchmarks.measures`` prints the table.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from statistics import median
 
+import numpy as np
 import torch
 
 from benchmarks.timing import Row, interleaved, ratio, show
 from grokinterp import presets
-from grokinterp.models import build_model
+from grokinterp.fsd import permutation_test, signals
+from grokinterp.heads import BATCH, heads
+from grokinterp.models import ModelConfig, build_model
 from grokinterp.progress import progress
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.sweep import torch_threads
@@ -20,7 +23,12 @@ KEYS = [6, 23, 37, 39, 41]  # as many as a grokked model has; each costs one pas
 
 
 def rows(repeats: int = 11) -> list[Row]:
-    """The progress family on one p = 113 snapshot with five key frequencies, with and without the pass that fills the snapshot."""
+    """The progress family, the permutation test of FSD and the head diagnostics."""
+    return [*progress_family(repeats), *permutations(repeats), *head_diagnostics(repeats)]
+
+
+def progress_family(repeats: int) -> list[Row]:
+    """On one p = 113 snapshot with five key frequencies, with and without the pass that fills the snapshot."""
     config = presets.nanda2023(p=113)
     task = config.task.build()
     model = build_model(config.model, task, seed=0)
@@ -39,6 +47,40 @@ def rows(repeats: int = 11) -> list[Row]:
         Row("progress family with its own pass, p = 113, against a plain forward pass", ratio(family, forward), "forward passes", note),
         Row("progress family on a filled snapshot, against a plain forward pass", ratio(alone, forward), "forward passes", note),
     ]
+
+
+def permutations(repeats: int) -> list[Row]:
+    """The whole test of one snapshot: the pass over all pairs, the signals, and 1,000 draws of the null."""
+    config = presets.fsd2026(p=113)
+    task = config.task.build()
+    model = build_model(config.model, task, seed=0)
+
+    def test() -> None:
+        permutation_test(signals(Snapshot(model, task)), np.random.default_rng(0), 1_000)
+
+    with torch_threads(1):
+        (seconds,) = interleaved([test], repeats)
+    return [Row("FSD with 1,000 permutations on one p = 113 snapshot", median(seconds), "seconds", "1 thread")]
+
+
+def head_diagnostics(repeats: int) -> list[Row]:
+    """A forward pass of the small model of arXiv 2605.20441 with the diagnostics read off it, against the same pass without."""
+    task = presets.fsd2026(p=97).task.build()
+    model = build_model(ModelConfig(n_layers=4, n_heads=8, act_fn="gelu", normalization="pre", init="pytorch"), task, seed=0)
+    snapshot, batch = Snapshot(model, task), task.tokens[task.fixed_batch(BATCH)]
+
+    @torch.no_grad()
+    def plain() -> None:
+        model(batch)
+
+    @torch.no_grad()
+    def diagnosed() -> None:
+        heads(snapshot)
+
+    with torch_threads(1):
+        forward, both = interleaved([plain, diagnosed], 5 * repeats)
+    note = f"1 thread, {1e3 * median(forward):.0f} ms a pass"
+    return [Row("head diagnostics on top of a forward pass of the same 512 examples", 100 * (ratio(both, forward) - 1), "percent", note)]
 
 
 if __name__ == "__main__":

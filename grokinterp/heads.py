@@ -18,7 +18,8 @@ from grokinterp.snapshot import Snapshot
 if TYPE_CHECKING:
     import xarray as xr
 
-Pattern = Float[Tensor, "example head query key"]
+Pattern = Float[Tensor, "*layer example head query key"]
+PerLayer = Float[Tensor, "*layer"]
 
 BATCH = 512  # test examples (chosen here)
 EPSILON = 1e-12
@@ -44,48 +45,50 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
     cfg = snapshot.model.cfg
     if cfg.n_heads < 2:
         raise GrokinterpError("head diagnostics compare the heads of a layer, and this model has one")
-    layers = range(cfg.n_layers)
-    patterns = snapshot.activations([f"blocks.{layer}.attn.hook_pattern" for layer in layers], snapshot.task.fixed_batch(batch_size))
-    rows: dict[str, list[float]] = {"head_similarity": [], "entropy_spread": [], "participation_ratio": []}
-    entropies = []
-    for pattern in patterns.values():
-        entropy = head_entropy(pattern)
-        entropies.append(entropy.numpy())
-        rows["head_similarity"].append(head_similarity(pattern))
-        rows["entropy_spread"].append(float(entropy.std(correction=0)))
-        rows["participation_ratio"].append(participation_ratio(pattern))
-    by_layer = {f"{name}_layer": (("layer",), values) for name, values in rows.items()}
-    means = {name: sum(values) / len(values) for name, values in rows.items()}
+    sites = [f"blocks.{layer}.attn.hook_pattern" for layer in range(cfg.n_layers)]
+    kept = snapshot.activations(sites, snapshot.task.fixed_batch(batch_size))
+    patterns = torch.stack([kept[site] for site in sites])
+    entropy = head_entropy(patterns)
+    by_layer = {
+        "head_similarity": head_similarity(patterns),
+        "entropy_spread": entropy.std(-1, correction=0),
+        "participation_ratio": participation_ratio(patterns),
+    }
     return xr.Dataset(
-        means | by_layer | {"head_entropy": (("layer", "head"), entropies)}, coords={"layer": list(layers), "head": list(range(cfg.n_heads))}
+        {name: ((), values.mean().numpy()) for name, values in by_layer.items()}
+        | {f"{name}_layer": (("layer",), values.numpy()) for name, values in by_layer.items()}
+        | {"head_entropy": (("layer", "head"), entropy.numpy())},
+        coords={"layer": range(cfg.n_layers), "head": range(cfg.n_heads)},
     )
 
 
-def head_similarity(pattern: Pattern) -> float:
+def head_similarity(pattern: Pattern) -> PerLayer:
     """Mean cosine between the flattened patterns of all pairs of different heads of a layer."""
-    vectors = torch.nn.functional.normalize(_by_head(pattern), dim=1)
-    n = len(vectors)
-    return float(((vectors @ vectors.T).sum() - n) / (n * (n - 1)))
+    vectors = torch.nn.functional.normalize(_by_head(pattern), dim=-1)
+    n = vectors.shape[-2]
+    # All cosines together are the squared length of the sum of the unit vectors, of which n belong to a head with itself.
+    return (vectors.sum(-2).square().sum(-1) - n) / (n * (n - 1))
 
 
-def head_entropy(pattern: Pattern) -> Float[Tensor, "head"]:
+def head_entropy(pattern: Pattern) -> Float[Tensor, "*layer head"]:
     """Entropy of attention rows in nats, mean over examples and queries, for each head."""
-    p = pattern.double()
-    return -(p * (p + EPSILON).log()).sum(-1).mean((0, 2))
+    # The rows in the model's own precision, which is that of the softmax; only their mean can lose more.
+    return -(pattern * (pattern + EPSILON).log()).sum(-1).double().mean((-3, -1))
 
 
-def participation_ratio(pattern: Pattern) -> float:
+def participation_ratio(pattern: Pattern) -> PerLayer:
     """(R − 1)/(H − 1) with R = (Σα)²/Σα² over the eigenvalues α of the heads' H × H covariance.
 
     0 where all heads vary along one direction, 1 where they vary independently and equally.
     Heads are the variables and the entries of their flattened patterns the samples; NaN where no head's pattern varies.
     """
-    covariance = torch.cov(_by_head(pattern))
-    # Σα and Σα² are the trace of the covariance and of its square; no eigenvalues are needed.
-    trace, trace_of_square = covariance.trace(), covariance.square().sum()
-    ratio = float(trace.square() / trace_of_square) if float(trace_of_square) > 0 else float("nan")
-    return (ratio - 1) / (len(covariance) - 1)
+    vectors = _by_head(pattern)
+    centred = vectors - vectors.mean(-1, keepdim=True)
+    gram = centred @ centred.mT  # the covariance but for a factor, which cancels
+    # Σα and Σα² are the trace of the covariance and of its square; no eigenvalues are needed. 0/0 is NaN.
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (trace.square() / gram.square().sum((-2, -1)) - 1) / (gram.shape[-1] - 1)
 
 
-def _by_head(pattern: Pattern) -> Float[Tensor, "head entry"]:
-    return pattern.double().transpose(0, 1).flatten(1)
+def _by_head(pattern: Pattern) -> Float[Tensor, "*layer head entry"]:
+    return pattern.double().transpose(-4, -3).flatten(-3)

@@ -21,9 +21,9 @@ def random_pattern(seed: int, shape: tuple[int, ...] = (5, 4, 3, 3)) -> torch.Te
 def test_alike_heads() -> None:
     one = random_pattern(0)[:, :1]
     same = one.expand(-1, 4, -1, -1)
-    assert head_similarity(same) == pytest.approx(1)
+    assert float(head_similarity(same)) == pytest.approx(1)
     assert float(head_entropy(same).std(correction=0)) == pytest.approx(0, abs=1e-12)
-    assert participation_ratio(same) == pytest.approx(0, abs=1e-9)
+    assert float(participation_ratio(same)) == pytest.approx(0, abs=1e-9)
 
 
 def test_opposite_extremes() -> None:
@@ -31,24 +31,24 @@ def test_opposite_extremes() -> None:
     pattern = torch.cat([uniform, peaked], dim=1)
     assert head_entropy(pattern).tolist() == pytest.approx([math.log(3), 0], abs=1e-6)
     assert float(head_entropy(pattern).std(correction=0)) == pytest.approx(math.log(3) / 2, abs=1e-6)
-    assert head_similarity(pattern) == pytest.approx(1 / math.sqrt(3), abs=1e-6)  # cosine of (1, 1, 1) and (1, 0, 0)
-    assert participation_ratio(pattern) == pytest.approx(0, abs=1e-6)  # only one of the two varies
-    assert math.isnan(participation_ratio(uniform.expand(-1, 2, -1, -1).contiguous()))
+    assert float(head_similarity(pattern)) == pytest.approx(1 / math.sqrt(3), abs=1e-6)  # cosine of (1, 1, 1) and (1, 0, 0)
+    assert float(participation_ratio(pattern)) == pytest.approx(0, abs=1e-6)  # only one of the two varies
+    assert math.isnan(participation_ratio(uniform.expand(-1, 2, -1, -1)))
 
 
 def test_equal_independent_heads_use_every_direction() -> None:
     rng = torch.Generator().manual_seed(0)
     pattern = torch.randn(4000, 4, 3, 3, generator=rng)  # as if; the formula does not need rows that sum to 1
-    assert participation_ratio(pattern) == pytest.approx(1, abs=0.01)
+    assert float(participation_ratio(pattern)) == pytest.approx(1, abs=0.01)
 
 
 def test_against_plain_numpy() -> None:
     pattern = random_pattern(3)
     flat = pattern.numpy().astype(float).transpose(1, 0, 2, 3).reshape(4, -1)
     cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for i, a in enumerate(flat) for j, b in enumerate(flat) if i != j]
-    assert head_similarity(pattern) == pytest.approx(np.mean(cosines))
+    assert float(head_similarity(pattern)) == pytest.approx(np.mean(cosines))
     eigenvalues = np.linalg.eigvalsh(np.cov(flat))
-    assert participation_ratio(pattern) == pytest.approx((eigenvalues.sum() ** 2 / (eigenvalues**2).sum() - 1) / 3)
+    assert float(participation_ratio(pattern)) == pytest.approx((eigenvalues.sum() ** 2 / (eigenvalues**2).sum() - 1) / 3)
     p = pattern.numpy().astype(float)
     assert head_entropy(pattern).numpy() == pytest.approx(-(p * np.log(p + 1e-12)).sum(-1).mean((0, 2)))
 
@@ -62,7 +62,7 @@ def test_measure_is_over_a_fixed_batch_of_test_examples() -> None:
     assert not bool(task.train[batch].any())
     _, cache = model.run_with_cache(task.tokens[batch])
     patterns = [cache[f"blocks.{layer}.attn.hook_pattern"].detach() for layer in range(3)]
-    assert float(result["head_similarity"]) == pytest.approx(np.mean([head_similarity(pattern) for pattern in patterns]))
+    assert float(result["head_similarity"]) == pytest.approx(np.mean([float(head_similarity(pattern)) for pattern in patterns]))
     assert result["entropy_spread_layer"].to_numpy() == pytest.approx([float(head_entropy(pattern).std(correction=0)) for pattern in patterns])
     assert result["head_entropy"].shape == (3, 2)
 
