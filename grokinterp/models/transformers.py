@@ -10,18 +10,22 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.interventions.architecture import Architecture, CosineUnembed, FourierInit, FreezeHeads, NoAttention, UniformAttention, in_order
+from grokinterp.interventions.base import layer_of_heads
+from grokinterp.models.probe_configs import ProbeConfig, Probes
 from grokinterp.tasks import Task
 
 Activation = Literal["relu", "gelu"]
 Normalization = Literal["none", "pre"]
 Initialisation = Literal["nanda2023", "pytorch"]
 BiasSite = Literal["attn", "mlp", "unembed"]
+_Kind = TypeVar("_Kind", bound=Architecture)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class ModelConfig:
             LayerNorm always has its bias.
         outputs: "vocab" for one logit a token (Nanda's 114 at p = 113), "classes" for one logit an answer.
         init: "nanda2023" or "pytorch", see `initialise`.
+        interventions: what is in force whenever the model is built, `PostNorm` or `Sphere` for example; see
+            `grokinterp.interventions.architecture`. They are kept in one order, whatever the order given.
     """
 
     n_layers: int = 1
@@ -54,6 +60,7 @@ class ModelConfig:
     biases: tuple[BiasSite, ...] = ("mlp",)
     outputs: Literal["vocab", "classes"] = "vocab"
     init: Initialisation = "nanda2023"
+    interventions: tuple[Architecture, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "d_model", "n_heads"):
@@ -74,6 +81,22 @@ class ModelConfig:
         for site in self.biases:
             if site not in get_args(BiasSite):
                 raise unknown_name("bias site", site, get_args(BiasSite))
+        object.__setattr__(self, "interventions", in_order(self.interventions))
+        self._refuse_what_does_not_fit()
+
+    def _refuse_what_does_not_fit(self) -> None:
+        if self.intervention(CosineUnembed) and "unembed" in self.biases:
+            raise GrokinterpError("CosineUnembed has no bias; leave 'unembed' out of biases")
+        if self.intervention(NoAttention) and not self.d_mlp:
+            raise GrokinterpError("NoAttention of an attention-only model (d_mlp = 0) leaves nothing; give it an MLP")
+        frozen = self.intervention(FreezeHeads)
+        for layer, head in frozen.heads if frozen else ():
+            if not (0 <= layer < self.n_layers and 0 <= head < self.n_heads):
+                raise GrokinterpError(f"there is no head {(layer, head)} to freeze in {self.n_layers} layers with {self.n_heads} heads each")
+
+    def intervention(self, kind: type[_Kind]) -> _Kind | None:
+        """The intervention of a class, or None."""
+        return next((intervention for intervention in self.interventions if isinstance(intervention, kind)), None)
 
     @property
     def head_width(self) -> int:
@@ -85,8 +108,8 @@ class ModelConfig:
         return task.n_vocab if self.outputs == "vocab" else task.n_classes
 
 
-def build_model(config: ModelConfig, task: Task, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """A freshly initialised HookedTransformer for a task.
+def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """A freshly initialised HookedTransformer for a task, or a `Probe` where the config is that of another architecture.
 
     Args:
         config: the architecture.
@@ -95,7 +118,13 @@ def build_model(config: ModelConfig, task: Task, seed: int, device: str = "cpu",
         device: where the model ends up.
         dtype: what the float32 draws are turned into.
     """
+    if isinstance(config, ProbeConfig):
+        from grokinterp.models.probes import Probe
+
+        return Probe(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
     from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    from grokinterp.models.edited import EditedTransformer, add_norms, put_in_force
 
     cfg = HookedTransformerConfig(
         n_layers=config.n_layers,
@@ -116,23 +145,31 @@ def build_model(config: ModelConfig, task: Task, seed: int, device: str = "cpu",
     with warnings.catch_warnings():
         # transformer-lens 3.9 announces that 4.0 removes HookedTransformer; pyproject.toml pins it below 4.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*HookedTransformer is deprecated.*")
-        model = HookedTransformer(cfg)
+        model = EditedTransformer(cfg) if config.interventions else HookedTransformer(cfg)
+    add_norms(model, config.interventions)
     initialise(model, config.init, torch.Generator().manual_seed(seed))
-    freeze_absent_biases(model, config)
+    if waves := config.intervention(FourierInit):
+        waves.write(model.W_E.data, task)
+    freeze_absent(model, config)
+    put_in_force(model, config.interventions, task)
     # print_details: transformer-lens would announce both moves on standard output.
     return model.to(dtype, print_details=False).to(device, print_details=False)
 
 
-def freeze_absent_biases(model: Any, config: ModelConfig) -> None:
-    """Set the biases that the configuration leaves out to 0 and take them out of training."""
+def freeze_absent(model: Any, config: ModelConfig) -> None:
+    """Set the parameters that the configuration leaves out to 0 and take them out of training."""
     for name, parameter in model.named_parameters():
-        if is_absent_bias(name, config):
+        if is_absent(name, config):
             parameter.requires_grad_(False)
             parameter.data.zero_()
 
 
-def is_absent_bias(name: str, config: ModelConfig) -> bool:
-    """Whether a parameter, named as in HookedTransformer, is a bias that the configuration does not have."""
+def is_absent(name: str, config: ModelConfig) -> bool:
+    """Whether a parameter, named as in HookedTransformer, is one that the configuration does not have: a bias, or a part of attention."""
+    if config.intervention(NoAttention) and (".attn." in name or ".ln1." in name):
+        return True
+    if config.intervention(UniformAttention) and layer_of_heads(name) is not None and name[-1] in "QK":
+        return True
     site = next((site for site in get_args(BiasSite) if f"{site}.b_" in name), None)
     return site is not None and site not in config.biases
 

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.interventions.events import Event, ResetHeadMoments
+from grokinterp.models.probe_configs import Probes
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
 
@@ -124,16 +126,29 @@ class ParentConfig:
         digest: of the parent's config.
         step: of the checkpoint; the fork's step counter goes on from there.
         moments: "restore" Adam's state with the weights, or "reset" it to none.
+        edit: what is done to the weights and moments before the fork goes on, see `grokinterp.interventions.events`; None for nothing.
     """
 
     path: str = field(compare=False)
     digest: str
     step: int
     moments: typing.Literal["restore", "reset"] = "restore"
+    edit: Event | None = None
 
     def __post_init__(self) -> None:
         if self.moments not in ("restore", "reset"):
             raise unknown_name("choice for the parent's moments:", self.moments, ("restore", "reset"))
+        if self.edit is not None and not isinstance(self.edit, Event):
+            raise GrokinterpError(f"a fork's edit is {' or '.join(cls.__name__ for cls in typing.get_args(Event))}; got {self.edit!r}")
+        if self.moments == "reset" and isinstance(self.edit, ResetHeadMoments):
+            raise GrokinterpError('ResetHeadMoments changes nothing in a fork with moments="reset"; leave one out')
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; without an edit there is no such key, so that older files and digests stay as they are."""
+        values = asdict(self)
+        if self.edit is None:
+            del values["edit"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,7 @@ class RunConfig:
 
     Attributes:
         task: what is learned, with its split.
-        model: the architecture and its initialisation.
+        model: the architecture and its initialisation; `MLPConfig`, `LSTMConfig` and `MambaConfig` are other ones than transformers.
         optimizer: AdamW's settings.
         steps: number of updates at most.
         batch_size: examples an update; None for the full training set. Minibatches go through a fresh
@@ -156,7 +171,7 @@ class RunConfig:
     """
 
     task: TaskConfig = field(default_factory=TaskConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig | Probes = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: int = 20_000
     batch_size: int | None = None
@@ -180,11 +195,14 @@ class RunConfig:
             raise GrokinterpError(f"a fork at step {self.parent.step} cannot end at step {self.steps}; steps counts from the parent's step 0")
 
     def to_dict(self) -> dict[str, Any]:
-        """The config as plain JSON values; without a parent there is no such key, so that older files and digests stay as they are."""
-        values = typing.cast(dict[str, Any], json.loads(json.dumps(asdict(self))))
-        if self.parent is None:
-            del values["parent"]
-        return values
+        """The config as plain JSON values; without a parent or interventions there is no such key, so that older digests stay as they are."""
+        values = asdict(self)
+        if isinstance(self.model, ModelConfig) and not self.model.interventions:
+            del values["model"]["interventions"]
+        del values["parent"]
+        if self.parent is not None:
+            values["parent"] = self.parent.to_dict()
+        return typing.cast(dict[str, Any], json.loads(json.dumps(values)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
@@ -270,13 +288,16 @@ def _from_dict(cls: Any, values: Any, where: str) -> Any:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if is_dataclass(hint):
-        return _from_dict(hint, value, where)
+        return value if isinstance(value, typing.cast(type, hint)) else _from_dict(hint, value, where)
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
-        return _convert(next(arm for arm in typing.get_args(hint) if arm is not type(None)), value, where)
+        arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
+        return _one_of(arms, value, where) if len(arms) > 1 else _convert(arms[0], value, where)
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(value)
+        element = typing.get_args(hint)[0]
+        union = typing.get_origin(element) in (typing.Union, types.UnionType)
+        return tuple(_convert(element, item, f"{where}[{i}]") if union else item for i, item in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     expected: Any = {tuple: (), Mapping: Mapping, typing.Literal: str}.get(origin, hint) if origin else hint
@@ -284,3 +305,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
         raise GrokinterpError(f"{where} must be {getattr(hint, '__name__', hint)}; got {value!r}")
     return value
+
+
+def _one_of(classes: list[Any], value: Any, where: str) -> Any:
+    """Build the dataclass that an object's "kind" names; without one, the class that has none."""
+    if isinstance(value, tuple(classes)):
+        return value
+    by_kind = {getattr(cls, "kind", ""): cls for cls in classes}
+    if not isinstance(value, Mapping) or ("kind" not in value and "" not in by_kind):
+        raise GrokinterpError(f'{where} must be an object with a "kind"; got {value!r}')
+    if value.get("kind", "") not in by_kind:
+        raise unknown_name(f"kind in {where}:", value["kind"], filter(None, by_kind))
+    return _from_dict(by_kind[value.get("kind", "")], {key: item for key, item in value.items() if key != "kind"}, where)

@@ -15,10 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.models.transformers import build_model, trained_parameters
+from grokinterp.models.probe_configs import ProbeConfig
+from grokinterp.models.transformers import ModelConfig, build_model, trained_parameters
 from grokinterp.shapes import Examples
 from grokinterp.tasks import Task
 from grokinterp.training.config import OptimizerConfig, RunConfig
+from grokinterp.training.edits import frozen_entries
 from grokinterp.training.forward import Layout, StackedExamples, StackedLogits, logits
 from grokinterp.training.learner import Moments, Weights
 
@@ -36,6 +38,10 @@ def why_not(configs: Sequence[RunConfig]) -> str | None:
     if not configs:
         return "an engine needs at least one config"
     first = configs[0]
+    if first.task.every_position:
+        return f"the engine computes the read-out position alone, and task {first.task.name!r} is trained on every position"
+    if isinstance(first.model, ProbeConfig):
+        return f"the engine computes transformers, and the model is of kind {first.model.kind!r}, which trains by itself"
     for config in configs[1:]:
         for name in ("model", "dtype", "batch_size"):
             if getattr(config, name) != getattr(first, name):
@@ -66,6 +72,7 @@ class Engine:
         if len(tasks) != len(configs) or any(not torch.equal(task.tokens, tasks[0].tokens) for task in tasks):
             counts = f"{len(tasks)} tasks for {len(configs)} configs"
             raise GrokinterpError(f"an engine needs one task for each config, all with the same inputs; got {counts}")
+        assert isinstance(configs[0].model, ModelConfig)  # `why_not` has seen to it
         self._model, self._device = configs[0].model, device
         self._optimizers = [config.optimizer for config in configs]
         self._layout = Layout(tasks[0], self._model, device)
@@ -73,6 +80,7 @@ class Engine:
         self._splits = {split: torch.stack([task.indices(split) for task in tasks]).to(device) for split in ("train", "test")}
         initial = [trained_parameters(build_model(config.model, task, config.seed)) for config, task in zip(configs, tasks, strict=True)]
         self._shapes = {name: weight.shape for name, weight in initial[0].items()}
+        self._frozen = frozen_entries(self._model, self._shapes).to(device)
         self._updates = [0] * len(configs)
         with torch.no_grad():
             flat = torch.stack([torch.cat([weight.flatten() for weight in member.values()]) for member in initial])
@@ -110,7 +118,12 @@ class Engine:
     def _update(self, batch: StackedExamples, coefficients: Coefficients) -> None:
         gradient = self._gradient(self._logits(batch), batch)
         with torch.no_grad():
-            adamw_(self._flat, gradient, self._exp_avg, self._exp_avg_sq, coefficients)
+            if not len(self._frozen):
+                adamw_(self._flat, gradient, self._exp_avg, self._exp_avg_sq, coefficients)
+                return
+            kept = self._flat[:, self._frozen]
+            adamw_(self._flat, gradient.index_fill_(1, self._frozen, 0), self._exp_avg, self._exp_avg_sq, coefficients)
+            self._flat.index_copy_(1, self._frozen, kept)
 
     def _logits(self, batch: StackedExamples) -> StackedLogits:
         return logits(self._model, self._parameters, self._layout, batch)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.interventions.events import Event
 from grokinterp.training.config import SHORT_NAMES, ParentConfig, RunConfig, combinations
 from grokinterp.training.runs import Run
 from grokinterp.training.train import train
@@ -27,6 +28,7 @@ def fork(
     out: str | Path,
     *,
     moments: Literal["restore", "reset"] = "restore",
+    edit: Event | None = None,
     device: str = "cpu",
     progress: bool = True,
     **changes: Any,
@@ -43,26 +45,29 @@ def fork(
             checkpoint at or after the first evaluation where it holds; or a function from the run to a kept step.
         out: folder in which each child gets its own.
         moments: "restore" Adam's state and its count of updates, or "reset" it as at the beginning of a training.
+        edit: what is done to the checkpoint first, `ReinitialiseHeads` for example; None for nothing.
         device: "cpu" or "cuda".
         progress: show progress bars where somebody can see them.
         changes: settings by their dotted config names or as weight_decay, lr, betas. A list is one child each, several
             lists are their grid. ``seed`` is the order of minibatches alone, ``steps`` the total with the parent's.
 
     Raises:
-        GrokinterpError: no such checkpoint, one without Adam's state, settings that a fork cannot change, or a folder
-            that holds another run; nothing has been trained then.
+        GrokinterpError: no such checkpoint, one without Adam's state, an edit that does not apply, settings that a fork cannot
+            change, or a folder that holds another run; nothing has been trained then.
     """
-    configs = children(run, at, moments=moments, **changes)
+    configs = children(run, at, moments=moments, edit=edit, **changes)
     folders = {name: Path(out) / name for name in configs}
     for name, config in configs.items():
         refuse_unless_usable(folders[name], config)
     return [train(config, folders[name], device=device, progress=progress) for name, config in configs.items()]
 
 
-def children(run: Run | str | Path, at: At, *, moments: Literal["restore", "reset"] = "restore", **changes: Any) -> dict[str, RunConfig]:
+def children(
+    run: Run | str | Path, at: At, *, moments: Literal["restore", "reset"] = "restore", edit: Event | None = None, **changes: Any
+) -> dict[str, RunConfig]:
     """The configs of a run's forks, by a readable name made of their settings; arguments and errors are those of `fork`."""
     parent = run if isinstance(run, Run) else Run(run)
-    origin = ParentConfig(str(parent.path.resolve()), parent.config.digest, _step(parent, at), moments)
+    origin = ParentConfig(str(parent.path.resolve()), parent.config.digest, _step(parent, at), moments, edit)
     if moments == "restore" and origin.step not in parent.steps_with_moments:
         raise GrokinterpError(
             f"{parent.path} has no optimizer state at step {origin.step}, only at {parent.steps_with_moments}; train the parent with "
@@ -106,10 +111,11 @@ def _refuse_what_changes_nothing(parent: RunConfig, child: RunConfig) -> None:
 
 
 def _name(child: RunConfig, settings: dict[str, Any]) -> str:
-    """A folder's name: "weight_decay=2.0,seed=1"; the values as the config has them."""
+    """A folder's name: "weight_decay=2.0,seed=1", after "edit=clip_norm" if there is one; the values as the config has them."""
     short = {name: brief for brief, name in SHORT_NAMES.items()}
     values = {name: re.sub(r"[^\w.+-]+", "_", str(_setting(child, name))).strip("_") for name in settings}
-    return ",".join(f"{short.get(name, name)}={value}" for name, value in values.items()) or "unchanged"
+    edit = [] if child.parent is None or child.parent.edit is None else [f"edit={child.parent.edit.kind}"]
+    return ",".join(edit + [f"{short.get(name, name)}={value}" for name, value in values.items()]) or "unchanged"
 
 
 def _setting(config: Any, name: str) -> Any:

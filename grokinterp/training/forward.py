@@ -19,12 +19,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from grokinterp.interventions.architecture import MeanPool, NoAttention, UniformAttention
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.shapes import Tokens
 from grokinterp.tasks import Task
+from grokinterp.training.edits import edited, layer_norm, unembedding
 
 MIXED_ELEMENTS = 2**17  # products of attention patterns and values at a time (chosen here: half a megabyte in float32, within a core's cache)
-LAYER_NORM_EPS = 1e-5  # HookedTransformerConfig's default, which build_model keeps
 
 Stacked = Float[Tensor, "member _ _"]  # rows and their features; their numbers change within a function
 StackedLogits = Float[Tensor, "member _ answer"]
@@ -97,11 +98,12 @@ class Layout:
 
     def __init__(self, task: Task, config: ModelConfig, device: str) -> None:
         tokens = task.tokens.to(device)
-        self._n_layers, self._causal = config.n_layers, config.causal
+        self._attends, self._pools = config.intervention(NoAttention) is None, config.intervention(MeanPool) is not None
+        self._n_layers, self._causal = config.n_layers, config.causal and not self._pools
         self._readout = task.readout % task.n_positions
-        positions = range(self._readout + 1 if config.causal else task.n_positions)
+        positions = range(self._readout + 1 if self._causal else task.n_positions)
         self._embedded = [Rows.distinct(tokens[:, i : i + 1]) for i in positions]
-        self._contexts = [Rows.distinct(tokens[:, : i + 1]) for i in positions] if config.causal else [Rows.distinct(tokens)] * len(positions)
+        self._contexts = [Rows.distinct(tokens[:, : i + 1]) for i in positions] if self._causal else [Rows.distinct(tokens)] * len(positions)
         self.tokens = torch.cat([tokens[rows.representative, i] for i, rows in enumerate(self._embedded)])
         self.positions = torch.cat([torch.full((len(rows),), i, device=device) for i, rows in enumerate(self._embedded)])
 
@@ -109,12 +111,18 @@ class Layout:
         """How the rows of a batch of example indices feed each other, block after block.
 
         Returns:
-            The blocks, and the read-out row of each example, None where they are the same.
+            The blocks, none where nothing attends, and the read-out row of each example, None where they are the same.
         """
-        last = self._n_layers - 1
+        if not self._attends and not self._pools:  # the rows that enter are those that are read
+            return [], self._embedded[self._readout].of_example[batch] + sum(map(len, self._embedded[: self._readout]))
+        last = self._n_layers - 1 if self._attends else -1
         positions = range(len(self._contexts))
-        blocks = [self._block(layer, [self._readout] if layer == last else positions, batch) for layer in range(self._n_layers)]
+        blocks = [self._block(layer, [self._readout] if layer == last else positions, batch) for layer in range(last + 1)]
         return blocks, self._contexts[self._readout].of_example[batch] if self._is_shared(self._readout, batch) else None
+
+    def pool(self, batch: StackedExamples) -> Int[Tensor, "member output source"] | None:
+        """The rows whose mean every read-out row begins as, where positions are pooled."""
+        return self._block(0, [self._readout], batch).queries[0].sources if self._pools else None
 
     def _is_shared(self, position: int, batch: StackedExamples) -> bool:
         return len(self._contexts[position]) < batch.shape[1]
@@ -148,11 +156,16 @@ def logits(config: ModelConfig, weights: Mapping[str, Tensor], layout: Layout, b
     blocks, final = layout.wire(batch)
     tokens, positions = (index.expand(len(batch), -1) for index in (layout.tokens, layout.positions))
     rows = take(weights["embed.W_E"], tokens) + take(weights["pos_embed.W_pos"], positions)
-    for layer, block in enumerate(blocks):
+    if (pool := layout.pool(batch)) is not None:
+        rows = _mean(rows, pool)
+    rows = edited(config, weights, "post_embed_norm", rows)
+    for layer in range(config.n_layers):
         prefix = f"blocks.{layer}."
         own = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
-        rows = _mlp(config, own, _attention(config, own, rows, block))
-    rows = _linear(_norm(config, weights, "ln_final", rows), weights["unembed.W_U"], weights.get("unembed.b_U"))
+        rows = edited(config, own, "post_attn_norm", _attention(config, own, rows, blocks[layer]) if blocks else rows)
+        if config.d_mlp:
+            rows = edited(config, own, "post_mlp_norm", _mlp(config, own, rows))
+    rows = _linear(_norm(config, weights, "ln_final", rows), unembedding(config, weights), weights.get("unembed.b_U"))
     return take(rows, final)
 
 
@@ -166,16 +179,24 @@ def take(rows: Stacked, index: RowIndex | None) -> Stacked:
     return flat.index_select(0, at.flatten()).view(*index.shape, -1)
 
 
+def _mean(rows: Stacked, sources: Int[Tensor, "member output source"]) -> Stacked:
+    """The mean of the rows that each output row has as its sources."""
+    return take(rows, sources.flatten(1)).view(*sources.shape, -1).mean(2)
+
+
 def _attention(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked, block: Block) -> Stacked:
     """The residual stream after attention, at the output rows of the block's queries."""
     heads = (config.n_heads, config.head_width)
     normed = _norm(config, w, "ln1", rows)
-    keys, values = _project(normed, w, "K"), _project(normed, w, "V")
+    values, uniform = _project(normed, w, "V"), config.intervention(UniformAttention)
+    keys = values if uniform else _project(normed, w, "K")
     before, here = torch.split(rows, block.sizes, 1), torch.split(normed, block.sizes, 1)
     carried, mixed = [], []
     for query in block.queries:
         n_rows, n_sources = query.sources.shape[1:]
-        if n_sources > 1:
+        if uniform:
+            mixed.append(_mean(values, query.sources))
+        elif n_sources > 1:
             scores = _scores(_project(here[query.position], w, "Q"), keys, query, heads)
             mixed.append(_mix(torch.softmax(scores / config.head_width**0.5, dim=2), values, query.sources))
         else:  # a position that sees only itself attends to it fully
@@ -251,9 +272,7 @@ def _dot(left: Tensor, right: Tensor, heads: tuple[int, int]) -> Tensor:
 
 
 def _mlp(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked) -> Stacked:
-    """The residual stream after the MLP, if there is one."""
-    if not config.d_mlp:
-        return rows
+    """The residual stream after the MLP."""
     before = _linear(_norm(config, w, "ln2", rows), w["mlp.W_in"], w.get("mlp.b_in"))
     hidden: Tensor = _Relu.apply(before) if config.act_fn == "relu" else functional.gelu(before)  # type: ignore[no-untyped-call]
     return _add_linear(rows, hidden, w["mlp.W_out"], w.get("mlp.b_out"))
@@ -278,11 +297,8 @@ class _Relu(torch.autograd.Function):
 
 
 def _norm(config: ModelConfig, w: Mapping[str, Tensor], name: str, rows: Stacked) -> Stacked:
-    """LayerNorm with each member's own weight and bias, or the rows as they are."""
-    if config.normalization == "none":
-        return rows
-    centred = functional.layer_norm(rows, rows.shape[-1:], eps=LAYER_NORM_EPS)
-    return torch.addcmul(w[f"{name}.b"][:, None], centred, w[f"{name}.w"][:, None])
+    """LayerNorm before a layer, or the rows as they are."""
+    return rows if config.normalization == "none" else layer_norm(w, name, rows)
 
 
 def _project(rows: Stacked, w: Mapping[str, Tensor], which: str) -> Stacked:

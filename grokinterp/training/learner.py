@@ -6,7 +6,8 @@ of the engine, which offers the same verbs for many models at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.interventions.architecture import FreezeHeads
 from grokinterp.models.transformers import build_model, load_weights, trained_parameters
 from grokinterp.shapes import Answers, Examples, Logits
 from grokinterp.tasks import Task
@@ -73,34 +75,51 @@ class ModuleLearner:
         self.model: Any = build_model(config.model, task, config.seed, device, getattr(torch, config.dtype))
         self._task = task
         self._optimizer_config = config.optimizer
-        self._tokens, self._answers = task.tokens.to(device), task.answers.to(device)
+        self._tokens, self._right = task.tokens.to(device), (task.answers if task.targets is None else task.targets).to(device)
         self._splits = {"train": task.indices("train").to(device), "test": task.indices("test").to(device)}
         self._parameters = trained_parameters(self.model)
+        frozen = config.model.intervention(FreezeHeads)
+        self._frozen = [(weight, heads) for name, weight in self._parameters.items() if (heads := frozen.of(name) if frozen else [])]
         self._optimizer = self._fresh_optimizer()
 
     def _fresh_optimizer(self) -> torch.optim.AdamW:
         o = self._optimizer_config
         return torch.optim.AdamW(self._parameters.values(), lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
 
-    def _logits(self, examples: Examples) -> Logits:
-        logits: Tensor = self.model(self._tokens[examples])
-        return logits[:, self._task.readout]
+    def _loss_and_accuracy(self, examples: Examples) -> tuple[Tensor, Tensor]:
+        """At the read-out position, or over every position where all of them count."""
+        logits, right = self.model(self._tokens[examples]), self._right[examples]
+        if self._task.targets is None:
+            return loss_and_accuracy(logits[:, self._task.readout], right)
+        return loss_and_accuracy(logits.flatten(0, 1), right.flatten())
 
     def step(self, step: int, batches: Sequence[Examples] | None) -> None:
         """See `Learner.step`."""
         examples = self._splits["train"] if batches is None else batches[0].to(self._tokens.device)
         self._optimizer.param_groups[0]["lr"] = self._optimizer_config.lr_at(step)
         self._optimizer.zero_grad()
-        loss, _ = loss_and_accuracy(self._logits(examples), self._answers[examples])
+        loss, _ = self._loss_and_accuracy(examples)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        with self._frozen_heads_kept():
+            self._optimizer.step()
+
+    @contextlib.contextmanager
+    def _frozen_heads_kept(self) -> Iterator[None]:
+        """Neither gradient nor weight decay moves them, and their moments stay 0."""
+        before = [weight.detach()[heads] for weight, heads in self._frozen]
+        for weight, heads in self._frozen:
+            assert weight.grad is not None
+            weight.grad[heads] = 0
+        yield
+        for (weight, heads), value in zip(self._frozen, before, strict=True):
+            weight.detach()[heads] = value
 
     @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
         """See `Learner.evaluate`."""
         metrics: dict[str, float] = {}
         for split, examples in self._splits.items():
-            loss, accuracy = loss_and_accuracy(self._logits(examples), self._answers[examples])
+            loss, accuracy = self._loss_and_accuracy(examples)
             metrics |= {f"{split}_loss": loss.item(), f"{split}_accuracy": accuracy.item()}
         squares = sum(parameter.double().square().sum().item() for parameter in self._parameters.values())
         return [metrics | {"weight_norm": squares**0.5}]

@@ -23,6 +23,7 @@ import torch
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import read_json, read_tensors
 from grokinterp.models.transformers import build_model, load_weights
+from grokinterp.notebook import html_table
 from grokinterp.tasks import Task
 from grokinterp.training.config import Condition, RunConfig
 
@@ -54,6 +55,17 @@ class Run:
         steps = self.steps
         reached = f"last at step {steps[-1]}" if steps else "none yet"
         return f"Run({str(self.path)!r}: {self.config.task.name}, {len(steps)} checkpoints, {reached}, {self.status.get('state', 'unfinished')})"
+
+    def _repr_html_(self) -> str:
+        last = (read_metrics(self.path) or [{}])[-1]
+        rows = [
+            ("task", f"{self.config.task.name}, {', '.join(f'{name} = {value}' for name, value in self.config.task.args.items())}"),
+            ("state", self.status.get("reason", "unfinished; train with the same config and folder to go on")),
+            ("checkpoints", f"{len(self.steps)}, the last at step {self.steps[-1]:,}" if self.steps else "none yet"),
+            *((name.replace("_", " "), f"{value:.4g}") for name, value in last.items() if name != "step"),
+            ("digest of the config", self.config.digest),
+        ]
+        return html_table(f"Run {self.path}", rows)
 
     @cached_property
     def task(self) -> Task:

@@ -59,7 +59,7 @@ def train_together(configs: Sequence[RunConfig], tasks: Sequence[Task], writers:
     Raises:
         GrokinterpError: configs that cannot be trained together, or runs that cannot go on from one step.
     """
-    if (reason := why_not_together(configs)) is not None:
+    if len(configs) > 1 and (reason := why_not_together(configs)) is not None:
         raise GrokinterpError(reason)
     learner = make_learner(configs, tasks, device)
     states = _abreast(writers)

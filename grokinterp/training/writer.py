@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,6 +17,7 @@ import torch
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import is_disk_full, read_json, read_tensors, remove_leftovers, replacing, write_json, write_tensors
+from grokinterp.models.transformers import build_model, trained_parameters
 from grokinterp.training.config import ParentConfig, RunConfig, identity
 from grokinterp.training.runs import Run, file_of, read_metrics, steps_in
 
@@ -99,7 +99,7 @@ class RunWriter:
     def begin(self, provenance: Mapping[str, Any]) -> None:
         """Write down what computes the run from this step on."""
         file = self.path / "provenance.json"
-        parent = None if self.config.parent is None else asdict(self.config.parent)
+        parent = None if self.config.parent is None else self.config.parent.to_dict()
         before = read_json(file) if file.exists() else {"parent": parent, "computed": []}
         earlier = [entry for entry in before["computed"] if entry["from_step"] < self.start]
         write_json(file, {**before, "computed": [*earlier, {"from_step": self.start, **provenance}]})
@@ -188,10 +188,10 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any,
 
 
 def parent_state(parent: ParentConfig) -> tuple[Weights, Moments]:
-    """The weights and Adam's state that a fork begins with.
+    """The weights and Adam's state that a fork begins with, edited if it says so.
 
     Raises:
-        GrokinterpError: no such run or checkpoint, another run in its place, or no moments to restore.
+        GrokinterpError: no such run or checkpoint, another run in its place, no moments to restore, or an edit that does not apply.
     """
     run = Run(parent.path)
     if run.config.digest != parent.digest:
@@ -200,9 +200,13 @@ def parent_state(parent: ParentConfig) -> tuple[Weights, Moments]:
         )
     weights = run.weights(parent.step)
     if parent.moments == "restore":
-        return weights, run.moments(parent.step)
-    zeros = {f"{key}.{name}": torch.zeros_like(weight) for key in ("exp_avg", "exp_avg_sq") for name, weight in weights.items()}
-    return weights, {"updates": torch.tensor(0, dtype=torch.int64), **zeros}
+        moments = run.moments(parent.step)
+    else:
+        zeros = {f"{key}.{name}": torch.zeros_like(weight) for key in ("exp_avg", "exp_avg_sq") for name, weight in weights.items()}
+        moments = {"updates": torch.tensor(0, dtype=torch.int64), **zeros}
+    if parent.edit is None:
+        return weights, moments
+    return parent.edit.apply(weights, moments, lambda seed: trained_parameters(build_model(run.config.model, run.task, seed)))
 
 
 def resume_points(path: Path) -> list[int]:

@@ -61,7 +61,7 @@ def reference(learner: ModuleLearner, examples: Tensor) -> tuple[float, Weights]
     """Loss and gradients of the HookedTransformer by autograd."""
     parameters = {name: weight for name, weight in learner.model.named_parameters() if weight.requires_grad}
     logits = learner.model(learner._tokens[examples])[:, learner._task.readout]
-    loss, _ = loss_and_accuracy(logits, learner._answers[examples])
+    loss, _ = loss_and_accuracy(logits, learner._right[examples])
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
     return loss.item(), dict(zip(parameters, gradients, strict=True))
 

@@ -1,15 +1,8 @@
-"""WHAT IS DONE to a model: small frozen objects that say what is changed, as hooks on a HookedTransformer.
-
-    with FourierAblation("neurons", (6, 23), "remove").applied(model, task):
-        logits = model(task.tokens)
-
-No hook is left behind, also when the body raises.
-"""
+"""Ablations in the Fourier basis of a task's cyclic group, put on a model for the length of a ``with`` block."""
 
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -20,25 +13,11 @@ from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.fourier import check_frequencies, combination_table, combined_mean, frequency_projector
+from grokinterp.interventions.base import HookFunction, Hooks, Intervention
 from grokinterp.tasks import CyclicGroup, Task
 
-HookFunction = Callable[..., Tensor]
 Site = Literal["embed", "neurons", "logits"]
 Mode = Literal["keep", "remove"]
-
-
-class Intervention(ABC):
-    """Something that is done to a model while it runs."""
-
-    @abstractmethod
-    def hooks(self, model: Any, task: Task) -> list[tuple[str, HookFunction]]:
-        """The forward hooks that do it, as ``model.run_with_hooks(…, fwd_hooks=…)`` takes them."""
-
-    @contextlib.contextmanager
-    def applied(self, model: Any, task: Task) -> Iterator[Any]:
-        """The model with the intervention in force, for the length of a ``with`` block."""
-        with model.hooks(fwd_hooks=self.hooks(model, task)):
-            yield model
 
 
 @dataclass(frozen=True)
@@ -69,7 +48,7 @@ class FourierAblation(Intervention):
                 raise unknown_name(name, value, get_args(known))
         object.__setattr__(self, "frequencies", tuple(int(k) for k in self.frequencies))
 
-    def hooks(self, model: Any, task: Task) -> list[tuple[str, HookFunction]]:
+    def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`.
 
         Raises:
@@ -86,7 +65,8 @@ class FourierAblation(Intervention):
             return [("unembed.hook_out", self._on_pairs(task, lambda table: self._combination_part(table, group)))]
         if model.cfg.attn_only:
             raise GrokinterpError("there are no neurons to ablate: the model is attention-only")
-        return [(f"blocks.{model.cfg.n_layers - 1}.mlp.hook_post", self._on_pairs(task, lambda table: self._block_part(table, group)))]
+        neurons = getattr(model, "neuron_hooks", [f"blocks.{model.cfg.n_layers - 1}.mlp.hook_post"])[-1]
+        return [(neurons, self._on_pairs(task, lambda table: self._block_part(table, group)))]
 
     @contextlib.contextmanager
     def applied(self, model: Any, task: Task) -> Iterator[Any]:

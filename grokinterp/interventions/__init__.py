@@ -1,0 +1,47 @@
+"""WHAT IS DONE to a model: small frozen objects that say what is changed.
+
+For the length of a ``with`` block, as hooks that leave nothing behind, also when the body raises:
+
+    with FourierAblation("neurons", (6, 23), "remove").applied(model, task):
+        logits = model(task.tokens)
+
+In force whenever a model is built, so while it trains as well (`architecture.py`):
+
+    config = presets.nanda2023().with_(**{"model.interventions": (Sphere(), CosineUnembed())})
+
+Once, to the weights that a fork begins with (`events.py`):
+
+    fork(run, 1200, "forks", edit=ReinitialiseHeads(n_heads=2))
+"""
+
+from grokinterp.interventions.ablations import FourierAblation
+from grokinterp.interventions.architecture import (
+    CosineUnembed,
+    FourierInit,
+    FreezeHeads,
+    MeanPool,
+    NoAttention,
+    PostNorm,
+    Sphere,
+    UniformAttention,
+)
+from grokinterp.interventions.base import HookFunction, Intervention
+from grokinterp.interventions.events import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
+
+__all__ = [
+    "ClipNorm",
+    "CosineUnembed",
+    "FourierAblation",
+    "FourierInit",
+    "FreezeHeads",
+    "HookFunction",
+    "Intervention",
+    "MeanPool",
+    "NoAttention",
+    "PostNorm",
+    "ReinitialiseHeads",
+    "ResetHeadMoments",
+    "Sphere",
+    "UniformAttention",
+    "attention_norm",
+]

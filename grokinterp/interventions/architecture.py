@@ -1,0 +1,289 @@
+"""Interventions that are part of a model: in force whenever it is built from its configuration, so while it trains as well.
+
+They are listed in ``ModelConfig.interventions``. Those that act on activations are hooks on a HookedTransformer, and can be
+put on any model with ``applied``; `FourierInit` and `FreezeHeads` act on its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.fourier import check_frequencies
+from grokinterp.interventions.base import Hooks, Intervention, layer_of_heads
+from grokinterp.tasks import Task
+
+EMBEDDED = "blocks.0.hook_resid_pre"  # where the sum of token and position embeddings is seen
+NormKind = Literal["layer", "rms"]
+
+
+@dataclass(frozen=True)
+class PostNorm(Intervention):
+    """Post-norm: the residual stream is normalised after each addition to it, with weights of its own at each place.
+
+    The places are after attention's addition (``blocks.i.post_attn_norm``), after the MLP's (``blocks.i.post_mlp_norm``) and,
+    where asked for, after token plus position (``post_embed_norm``); ε is 1e-5. Nothing else is normalised before the
+    unembedding, unless ``ModelConfig.normalization`` says so. Only a model that was built with it has the weights.
+
+    Attributes:
+        norm: "layer" for LayerNorm with weight and bias, "rms" for RMSNorm with a weight.
+        at_embedding: also normalise token plus position.
+    """
+
+    norm: NormKind = "layer"
+    at_embedding: bool = False
+    kind: str = field(default="post_norm", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.norm not in get_args(NormKind):
+            raise unknown_name("norm", self.norm, get_args(NormKind))
+
+    def sites(self, n_layers: int, attn_only: bool) -> dict[str, str]:
+        """The module that normalises, by the hook whose value it normalises."""
+        embedding = {EMBEDDED: "post_embed_norm"} if self.at_embedding else {}
+        names = ["post_attn_norm"] if attn_only else ["post_attn_norm", "post_mlp_norm"]
+        return embedding | {hook: f"blocks.{i}.{name}" for i in range(n_layers) for hook, name in zip(_additions(i, attn_only), names, strict=True)}
+
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """See `Intervention.hooks`.
+
+        Raises:
+            GrokinterpError: a model that was not built with it, so that it has no norms to apply.
+        """
+        sites = self.sites(model.cfg.n_layers, model.cfg.attn_only)
+        modules = dict(model.named_modules())
+        if missing := [name for name in sites.values() if name not in modules]:
+            raise GrokinterpError(f"the model has no {missing[0]}; post-norm has weights, so build it with ModelConfig(interventions=({self},))")
+        return [(hook, partial(_through, modules[name])) for hook, name in sites.items()]
+
+
+@dataclass(frozen=True)
+class Sphere(Intervention):
+    """The residual stream lives on the unit sphere: L2 normalisation after token plus position and after each addition.
+
+    h / max(‖h‖, ε), without weights; queries, keys and values are not normalised (arXiv 2603.05228).
+
+    Attributes:
+        eps: ε.
+    """
+
+    eps: float = 1e-12
+    kind: str = field(default="sphere", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", float(self.eps))
+        if self.eps <= 0:
+            raise GrokinterpError(f"the sphere's eps must be positive; got {self.eps}")
+
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """See `Intervention.hooks`."""
+        additions = [hook for i in range(model.cfg.n_layers) for hook in _additions(i, model.cfg.attn_only)]
+        return [(hook, partial(_on_sphere, self.eps)) for hook in (EMBEDDED, *additions)]
+
+
+@dataclass(frozen=True)
+class CosineUnembed(Intervention):
+    """Logits are the temperature times h · w/‖w‖, each output's column w of W_U normalised on the fly, without a bias.
+
+    With `Sphere` they are temperature times the cosine (arXiv 2603.05228). h itself is not normalised here. A model that is
+    built with it has the scaled, normalised columns as its ``W_U``, so that whatever reads ``model.W_U`` reads what acts; the
+    trained parameter ``unembed.W_U`` is free.
+
+    Attributes:
+        temperature: of the logits; 10 in the paper.
+    """
+
+    temperature: float = 10.0
+    kind: str = field(default="cosine_unembed", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "temperature", float(self.temperature))
+        if self.temperature <= 0:
+            raise GrokinterpError(f"the temperature must be positive; got {self.temperature}")
+
+    def columns(self, weight: Tensor) -> Tensor:
+        """W_U as it acts [..., d_model, output], from the free parameter."""
+        return self.temperature * functional.normalize(weight, dim=-2)
+
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """See `Intervention.hooks`; for a model without unembedding bias that was built without it."""
+        return [("unembed.hook_out", partial(_per_norm, model.unembed, self.temperature))]
+
+
+@dataclass(frozen=True)
+class UniformAttention(Intervention):
+    """Attention scores are 0: every position that may be attended to has the same weight, 1/3 for three positions without a causal mask.
+
+    Queries and keys have no parameters then; values, outputs and position embeddings stay (arXiv 2603.05228).
+    """
+
+    kind: str = field(default="uniform_attention", init=False, repr=False)
+
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """See `Intervention.hooks`."""
+        return [(f"blocks.{i}.attn.hook_attn_scores", _scores_to_zero) for i in range(model.cfg.n_layers)]
+
+
+@dataclass(frozen=True)
+class NoAttention(Intervention):
+    """The attention layers add nothing, and have no parameters: an MLP-only model.
+
+    Read at the last position it sees the separator alone (the MLP-only model of arXiv 2606.12966 as published); with
+    `MeanPool` it sees every token.
+    """
+
+    kind: str = field(default="no_attention", init=False, repr=False)
+
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """See `Intervention.hooks`."""
+        return [(f"blocks.{i}.hook_attn_out", _to_zero) for i in range(model.cfg.n_layers)]
+
+
+@dataclass(frozen=True)
+class MeanPool(Intervention):
+    """Every position begins with the mean over all positions of token plus position embedding, later ones included.
+
+    With `NoAttention` this is the MLP-only model that can see both operands (chosen here).
+    """
+
+    kind: str = field(default="mean_pool", init=False, repr=False)
+
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """See `Intervention.hooks`."""
+        return [(EMBEDDED, _pooled)]
+
+
+@dataclass(frozen=True)
+class FourierInit:
+    """Embedding dimensions 2i and 2i + 1 begin as cos and sin of 2πk_i x/n over the elements x of the task's cyclic group.
+
+    All else begins as the model's initialisation rule says, and all of it is trained (arXiv 2603.05228).
+
+    Attributes:
+        frequencies: k_0, k_1, …, in 1 … ⌊n/2⌋; the paper's are of Z_113.
+        amplitude: of the waves. 1 writes cos and sin as they are, beside N(0, 1) entries of the "pytorch" rule (chosen here); √(2/d_model) has the
+            variance of the "nanda2023" rule's entries.
+    """
+
+    frequencies: tuple[int, ...] = (14, 35, 41, 42, 52)
+    amplitude: float = 1.0
+    kind: str = field(default="fourier_init", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frequencies", tuple(int(k) for k in self.frequencies))
+        object.__setattr__(self, "amplitude", float(self.amplitude))
+        if not self.frequencies or len(set(self.frequencies)) < len(self.frequencies) or self.amplitude <= 0:
+            raise GrokinterpError(f"a Fourier initialisation needs distinct frequencies and a positive amplitude; got {self}")
+
+    def write(self, embedding: Tensor, task: Task) -> None:
+        """Write the waves into W_E [token, d_model], in place.
+
+        Raises:
+            GrokinterpError: a task without a cyclic group, a frequency that the group does not have, or fewer than two dimensions for each.
+        """
+        if task.group is None:
+            raise GrokinterpError(f"task {task.name!r} has no cyclic group, so its embedding has no frequencies to begin with; leave FourierInit out")
+        check_frequencies(task.group.order, np.array(self.frequencies))
+        if 2 * len(self.frequencies) > embedding.shape[1]:
+            raise GrokinterpError(f"{len(self.frequencies)} frequencies fill {2 * len(self.frequencies)} dimensions; d_model is {embedding.shape[1]}")
+        k, x = torch.tensor(self.frequencies), torch.arange(task.group.order)
+        angle = 2 * torch.pi * (k * x[:, None] % task.group.order).double() / task.group.order
+        waves = self.amplitude * torch.stack([angle.cos(), angle.sin()], dim=2).flatten(1)
+        embedding[torch.tensor(task.group.tokens), : waves.shape[1]] = waves.to(embedding.dtype)
+
+
+@dataclass(frozen=True)
+class FreezeHeads:
+    """Chosen heads keep their W_Q, W_K, W_V, W_O, b_Q, b_K and b_V through training: no gradient step and no weight decay.
+
+    They count in the weight norm as ever; b_O, which no head owns, is trained.
+
+    Attributes:
+        heads: (layer, head) pairs, from 0.
+    """
+
+    heads: tuple[tuple[int, int], ...]
+    kind: str = field(default="freeze_heads", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            heads = tuple(sorted({(int(layer), int(head)) for layer, head in self.heads}))
+        except (TypeError, ValueError):
+            raise GrokinterpError(f"heads are pairs of a layer and a head, like ((0, 1), (0, 3)); got {self.heads!r}") from None
+        object.__setattr__(self, "heads", heads)
+
+    def of(self, parameter: str) -> list[int]:
+        """The frozen heads of a parameter, by its name in HookedTransformer; none for a parameter without heads."""
+        layer = layer_of_heads(parameter)
+        return [head for own, head in self.heads if own == layer]
+
+
+Architecture: TypeAlias = FourierInit | FreezeHeads | MeanPool | PostNorm | Sphere | NoAttention | UniformAttention | CosineUnembed
+"""What ``ModelConfig.interventions`` may hold, in the order in which they come into force."""
+
+
+def in_order(interventions: Sequence[Architecture]) -> tuple[Architecture, ...]:
+    """The interventions in the order in which they come into force, so that the same ones are the same model.
+
+    Raises:
+        GrokinterpError: something else among them, one given twice, or two that contradict each other.
+    """
+    classes: list[type] = list(get_args(Architecture))
+    for intervention in interventions:
+        if type(intervention) not in classes:
+            raise GrokinterpError(f"{intervention!r} is not an intervention of a model; those are {', '.join(sorted(c.__name__ for c in classes))}")
+    there = {type(intervention) for intervention in interventions}
+    if len(there) < len(interventions):
+        raise GrokinterpError(f"a model has an intervention of each kind at most once; got {tuple(interventions)}")
+    for one, other, why in (
+        (PostNorm, Sphere, "both normalise the residual stream at the same places"),
+        (NoAttention, UniformAttention, "one says how to attend, the other not to"),
+        (NoAttention, FreezeHeads, "without attention there are no heads"),
+    ):
+        if {one, other} <= there:
+            raise GrokinterpError(f"{one.__name__} and {other.__name__} contradict each other: {why}; leave one out")
+    if MeanPool in there and NoAttention not in there:
+        raise GrokinterpError("MeanPool makes all positions the same, so there is nothing to attend to; give it together with NoAttention")
+    return tuple(sorted(interventions, key=lambda intervention: classes.index(type(intervention))))
+
+
+def _additions(layer: int, attn_only: bool) -> list[str]:
+    """The hooks that see the residual stream after each addition of a block."""
+    return [f"blocks.{layer}.hook_resid_post"] if attn_only else [f"blocks.{layer}.hook_resid_mid", f"blocks.{layer}.hook_resid_post"]
+
+
+# Hook functions are functions of this module with their arguments bound, so that a copy of a model has copies of the modules in them.
+
+
+def _through(norm: Any, value: Tensor, hook: Any) -> Tensor:
+    normalised: Tensor = norm(value)
+    return normalised
+
+
+def _on_sphere(eps: float, value: Tensor, hook: Any) -> Tensor:
+    return functional.normalize(value, dim=-1, eps=eps)
+
+
+def _per_norm(unembed: Any, temperature: float, value: Tensor, hook: Any) -> Tensor:
+    scaled: Tensor = temperature * value / unembed.W_U.norm(dim=0)
+    return scaled
+
+
+def _scores_to_zero(value: Tensor, hook: Any) -> Tensor:
+    return torch.where(value.isneginf(), value, 0.0)  # −∞ masks positions that must not be attended to
+
+
+def _to_zero(value: Tensor, hook: Any) -> Tensor:
+    return torch.zeros_like(value)
+
+
+def _pooled(value: Tensor, hook: Any) -> Tensor:
+    return value.mean(1, keepdim=True).repeat(1, value.shape[1], 1)

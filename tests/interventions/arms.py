@@ -1,0 +1,41 @@
+"""Every intervention that a model can have in force, and every pair that goes together."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from grokinterp import CosineUnembed, FourierInit, FreezeHeads, MeanPool, NoAttention, PostNorm, Sphere, UniformAttention
+from grokinterp.interventions.architecture import Architecture
+
+EACH: list[Architecture] = [
+    PostNorm(),
+    PostNorm("rms", at_embedding=True),
+    Sphere(),
+    CosineUnembed(3.0),
+    UniformAttention(),
+    NoAttention(),
+    MeanPool(),
+    FourierInit((1, 3)),
+    FreezeHeads(((0, 1),)),
+]
+CONTRADICTIONS = {
+    frozenset({PostNorm, Sphere}),
+    frozenset({NoAttention, UniformAttention}),
+    frozenset({NoAttention, FreezeHeads}),
+    frozenset({PostNorm}),
+}
+
+
+def allowed(arm: tuple[Architecture, ...]) -> bool:
+    kinds = {type(intervention) for intervention in arm}
+    return frozenset(kinds) not in CONTRADICTIONS and (MeanPool not in kinds or NoAttention in kinds)
+
+
+PAIRS = [pair for pair in combinations(EACH, 2) if allowed(pair)]
+ARMS: list[tuple[Architecture, ...]] = [(one,) for one in EACH if type(one) is not MeanPool] + PAIRS
+ARMS += [(NoAttention(), MeanPool(), Sphere(), CosineUnembed()), (NoAttention(), MeanPool(), PostNorm(at_embedding=True))]
+ARMS += [(PostNorm(at_embedding=True), UniformAttention(), CosineUnembed(), FreezeHeads(((0, 0), (0, 1))))]
+
+
+def name_of(arm: tuple[Architecture, ...]) -> str:
+    return "+".join(intervention.kind + (intervention.norm if isinstance(intervention, PostNorm) else "") for intervention in arm)
