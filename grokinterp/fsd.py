@@ -1,7 +1,8 @@
 """Frequency Synchronization Degree: how far the neurons of a layer agree on one frequency of the answer.
 
 "Circuit Synchronization Precedes Generalization" (arXiv 2606.12966). A neuron's signal is its mean activation over all pairs with
-the same combination c (the sum, for addition); it takes part in the frequency that dominates the Fourier spectrum of its signal.
+the same combination c (the sum, for addition); it takes part in the frequency that dominates the Fourier spectrum of its signal. On
+permutations, which have no frequencies, irreducible representations take their place; what both share is in `synchrony.py`.
 
 The paper tests significance by shuffling the dominant frequencies across neurons, which leaves their histogram, and so FSD,
 as it is: that test can never reject. `permutation_test` permutes each neuron's signal over the elements instead.
@@ -9,76 +10,113 @@ as it is: that test can never reject. `permutation_test` permutes each neuron's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.fourier import combined_mean, frequency_power
+from grokinterp.group_fourier import irrep_power, product_mean
 from grokinterp.interventions import FourierAblation
 from grokinterp.models.readout import readout_hooks
 from grokinterp.snapshot import Snapshot
+from grokinterp.synchrony import (
+    PermutationTest,
+    Power,
+    Signals,
+    above_chance,
+    degree,
+    fourier_rank,
+    iid_test,
+    loud,
+    neuron_shuffle_test,
+    participation,
+)
+from grokinterp.tasks import SymmetricGroup
+from grokinterp.tasks.permutations import partition_name
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Signals = Float[Tensor, "element neuron"]
-Power = Float[Tensor, "frequency neuron"]
+__all__ = [
+    "IRREP_TOPS",
+    "RANK_SHARES",
+    "SET_SIZES",
+    "TOPS",
+    "PermutationTest",
+    "degree",
+    "filtered_loss",
+    "fourier_rank",
+    "fsd",
+    "iid_test",
+    "neuron_shuffle_test",
+    "participation",
+    "permutation_test",
+    "signals",
+    "spectrum",
+    "strength",
+]
+
 Order = Literal["group", "residue"]
 
 TOPS = (1, 3, 5)  # a neuron takes part in its K strongest frequencies; the paper's definition is K = 1
+IRREP_TOPS = (1, 2, 3)  # of the six representations of S5; the paper leaves K open, and its null of 0.05 at 512 neurons is that of K = 2
 SET_SIZES = (1, 2)
 RANK_SHARES = (0.5, 0.9)
 _CHUNK = 2**20  # activations that are permuted and transformed at a time, so that they stay in cache
-SILENT = 1e-6  # of the median neuron's power (chosen here)
 
 
 def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> xr.Dataset:
     """Frequency Synchronization Degree of a layer and what it is made of.
 
+    On permutations (`SymmetricGroup`) a neuron takes part in the irreducible representations ρ with the largest P(ρ)/d_ρ², where
+    P(ρ) = (d_ρ/|G|)·‖Σ_c φ(c) ρ(c)‖_F² is the power of its signal φ in ρ; the trivial one is left out.
+
     Args:
-        snapshot: a model and its task, which must have a cyclic group.
-        site: hook whose last dimension are the neurons; None for the MLP of block 0 after the nonlinearity, or, in an
-            attention-only model, for the attention output of block 0.
-        order: over which cycle signals are transformed: "group", the task's own group, discrete logarithms for × and ÷
+        snapshot: a model and its task, which must have a cyclic or a symmetric group.
+        site: hook whose last dimension are the neurons; None for the neurons of layer 0 (of a transformer, its MLP after the
+            nonlinearity), or, in an attention-only model, for the attention output of block 0.
+        order: over which group signals are transformed: "group", the task's own, discrete logarithms for × and ÷
             (chosen here); or "residue", the answers 0 … p − 1 as they are, as the paper seems to do for multiplication.
 
     Returns:
         ``fsd`` by top (K = 1 is the paper's definition; with K = 3 or 5 a neuron counts for its K strongest frequencies);
         ``fsd_set`` by set_size (neurons dominated by a member of the best k frequencies, chance k/⌊n/2⌋); ``participation`` by
         signal_frequency, ``dominant_frequency``, ``fourier_rank`` by variance_share (median over neurons), ``silent_neurons``.
-        Everything but the last is NaN where all neurons are silent.
+        Everything but the last is NaN where all neurons are silent. The paper calls a layer synchronized from 0.80 on, on S5 from 0.50 on.
+
+        On permutations: the same by irrep, "(4,1)" for example, in place of signal_frequency, K = 1, 2, 3, and ``dominant_irrep``
+        ("" where all neurons are silent) in place of ``dominant_frequency``.
 
     Raises:
-        GrokinterpError: no cyclic group, an unknown hook or order, or a group without two frequencies.
+        GrokinterpError: no group, an unknown hook or order, or a group without two frequencies.
     """
     import xarray as xr
 
-    power, silent = spectrum(signals(snapshot, site, order))
-    n_frequencies = len(power)
-    counts = participation(power, top=1)
+    group = snapshot.task.symmetric_group if order == "group" else None
+    power, silent = spectrum(signals(snapshot, site, order), group)
+    strengths = strength(power, group)
+    n_harmonics, tops = len(power), TOPS if group is None else IRREP_TOPS
+    counts = participation(strengths)
     best = counts.sort(descending=True).values.cumsum(0)
-    sets = [k for k in SET_SIZES if k < n_frequencies]
+    sets = [k for k in SET_SIZES if k < n_harmonics]
+    names = np.arange(1, n_harmonics + 1) if group is None else np.array([partition_name(shape) for shape in group.partitions[1:]])
+    harmonic, strongest = ("signal_frequency", "dominant_frequency") if group is None else ("irrep", "dominant_irrep")
+    kind, none = (float, np.nan) if group is None else (str, "")
     return xr.Dataset(
         {
-            "fsd": (("top",), [float(degree(participation(power, top), top)) for top in TOPS]),
-            "fsd_set": (("set_size",), [float(_above_chance(best[k - 1], k / n_frequencies)) for k in sets]),
-            "participation": (("signal_frequency",), counts.numpy()),
-            "dominant_frequency": ((), float(counts.argmax()) + 1 if power.shape[1] else np.nan),
+            "fsd": (("top",), [float(degree(participation(strengths, top), top)) for top in tops]),
+            "fsd_set": (("set_size",), [float(above_chance(best[k - 1], k / n_harmonics)) for k in sets]),
+            "participation": ((harmonic,), counts.numpy()),
+            strongest: ((), kind(names[counts.argmax()]) if power.shape[1] else none),
             "fourier_rank": (("variance_share",), [fourier_rank(power, share) for share in RANK_SHARES]),
             "silent_neurons": ((), silent),
         },
-        coords={
-            "top": list(TOPS),
-            "set_size": sets,
-            "signal_frequency": np.arange(1, n_frequencies + 1),
-            "variance_share": list(RANK_SHARES),
-        },
+        coords={"top": list(tops), "set_size": sets, harmonic: names, "variance_share": list(RANK_SHARES)},
     )
 
 
@@ -95,126 +133,100 @@ def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group")
     """
     if order not in get_args(Order):
         raise unknown_name("order", order, get_args(Order))
-    name = site or ("blocks.0.hook_attn_out" if snapshot.model.cfg.attn_only else "blocks.0.mlp.hook_post")
+    name = site or ("blocks.0.hook_attn_out" if snapshot.model.cfg.attn_only else snapshot.neuron_hooks[0])
     values = snapshot.readout(name)
     if values.ndim != 2:
         raise GrokinterpError(f"{name} has values of shape {tuple(values.shape[1:])} for each example; FSD reads hooks with one dimension of neurons")
-    if order == "group":
-        return combined_mean(snapshot.table(values), snapshot.group).double()
-    answers, n = snapshot.task.answers, snapshot.task.n_classes
-    totals = torch.zeros(n, values.shape[1], dtype=torch.float64).index_add_(0, answers, values.double())
-    return totals / torch.bincount(answers, minlength=n)[:, None]
+    if order == "residue":
+        answers, n = snapshot.task.answers, snapshot.task.n_classes
+        totals = torch.zeros(n, values.shape[1], dtype=torch.float64).index_add_(0, answers, values.double())
+        return totals / torch.bincount(answers, minlength=n)[:, None]
+    if (group := snapshot.task.symmetric_group) is not None:
+        return product_mean(snapshot.table(values), group)
+    return combined_mean(snapshot.table(values), snapshot.group).double()
 
 
-def spectrum(phi: Signals) -> tuple[Power, int]:
-    """Fourier power of the neurons that are not silent, [frequency, neuron], and how many were left out.
+def spectrum(phi: Signals, group: SymmetricGroup | None = None) -> tuple[Power, int]:
+    """Fourier power of the neurons that are not silent, [frequency or irrep, neuron], and how many were left out.
 
     A neuron is silent if its power, the mean removed, is below 1e-6 of the median neuron's (chosen here), or zero.
 
+    Args:
+        phi: signals, see `signals`.
+        group: None for frequencies of the cyclic group of as many elements; S_n for its representations but the trivial one.
+
     Raises:
-        GrokinterpError: signals over fewer than four elements, which have a single frequency.
+        GrokinterpError: signals over so few elements that there is a single frequency or representation.
     """
-    power, loud = _spectrum(phi)
-    return power, int((~loud).sum())
+    power, heard = _spectrum(phi, group)
+    return power, int((~heard).sum())
 
 
-def _spectrum(phi: Signals) -> tuple[Power, Tensor]:
+def _spectrum(phi: Signals, group: SymmetricGroup | None) -> tuple[Power, Tensor]:
     """The Fourier power of the neurons that are not silent, and which of all neurons these are."""
     if len(phi) < 4:
         raise GrokinterpError(f"FSD needs at least two frequencies, so a group of at least 4 elements; got {len(phi)}")
-    power = frequency_power(phi)
-    loud = _loud(phi, power)
-    return power[:, loud], loud
+    power = frequency_power(phi) if group is None else irrep_power(group, phi)[1:]
+    heard = loud(phi, power)
+    return power[:, heard], heard
 
 
-def _loud(phi: Signals, power: Power) -> Tensor:
-    """Which neurons have more than rounding errors in their spectrum."""
-    total = power.sum(0)
-    rounding = torch.finfo(torch.float64).eps * phi.square().sum(0)
-    return total > torch.maximum(SILENT * total.median(), rounding)
+def strength(power: Power, group: SymmetricGroup | None = None) -> Power:
+    """What ranks a neuron's harmonics: the power of a frequency, or P(ρ)/d_ρ² of an irreducible representation.
 
-
-def participation(power: Power, top: int = 1) -> Float[Tensor, "frequency"]:
-    """Share of neurons that have each frequency among their `top` strongest; NaN without neurons."""
-    strongest = power.topk(min(top, len(power)), dim=0).indices
-    return (
-        torch.bincount(strongest.flatten(), minlength=len(power)).double() / power.shape[1]
-        if power.shape[1]
-        else torch.full((len(power),), torch.nan)
-    )
-
-
-def degree(shares: Float[Tensor, "... frequency"], top: int = 1) -> Tensor:
-    """FSD of participation shares: (largest − chance) / (1 − chance), chance = K / number of frequencies."""
-    chance = min(top / shares.shape[-1], 1 - 1e-12)
-    return _above_chance(shares.max(-1).values, chance)
-
-
-def _above_chance(share: Tensor, chance: float) -> Tensor:
-    return (share - chance) / (1 - chance)
-
-
-def fourier_rank(power: Power, share: float = 0.9) -> float:
-    """Fewest frequencies that explain a share of a neuron's variance, median over neurons; NaN without neurons.
-
-    The paper states 0.9; its table fits 0.5 (method sheet), so reports give both.
+    A signal without structure has a power of d_ρ² on average in ρ, one for each of its matrix entries.
     """
-    if not power.shape[1]:
-        return float("nan")
-    explained = power.sort(0, descending=True).values.cumsum(0) / power.sum(0)
-    return float(((explained < share - 1e-12).sum(0) + 1).double().median())
+    if group is None:
+        return power
+    return power / torch.tensor([rho.shape[1] ** 2 for rho in group.irreps.values()][1:])[:, None]
 
 
-@dataclass(frozen=True)
-class PermutationTest:
-    """Whether a degree of synchronization is more than chance.
-
-    Attributes:
-        observed: FSD of the signals.
-        null: FSD of each draw.
-        p_value: (1 + number of draws at least as large) / (1 + draws); conservative, since FSD is discrete and ties count.
-        p_randomised: the same with ties broken at random, uniform on (0, 1) under the null.
-    """
-
-    observed: float
-    null: np.ndarray
-    p_value: float
-    p_randomised: float
-
-    @classmethod
-    def of(cls, observed: float, null: np.ndarray, rng: np.random.Generator) -> PermutationTest:
-        """Compare an observed degree with its null."""
-        larger, equal = int((null > observed + 1e-12).sum()), int((np.abs(null - observed) <= 1e-12).sum())
-        rank = larger + rng.uniform() * (equal + 1)
-        return cls(observed, null, (1 + larger + equal) / (1 + len(null)), float(rank / (1 + len(null))))
-
-
-def permutation_test(phi: Signals, rng: np.random.Generator, draws: int = 1000) -> PermutationTest:
+def permutation_test(phi: Signals, rng: np.random.Generator, draws: int = 1000, group: SymmetricGroup | None = None) -> PermutationTest:
     """Test FSD (K = 1) against signals whose values are permuted over the elements, each neuron's independently.
-
-    `draws` permutations are shared out anew in every draw, so that each neuron gets its own; neurons that happen to get the
-    same one are told apart by a random unit u of Z_n, which maps the permuted signal's frequency k to u·k. So
-    no more than `draws` × neurons spectra are ever computed, by one matrix product each.
 
     Args:
         phi: signals [element, neuron], see `signals`.
         rng: the only source of chance.
         draws: number of draws.
+        group: S_n where the signals are functions on it, see `spectrum`.
+
+    Raises:
+        GrokinterpError: every neuron is silent.
     """
-    n = len(phi)
-    power, heard = _spectrum(phi)
+    power, heard = _spectrum(phi, group)
     if not power.shape[1]:
         raise GrokinterpError("FSD is not defined here: every neuron is silent, so there is nothing to test")
-    loud = phi[:, heard]
-    observed = float(degree(participation(power)))
-    dominant = _dominant_under_permutations(loud, rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1))
+    counts = _cyclic_null(phi[:, heard], rng, draws) if group is None else _irrep_null(phi[:, heard], rng, draws, group)
+    return PermutationTest.of_counts(strength(power, group), counts, rng)
+
+
+def _cyclic_null(phi: Signals, rng: np.random.Generator, draws: int) -> Int[np.ndarray, "draw frequency"]:
+    """How many neurons each frequency dominates, in every draw.
+
+    `draws` permutations are shared out anew in every draw, so that each neuron gets its own; neurons that happen to get the
+    same one are told apart by a random unit u of Z_n, which maps the permuted signal's frequency k to u·k. So
+    no more than `draws` × neurons spectra are ever computed, by one matrix product each.
+    """
+    n = len(phi)
+    dominant = _dominant_under_permutations(phi, rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1))
     columns = np.argsort(rng.random(dominant.shape), axis=0)  # every neuron meets the permutations in an order of its own
     units = np.flatnonzero(np.gcd(np.arange(n), n) == 1)
     mapped = np.take_along_axis(dominant, columns, axis=0) * rng.choice(units, dominant.shape) % n
     frequency = np.minimum(mapped, n - mapped)
-    counts = np.apply_along_axis(np.bincount, 1, frequency, minlength=n // 2 + 1)[:, 1:]
-    null = degree(torch.from_numpy(counts / loud.shape[1])).numpy()
-    return PermutationTest.of(observed, null, rng)
+    counts: np.ndarray = np.apply_along_axis(np.bincount, 1, frequency, minlength=n // 2 + 1)
+    return counts[:, 1:]
+
+
+def _irrep_null(phi: Signals, rng: np.random.Generator, draws: int, group: SymmetricGroup) -> Int[np.ndarray, "draw irrep"]:
+    """How many neurons each irreducible representation dominates, in every draw; in float32."""
+    by_neuron = (phi - phi.mean(0)).float().T.contiguous().numpy()
+    at_once, n_irreps = max(1, _CHUNK // phi.numel()), len(group.partitions) - 1
+    counts = []
+    for start in range(0, draws, at_once):
+        permuted = rng.permuted(np.tile(by_neuron, (min(at_once, draws - start), 1)), axis=1)
+        dominant = strength(irrep_power(group, torch.from_numpy(permuted).T)[1:], group).argmax(0)
+        counts.append(one_hot(dominant.view(-1, len(by_neuron)), n_irreps).sum(1).numpy())
+    return np.concatenate(counts)
 
 
 def _dominant_under_permutations(phi: Signals, permutations: Int[np.ndarray, "draw element"]) -> Int[np.ndarray, "draw neuron"]:
@@ -222,20 +234,6 @@ def _dominant_under_permutations(phi: Signals, permutations: Int[np.ndarray, "dr
     centred = (phi - phi.mean(0)).float()
     chunks = torch.split(torch.from_numpy(permutations), max(1, _CHUNK // phi.numel()))
     return torch.cat([1 + frequency_power(centred[chunk].transpose(0, 1)).argmax(0) for chunk in chunks]).numpy()
-
-
-def iid_test(power: Power, rng: np.random.Generator, draws: int = 1000) -> PermutationTest:
-    """Test FSD (K = 1) against dominant frequencies that are independent and uniform."""
-    n_frequencies, n_neurons = power.shape
-    counts = rng.multinomial(n_neurons, np.full(n_frequencies, 1 / n_frequencies), size=draws)
-    return PermutationTest.of(float(degree(participation(power))), degree(torch.from_numpy(counts / n_neurons)).numpy(), rng)
-
-
-def neuron_shuffle_test(power: Power, rng: np.random.Generator, draws: int = 1000) -> PermutationTest:
-    """The paper's own test: shuffle the dominant frequencies across neurons. It cannot reject, and is here to show that."""
-    dominant = power.argmax(0).numpy()
-    counts = np.stack([np.bincount(rng.permutation(dominant), minlength=len(power)) for _ in range(draws)])
-    return PermutationTest.of(float(degree(participation(power))), degree(torch.from_numpy(counts / power.shape[1])).numpy(), rng)
 
 
 def filtered_loss(snapshot: Snapshot, n_frequencies: int = 7) -> xr.Dataset:

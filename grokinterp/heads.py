@@ -44,7 +44,7 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
 
     cfg = snapshot.model.cfg
     if cfg.n_heads < 2:
-        raise GrokinterpError("head diagnostics compare the heads of a layer, and this model has one")
+        raise GrokinterpError(f"head diagnostics compare the heads of a layer, and this model has {'one' if cfg.n_heads else 'none'}")
     sites = [f"blocks.{layer}.attn.hook_pattern" for layer in range(cfg.n_layers)]
     kept = snapshot.activations(sites, snapshot.task.fixed_batch(batch_size))
     patterns = torch.stack([kept[site] for site in sites])

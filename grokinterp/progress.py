@@ -31,6 +31,7 @@ from grokinterp.fourier import (
     neuron_frequency_shares,
     pair_spectrum,
 )
+from grokinterp.models.neurons import neuron_logit_weights
 from grokinterp.models.transformers import trained_parameters
 from grokinterp.shapes import ElementLogits, Frequencies
 from grokinterp.snapshot import Snapshot
@@ -68,7 +69,7 @@ def key_frequencies(snapshot: Snapshot, rule: KeyRule = "W_L", share: float = KE
 
 
 def neuron_logit_map(snapshot: Snapshot) -> Tensor:
-    """W_L = W_out·W_U: what each neuron of the last MLP adds to the logit of each answer, [answer element, neuron], float64.
+    """W_L = W_out·W_U: what each neuron of the last layer adds to the logit of each answer, [answer element, neuron], float64.
 
     Raises:
         GrokinterpError: an attention-only model or a task without a cyclic group.
@@ -76,9 +77,7 @@ def neuron_logit_map(snapshot: Snapshot) -> Tensor:
     model, elements = snapshot.model, torch.tensor(snapshot.group.tokens)
     if model.cfg.attn_only:
         raise GrokinterpError("W_L needs an MLP, and the model is attention-only; give key_frequencies yourself")
-    with torch.no_grad():
-        product: Tensor = model.blocks[model.cfg.n_layers - 1].mlp.W_out.double() @ model.W_U[:, elements].double()
-        return product.T
+    return neuron_logit_weights(model)[:, elements].T
 
 
 def embedding_table(snapshot: Snapshot) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 Tokens = Int[Tensor, "example position"]
 Answers = Int[Tensor, "example"]
+Targets = Int[Tensor, "example position"]
 Examples = Int[Tensor, "chosen"]
 ExampleMask = Bool[Tensor, "example"]
 PairGrid = Int[Tensor, "x y"]

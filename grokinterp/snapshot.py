@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.models.neurons import neuron_hooks
 from grokinterp.models.readout import readout_hooks
 from grokinterp.shapes import Examples, Logits, LogitTable, PairGrid
 from grokinterp.tasks import CyclicGroup, Task
@@ -24,7 +25,7 @@ class Snapshot:
     position of the last block, and keeps what the measures of this package read.
 
     Args:
-        model: a HookedTransformer (or TransformerBridge) on the CPU.
+        model: a HookedTransformer, a TransformerBridge or a `Probe` of another architecture, on the CPU.
         task: what it was trained on.
         step: when, in steps; None where that is unknown.
         reference: the snapshot whose circuit is being traced, as a rule the last checkpoint of the same run: it
@@ -42,15 +43,21 @@ class Snapshot:
         self._readout: dict[str, Tensor] = {}
 
     @cached_property
-    def last_mlp(self) -> str:
-        """Hook name of the last block's MLP activations, after the nonlinearity.
+    def neuron_hooks(self) -> list[str]:
+        """Hook name of each layer's neurons: a transformer's MLP activations, after the nonlinearity.
 
         Raises:
             GrokinterpError: an attention-only model.
         """
-        if self.model.cfg.attn_only:
+        names = neuron_hooks(self.model)
+        if not names:
             raise GrokinterpError("this measure reads MLP neurons, and the model is attention-only")
-        return f"blocks.{self.model.cfg.n_layers - 1}.mlp.hook_post"
+        return names
+
+    @property
+    def last_mlp(self) -> str:
+        """Hook name of the last layer's neurons, see `neuron_hooks`."""
+        return self.neuron_hooks[-1]
 
     @property
     def group(self) -> CyclicGroup:
@@ -95,10 +102,12 @@ class Snapshot:
         """Values by example, [example, …], rearranged by pairs of group elements, [x, y, …].
 
         Raises:
-            GrokinterpError: the task has no cyclic group.
+            GrokinterpError: the task has no group.
         """
-        n, pairs = self.group.order, self.task.pairs
-        assert pairs is not None  # a task with a group has its pairs
+        pairs = self.task.pairs
+        if pairs is None:
+            raise GrokinterpError(f"task {self.task.name!r} has no group, so its examples are no pairs of group elements")
+        n = len(pairs)
         if len(values) == n * n and bool((pairs.flatten() == torch.arange(n * n)).all()):
             return values.reshape(n, n, *values.shape[1:])  # already in that order: no copy
         return values[pairs]
@@ -114,7 +123,7 @@ class Snapshot:
         """
         if hook not in self.model.hook_dict:
             raise unknown_name("hook", hook, self.model.hook_dict)
-        _ = self._output  # the first pass keeps every MLP's activations
+        _ = self._output  # the first pass keeps the neurons of every layer
         if hook not in self._readout:
             self._forward({hook})
         return self._readout[hook]
@@ -143,8 +152,7 @@ class Snapshot:
 
     @cached_property
     def _output(self) -> Tensor:
-        layers = range(0 if self.model.cfg.attn_only else self.model.cfg.n_layers)
-        self._forward({f"blocks.{layer}.mlp.hook_post" for layer in layers})
+        self._forward(set(neuron_hooks(self.model)))
         return self._readout["output"]
 
     def _forward(self, hooks: set[str]) -> None:

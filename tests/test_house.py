@@ -14,14 +14,15 @@ PACKAGE = Path(grokinterp.__file__).parent
 # From the ground up; a module may import its own room and rooms above it in this list, at the top of the file.
 ROOMS = [
     ("errors", "shapes"),
-    ("files",),
+    ("files", "citations", "notebook"),
     ("tasks",),
-    ("models",),
-    ("fourier",),
+    ("fourier", "group_fourier"),
     ("interventions",),
+    ("models",),
     ("training",),
     ("presets",),
     ("snapshot",),
+    ("synchrony",),
     ("progress", "fsd", "heads", "ace"),
     ("summary",),
     ("plots", "report"),

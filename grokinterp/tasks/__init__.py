@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.tasks.agreement import Prompts, agreement, read_prompts
 from grokinterp.tasks.markov import MarkovChain, markov_chain
 from grokinterp.tasks.modular import (
     modular_addition,
@@ -16,25 +17,35 @@ from grokinterp.tasks.modular import (
     modular_quadratic,
     modular_subtraction,
 )
+from grokinterp.tasks.permutations import SymmetricGroup, permutations
 from grokinterp.tasks.table import CyclicGroup, SplitRule, Task
 
 __all__ = [
+    "TASKS",
     "CyclicGroup",
     "MarkovChain",
+    "Prompts",
+    "SymmetricGroup",
     "Task",
     "TaskConfig",
+    "agreement",
     "markov_chain",
     "modular_addition",
     "modular_division",
     "modular_multiplication",
     "modular_quadratic",
     "modular_subtraction",
+    "permutations",
+    "read_prompts",
 ]
 
-TASKS: Mapping[str, Callable[..., Task]] = {
+TASKS: dict[str, Callable[..., Task]] = {
     builder.__name__: builder
-    for builder in (modular_addition, modular_subtraction, modular_multiplication, modular_division, modular_quadratic, markov_chain)
+    for builder in (modular_addition, modular_subtraction, modular_multiplication, modular_division, modular_quadratic, markov_chain, permutations)
 }
+"""The tasks that a config can name; put a builder of your own in, under a name of its own, before a config names it."""
+
+SEQUENCES = ("markov_chain",)  # their tasks have `targets`
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class TaskConfig:
         args: the builder's arguments, ``{"p": 113}``.
         train_fraction: share of all examples that is trained on, in (0, 1).
         split_seed: seed of the shuffle.
-        split_rule: "torch" or the published "python" shuffle, see `Task.split`.
+        split_rule: "torch", the published "python" shuffle, or "first", see `Task.split`.
         answer_seed: draw the answers at random from this seed (a control that cannot generalise); None keeps them.
     """
 
@@ -56,6 +67,11 @@ class TaskConfig:
     split_seed: int = 0
     split_rule: SplitRule = "torch"
     answer_seed: int | None = None
+
+    @property
+    def every_position(self) -> bool:
+        """Whether the loss is a mean over every position (`Task.targets`), known without building the table."""
+        return self.name in SEQUENCES
 
     def build(self) -> Task:
         """The table with its split.

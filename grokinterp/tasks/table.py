@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.shapes import Answers, ExampleMask, Examples, PairGrid, Tokens
+from grokinterp.shapes import Answers, ExampleMask, Examples, PairGrid, Targets, Tokens
 
-SplitRule = Literal["torch", "python"]
+if TYPE_CHECKING:
+    from grokinterp.tasks.markov import MarkovChain
+    from grokinterp.tasks.permutations import SymmetricGroup
+
+SplitRule = Literal["torch", "python", "first"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class Task:
         group: the cyclic group that Fourier measures use, or None where the operation has none.
         pairs: example index of the operands (x, y) as group elements [x, y], or None without a group.
         train: mask of the training examples; None until `split` is called.
+        targets: the right class at every position [example, position], where all of them count, as in sequences: loss and accuracy
+            are then means over positions, too. None where the read-out position alone counts.
+        chain: the Markov chain that the sequences come from, or None.
+        symmetric_group: the group S_n that permutations compose in, whose elements are tokens and answers 0 … n! − 1, or None.
     """
 
     name: str
@@ -60,6 +68,9 @@ class Task:
     group: CyclicGroup | None = None
     pairs: PairGrid | None = None
     train: ExampleMask | None = None
+    targets: Targets | None = None
+    chain: MarkovChain | None = None
+    symmetric_group: SymmetricGroup | None = None
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.answers):
@@ -70,6 +81,11 @@ class Task:
             raise GrokinterpError(
                 f"answers must lie in 0 … n_classes − 1 = {self.n_classes - 1}; got {int(self.answers.min())} … {int(self.answers.max())}"
             )
+        if self.targets is not None:
+            if self.targets.shape != self.tokens.shape or not torch.equal(self.targets[:, self.readout], self.answers):
+                raise GrokinterpError("targets hold one class for each token, and at the read-out position they are the answers")
+            if int(self.targets.min()) < 0 or int(self.targets.max()) >= self.n_classes:
+                raise GrokinterpError(f"targets must lie in 0 … n_classes − 1 = {self.n_classes - 1}")
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -86,7 +102,8 @@ class Task:
             train_fraction: share of all examples that is trained on, in (0, 1); rounded down to whole examples.
             seed: of the generator that shuffles the examples.
             rule: "torch" shuffles with a seeded torch generator; "python" is the published code's
-                ``random.seed(seed); random.shuffle(all pairs in row order)`` (Nanda et al. 2023).
+                ``random.seed(seed); random.shuffle(all pairs in row order)`` (Nanda et al. 2023); "first" trains on the first
+                examples of the table as it stands, whatever the seed, for tables whose test examples were drawn apart.
 
         Raises:
             GrokinterpError: a fraction outside (0, 1), one that leaves a side empty, or an unknown rule.
@@ -127,6 +144,9 @@ class Task:
         The group of the operands stays, so that the same measures can be read off the control.
         """
         generator = torch.Generator().manual_seed(seed)
+        if self.targets is not None:
+            targets = torch.randint(self.n_classes, self.targets.shape, generator=generator)
+            return replace(self, answers=targets[:, self.readout].contiguous(), targets=targets, chain=None)
         answers = torch.randint(self.n_classes, (len(self),), generator=generator)
         return replace(self, answers=answers)
 
@@ -138,4 +158,6 @@ def _shuffled(n: int, seed: int, rule: SplitRule) -> Examples:
         order = list(range(n))
         random.Random(seed).shuffle(order)
         return torch.tensor(order)
+    if rule == "first":
+        return torch.arange(n)
     raise unknown_name("split rule", rule, get_args(SplitRule))
