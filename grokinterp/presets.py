@@ -5,9 +5,19 @@ Each function returns a `RunConfig`; change what you like with ``.with_(...)`` b
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
+from grokinterp.errors import unknown_name
+from grokinterp.interventions import PostNorm
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import CheckpointSchedule, OptimizerConfig, RunConfig
+
+Normalization = Literal["post", "pre", "none"]
+Size = Literal["small", "medium", "large"]
+
+_SIZES = {"small": (4, 8, 128), "medium": (6, 8, 512), "large": (12, 12, 768)}  # layers, heads, width
 
 
 def nanda2023(p: int = 113, seed: int = 0, weight_decay: float = 1.0, train_fraction: float = 0.3, steps: int = 40_000) -> RunConfig:
@@ -60,6 +70,155 @@ def fsd2026(p: int = 97, seed: int = 42, operation: str = "addition", n_layers: 
     )
 
 
+def cores2026_markov(seed: int = 0, normalization: Normalization = "post", lr: float = 1e-3, epochs: int = 40) -> RunConfig:
+    """The one-layer transformer that learns a Markov chain in "Transformers converge to invariant algorithmic cores" (arXiv 2602.22600).
+
+    Every position's next state counts in the loss. The paper's text has a learning rate of 1e-3, its code 1e-4 and dropout 0.1, which is
+    left out here. Initialisation and betas are PyTorch's defaults (chosen here).
+
+    Args:
+        seed: of the initial weights and the minibatches (paper: 0, 100, 200); the sequences are the same for every seed.
+        normalization: "post" as in the paper, "pre", or "none".
+        lr: learning rate.
+        epochs: over 3,000 sequences in batches of 64.
+    """
+    steps_an_epoch = 47  # ⌈3,000/64⌉
+    return RunConfig(
+        task=TaskConfig("markov_chain", {"n_sequences": 3_000, "length": 32, "seed": 0, "test_seed": 999}, 0.5, split_rule="first"),
+        model=_encoder(1, normalization, d_model=64, d_mlp=256),
+        optimizer=OptimizerConfig(lr=lr, weight_decay=0.0, betas=(0.9, 0.999)),
+        steps=steps_an_epoch * epochs,
+        batch_size=64,
+        seed=seed,
+        eval_every=5 * steps_an_epoch,
+        checkpoints=CheckpointSchedule(every=10 * steps_an_epoch),
+    )
+
+
+def cores2026_modular(
+    p: int = 53, seed: int = 0, normalization: Normalization = "post", weight_decay: float = 1.0, epochs: int = 20_000
+) -> RunConfig:
+    """The two-layer transformer that learns addition mod p in "Transformers converge to invariant algorithmic cores" (arXiv 2602.22600).
+
+    The paper's code has dropout 0.1, which is left out here. Initialisation and betas are PyTorch's defaults (chosen here).
+
+    Args:
+        p: the modulus.
+        seed: of the initial weights, the split and the minibatches.
+        normalization: "post" as in the paper, "pre", or "none".
+        weight_decay: λ of AdamW.
+        epochs: over half of the p² pairs in batches of 512.
+    """
+    steps_an_epoch = math.ceil(p * p // 2 / 512)
+    return RunConfig(
+        task=TaskConfig("modular_addition", {"p": p, "equals": False}, train_fraction=0.5, split_seed=seed),
+        model=_encoder(2, normalization),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
+        steps=steps_an_epoch * epochs,
+        batch_size=512,
+        seed=seed,
+        eval_every=10 * steps_an_epoch,
+        checkpoints=CheckpointSchedule(every=100 * steps_an_epoch),
+    )
+
+
+def cores2026_grokking_time(
+    p: int = 53,
+    weight_decay: float = 1.0,
+    seed: int = 0,
+    batch_size: int | None = 512,
+    normalization: Normalization = "post",
+    steps: int = 20_000,
+    eval_every: int = 1,
+) -> RunConfig:
+    """The one-layer transformer whose grokking time is a law of λ and p in "Transformers converge to invariant algorithmic cores".
+
+    Args:
+        p: the modulus.
+        weight_decay: λ of AdamW.
+        seed: of the initial weights, the split and the minibatches.
+        batch_size: 512 for the law in λ, None (full batch) for the law in p.
+        normalization: "post", "pre", or "none"; the paper does not say, its other models are post-LN.
+        steps: updates at most; the run ends when test accuracy reaches 0.99.
+        eval_every: steps between evaluations, which is how exactly grokking is timed (paper: 1).
+    """
+    return RunConfig(
+        task=TaskConfig("modular_addition", {"p": p, "equals": False}, train_fraction=0.5, split_seed=seed),
+        model=_encoder(1, normalization),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        eval_every=eval_every,
+        checkpoints=CheckpointSchedule(every=steps),
+        stop="test_accuracy >= 0.99",
+    )
+
+
+def _encoder(n_layers: int, normalization: Normalization, d_model: int = 128, d_mlp: int = 512) -> ModelConfig:
+    """A transformer encoder of arXiv 2602.22600: four heads, ReLU, biases everywhere, LayerNorm where the argument says."""
+    return ModelConfig(
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=4,
+        d_mlp=d_mlp,
+        act_fn="relu",
+        normalization="pre" if normalization == "pre" else "none",
+        biases=("attn", "mlp", "unembed"),
+        outputs="classes",
+        init="pytorch",
+        interventions=(PostNorm(),) if normalization == "post" else (),
+    )
+
+
+def weightdecay2026(
+    size: Size = "small", operation: str = "addition", p: int = 97, seed: int = 42, weight_decay: float = 1.0, epochs: int = 5_000
+) -> RunConfig:
+    """The pre-LN transformer of "Weight Decay Regimes in Grokking Transformers" (arXiv 2605.20441), whose times are epochs.
+
+    The operation of its main sweep is addition: at λ = 1 test accuracy stays near one half for 50 epochs, as it does for a model that has
+    learned that a + b = b + a; division has no such plateau. The paper leaves open the horizon, betas, activation, mask and initialisation;
+    chosen here are 5,000 epochs, (0.9, 0.999), GELU, causal, and PyTorch's default, which together meet the plateau.
+
+    Args:
+        size: "small" (4 layers of 128, 818,785 parameters at p = 97), "medium" (6 of 512, 19M) or "large" (12 of 768, 85M).
+        operation: "addition", "subtraction", "multiplication" or "division"; the last leaves b = 0 out.
+        p: the modulus.
+        seed: of the initial weights, the split and the minibatches.
+        weight_decay: λ of AdamW.
+        epochs: over half of the pairs in batches of 512, 10 steps each at p = 97. Evaluated every 10 epochs; weights are kept every 10
+            epochs up to 200, then every 100.
+
+    Raises:
+        GrokinterpError: an unknown size.
+    """
+    if size not in _SIZES:
+        raise unknown_name("size", size, _SIZES)
+    n_layers, n_heads, d_model = _SIZES[size]
+    n_pairs = p * (p - 1) if operation == "division" else p * p
+    steps_an_epoch = math.ceil(n_pairs // 2 / 512)
+    return RunConfig(
+        task=TaskConfig(f"modular_{operation}", {"p": p}, train_fraction=0.5, split_seed=seed),
+        model=ModelConfig(
+            n_layers=n_layers,
+            d_model=d_model,
+            n_heads=n_heads,
+            d_mlp=4 * d_model,
+            act_fn="gelu",
+            normalization="pre",
+            biases=("attn", "mlp", "unembed"),
+            outputs="classes",
+            init="pytorch",
+        ),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
+        steps=steps_an_epoch * epochs,
+        batch_size=512,
+        seed=seed,
+        eval_every=10 * steps_an_epoch,
+        checkpoints=CheckpointSchedule(every=100 * steps_an_epoch, dense_every=10 * steps_an_epoch, dense_until=200 * steps_an_epoch),
+    )
+
+
 def demo(seed: int = 0) -> RunConfig:
     """A set-up that groks within a minute or so on two cores: `nanda2023` at p = 53 with half of the pairs (chosen here).
 
@@ -69,4 +228,6 @@ def demo(seed: int = 0) -> RunConfig:
     return nanda2023(p=53, seed=seed, train_fraction=0.5, steps=5_000).with_(stop="test_loss < 1e-3")
 
 
-PRESETS = {"nanda2023": nanda2023, "fsd2026": fsd2026, "demo": demo}
+PRESETS = {
+    preset.__name__: preset for preset in (nanda2023, fsd2026, cores2026_markov, cores2026_modular, cores2026_grokking_time, weightdecay2026, demo)
+}
