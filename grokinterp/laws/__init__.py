@@ -5,6 +5,7 @@ files; random numbers only from the generator that is passed in.
 """
 
 from grokinterp.laws.boundary import LogisticBoundary, logistic_boundary
+from grokinterp.laws.discrimination import Discrimination, discrimination
 from grokinterp.laws.fork import ForkFit, ForkLaw, fork_law
 from grokinterp.laws.onsets import LeadTimes, lead_times, onset
 from grokinterp.laws.paired import PairedDifference, paired_difference
@@ -15,6 +16,7 @@ from grokinterp.laws.survival import SurvivalBoundary, survival_boundary
 
 __all__ = [
     "Detection",
+    "Discrimination",
     "Estimate",
     "ForkFit",
     "ForkLaw",
@@ -27,6 +29,7 @@ __all__ = [
     "SurvivalBoundary",
     "alarm_threshold",
     "detection",
+    "discrimination",
     "fork_law",
     "grokking_time_in_p",
     "lead_times",

@@ -62,7 +62,8 @@ class Detection(Result):
     Attributes:
         detection_rate: share of the grokking runs with an alarm before grokking.
         median_lead: from alarm to grokking, over the runs detected; NaN if there are none. Runs missed have no lead, so compare
-            predictors at the same detection rate, or by the figure.
+            predictors at the same detection rate, by the figure, or by `relative_lead`.
+        relative_lead: lead as a share of the time from the start of training to grokking, mean over all grokking runs; a run missed counts 0.
         false_alarm_rate: attained, share of the runs that never grok with an alarm.
         nominal_rate: the false-alarm rate at which the threshold was set.
         threshold: of the score.
@@ -74,6 +75,7 @@ class Detection(Result):
 
     detection_rate: Estimate
     median_lead: Estimate
+    relative_lead: Estimate
     false_alarm_rate: Estimate
     nominal_rate: float
     threshold: float
@@ -117,7 +119,7 @@ def detection(
     Args:
         scores: a series for each run, or [run, evaluation]; higher is more like grokking to come, NaN no alarm.
         steps: of the evaluations, ascending: one row for all runs, or one for each.
-        grok_time: of each run, NaN for never.
+        grok_time: of each run, counted from the start of training, NaN for never.
         false_alarm_rate: share of calibration runs that never grok allowed to raise an alarm at any time.
         rng: draws the halves and the bootstrap.
         calibration: which runs set the threshold, such as those that a predictor was trained on; drawn, half of each kind, if not given.
@@ -125,15 +127,18 @@ def detection(
         level: of the intervals.
 
     Raises:
-        GrokinterpError: lengths that differ, steps that do not ascend, a half without a run that never groks, no grokking run to score.
+        GrokinterpError: lengths that differ, steps that do not ascend, a grok time that is not above 0, a half without a run that
+            never groks, no grokking run to score.
 
     Source: chosen here, as a fair test of the diagnostics of arXiv 2605.20441 and 2606.12966 against clock, loss and weight norm.
     """
     generator(rng)
     check_bootstrap(n_bootstrap)
     runs = columns(("grok_time",), grok_time=grok_time)
+    times = runs["grok_time"].to_numpy()
+    require(~(times <= 0), times, "grok_time", "times count from the start of training, so they are above 0, and NaN for never")
     at, highest = _running_maxima(scores, steps, len(runs))
-    groks = runs["grok_time"].notna().to_numpy()
+    groks = ~np.isnan(times)
     chosen = _halves(groks, rng) if calibration is None else flags("calibration", calibration, len(runs))
     setting, never, grokking = (np.flatnonzero(kind) for kind in (chosen & ~groks, ~chosen & ~groks, ~chosen & groks))
     if not (len(setting) and len(never) and len(grokking)):
@@ -145,13 +150,15 @@ def detection(
     thresholds = _thresholds(largest[setting][drawn[0]], false_alarm_rate)
     false_alarms = (largest[never][drawn[1]] >= thresholds[:, None]).mean(1)
     alarms = np.stack([_first_alarm(at[run], highest[run], thresholds) for run in range(len(runs))], axis=1)  # [resample, run]
-    leads = runs["grok_time"].to_numpy() - alarms
+    leads = times - alarms
     leads[~(leads > 0)] = np.nan
     drawn_leads = np.take_along_axis(leads[:, grokking], drawn[2], axis=1)
     rates, medians = (~np.isnan(drawn_leads)).mean(1), pd.DataFrame(drawn_leads).median(axis=1).to_numpy()
+    relative = np.nan_to_num(drawn_leads / times[grokking][drawn[2]]).mean(1)
     return Detection(
         detection_rate=interval(rates[0], rates[1:], level),
         median_lead=interval(medians[0], medians[1:], level),
+        relative_lead=interval(relative[0], relative[1:], level),
         false_alarm_rate=interval(false_alarms[0], false_alarms[1:], level),
         nominal_rate=false_alarm_rate,
         threshold=float(thresholds[0]),

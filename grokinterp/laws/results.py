@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.notebook import html_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,6 +39,11 @@ class Result(ABC):
     @abstractmethod
     def figure(self) -> go.Figure:
         """The runs and the fit, with how to read them in ``figure.layout.meta["caption"]``."""
+
+    def _repr_html_(self) -> str:
+        table = self.table()
+        rows = [[f"{value:.4g}" if isinstance(value, float) else value for value in row] for row in table.to_numpy().tolist()]
+        return html_table(type(self).__name__, rows, header=list(table.columns), paragraphs=[str(self)])
 
     @abstractmethod
     def __str__(self) -> str: ...

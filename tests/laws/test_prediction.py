@@ -46,6 +46,9 @@ def test_the_power_is_that_of_two_normals(shift: float) -> None:
     assert np.mean([result.false_alarm_rate.value for result in results]) == pytest.approx(0.1, abs=0.03)
     assert np.mean([result.detection_rate.low <= power <= result.detection_rate.high for result in results]) >= 0.8
     assert all(result.median_lead == (1000, 1000, 1000) for result in results)
+    # 1,000 of 1,500 steps where it is detected, 0 where it is missed.
+    assert np.mean([result.relative_lead.value for result in results]) == pytest.approx(power * 2 / 3, abs=0.035)
+    assert np.mean([result.relative_lead.low <= power * 2 / 3 <= result.relative_lead.high for result in results]) >= 0.8
 
 
 def test_the_threshold_comes_from_one_half_and_the_score_from_the_other() -> None:
@@ -73,12 +76,13 @@ def test_an_alarm_at_or_after_grokking_is_none() -> None:
     result = detection(scores, [0, 10, 20], grok_time, rng=rng(), calibration=[1, 0, 0, 0, 0], n_bootstrap=20)
     assert result.detection_rate.value == pytest.approx(1 / 3)
     assert result.median_lead.value == 10
+    assert result.relative_lead.value == pytest.approx(1 / 3)
     assert result.false_alarm_rate.value == 0
 
 
 def test_a_predictor_that_detects_nothing_has_no_lead() -> None:
     result = detection(np.zeros((8, 3)), [0, 1, 2], [2.0] * 4 + [np.nan] * 4, rng=rng(), n_bootstrap=20)
-    assert result.detection_rate == (0, 0, 0)
+    assert result.detection_rate == result.relative_lead == (0, 0, 0)
     assert np.isnan(result.median_lead).all()
     assert "median lead nan" in str(result)
 
@@ -111,6 +115,7 @@ def two_and_two(scores: object = None, steps: object = (0, 1), grok_time: object
         ({"steps": (0, 1, 2)}, "run 0 has 2 scores and 3 steps"),
         ({"steps": (1, 0)}, r"steps\[1\] is 0; sort"),
         ({"steps": [(0, 1)]}, "got 1 rows for 4 runs"),
+        ({"grok_time": (1, 0, np.nan, np.nan)}, r"grok_time\[1\] is 0; times count from the start"),
         ({"grok_time": (1, 1, 1, 1)}, "0 never-grokking runs to set the threshold"),
         ({"calibration": (0, 0, 1, 1)}, "0 never-grokking and 2 grokking ones"),
         ({"false_alarm_rate": 1.0}, "got 1.0, so take 0.05"),
