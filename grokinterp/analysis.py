@@ -9,23 +9,25 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
+from grokinterp.ace.measures import ace
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.files import replacing
 from grokinterp.fsd import filtered_loss, fsd
 from grokinterp.heads import heads
 from grokinterp.models.published import Published
 from grokinterp.models.published import load as load_published
+from grokinterp.notebook import html_table
 from grokinterp.progress import progress, spectrum
 from grokinterp.snapshot import Snapshot
 from grokinterp.summary import Number, Phases, headline, in_words, phases
-from grokinterp.tasks import Task
+from grokinterp.tasks import Prompts, Task
 from grokinterp.training.config import Condition
 from grokinterp.training.runs import Run
 
@@ -34,7 +36,14 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Measure = Callable[[Snapshot], "xr.Dataset | Mapping[str, Any]"]
-MEASURES: Mapping[str, Measure] = {"progress": progress, "spectrum": spectrum, "fsd": fsd, "filtered_loss": filtered_loss, "heads": heads}
+MEASURES: Mapping[str, Measure] = {
+    "progress": progress,
+    "spectrum": spectrum,
+    "fsd": fsd,
+    "filtered_loss": filtered_loss,
+    "heads": heads,
+    "ace": ace,
+}
 
 _WIDE = 16  # a variable with more entries a step than this is no column of the table
 
@@ -58,6 +67,12 @@ class Report:
 
     def __repr__(self) -> str:
         return f"Report({self.dataset.attrs['title']}: {self.dataset.sizes.get('step', 0)} steps, {', '.join(map(str, self.dataset.data_vars))})"
+
+    def _repr_html_(self) -> str:
+        failures = [(f"{measure} does not apply", reason, "") for measure, reason in self.failures.items()]
+        facts = [("variables", ", ".join(map(str, self.dataset.data_vars)), "report[name]"), ("figures", ", ".join(self.figures), "report.plot(name)")]
+        paragraphs = [part for part in self.summary.split("\n\n") if part]
+        return html_table(f"Report: {self.dataset.attrs['title']}", [*self.headline(), *failures, *facts], paragraphs=paragraphs)
 
     @property
     def summary(self) -> str:
@@ -161,7 +176,7 @@ def analyze(
     subject: Any,
     measures: Sequence[str | Measure] = ("progress",),
     *,
-    task: Task | None = None,
+    task: Task | Prompts | None = None,
     steps: Iterable[int] | None = None,
     workers: int = 0,
     progress_bar: bool = True,
@@ -172,7 +187,7 @@ def analyze(
         subject: a `Run` or its folder; a `Published` checkpoint or its ``.pth`` file; or a HookedTransformer together with `task`.
         measures: names out of `MEASURES`, or functions of your own that take a `Snapshot` and return named scalars,
             arrays with dimensions, or an xarray Dataset.
-        task: of a bare model.
+        task: of a bare model; or agreement prompts of a language model, for the measure "ace".
         steps: of a run, the checkpoints to read; None for all.
         workers: processes that share a run's checkpoints; 0 for this one.
         progress_bar: show a progress bar where somebody can see it.
@@ -196,8 +211,9 @@ def analyze(
         title, config = f"{subject.task.name}, {subject.path.name}", {**subject.config, "optimizer": optimizer}
         return _report(found, failures, _recorded_losses(subject), title, config, {"file": subject.path.name})
     if hasattr(subject, "cfg") and task is not None:
-        found, failures = _measure([Snapshot(subject, task, step=0)], named)
-        return _report(found, failures, xr.Dataset(), task.name, {}, {})
+        # Prompts stand where a task does: they answer what a Snapshot and the measure "ace" ask of one, and refuse the rest.
+        found, failures = _measure([Snapshot(subject, cast("Task", task), step=0)], named)
+        return _report(found, failures, xr.Dataset(), task.name, {}, getattr(subject, "provenance", {}))
     hint = "pass task=… with a model" if hasattr(subject, "cfg") else "pass a Run or its folder, a published .pth file, or a model with task=…"
     raise GrokinterpError(f"cannot analyze a {type(subject).__name__}: {hint}")
 
@@ -305,7 +321,7 @@ def _report(
 ) -> Report:
     dataset = found.merge(recorded)
     dataset.attrs = {"title": title, "config": json.dumps(config), "provenance": json.dumps(provenance), "failures": json.dumps(failures)}
-    if "excluded_loss" in dataset and dataset.sizes["step"] > 1:
+    if {"loss", "excluded_loss", "restricted_loss"} <= dataset.keys() and dataset.sizes["step"] > 1:
         dataset.attrs["phases"] = json.dumps(asdict(phases(dataset)))
     dataset.attrs["summary"] = in_words(dataset)
     return Report(dataset)

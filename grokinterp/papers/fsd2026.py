@@ -16,12 +16,24 @@ import pandas as pd
 import xarray as xr
 
 from grokinterp.analysis import Report
-from grokinterp.fsd import TOPS
+from grokinterp.fsd import IRREP_TOPS, TOPS
 from grokinterp.laws import ForkLaw, fork_law, lead_times
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.papers import fsd2026_runs as runs
 from grokinterp.papers.claims import Budget, Measurement, Reproduction
-from grokinterp.papers.fsd2026_claims import ABLATION, CLAIMS, CONFIGURATIONS, CONSTANTS, DELAYS, GRID, IN_SMALL, TABLE_5, VARIANTS, name_of
+from grokinterp.papers.fsd2026_claims import (
+    ABLATION,
+    CLAIMS,
+    CONFIGURATIONS,
+    CONSTANTS,
+    DELAYS,
+    GRID,
+    IN_SMALL,
+    S5_IRREPS,
+    TABLE_5,
+    VARIANTS,
+    name_of,
+)
 from grokinterp.training.runs import Run
 
 if TYPE_CHECKING:
@@ -39,8 +51,11 @@ def reproduce(budget: Budget, folder: Path) -> Reproduction:
     draws = runs.fork_draws(plan, folder, main)
     law = fitted(draws)
     tests = _significance(plan, folder, main)
-    found = {**of_runs(events), **of_main(main), **of_forks(draws, law, main), **of_significance(tests)}
+    s5 = pd.DataFrame.from_dict({name: runs.s5_events(reports[name].dataset) for name in plan.s5}, orient="index")
+    found = {**of_runs(events), **of_main(main), **of_forks(draws, law, main), **of_significance(tests), **of_s5(s5)}
     tables = {"configurations": _beside_the_paper(events), "forks": draws, "fork-law": delays(draws), "significance": tests}
+    if plan.s5:
+        tables["s5"] = s5
     if law is not None:
         tables["fork-fits"] = law.table()
     if "p97-s42" in reports:
@@ -76,6 +91,10 @@ def of_runs(events: pd.DataFrame) -> dict[str, Measurement]:
             found |= {name_of(kind, name): Measurement(row[column], note=note) for kind, column in (("sync", "sync_1"), ("lead", "lead_1"))}
         if name in CONFIGURATIONS or VARIANTS.get(str(name), ("", None))[1] is not None:
             found[name_of("grok", name)] = Measurement(row["grok"], note="never" if math.isnan(row["grok"]) else "")
+        if str(name).startswith("mlp_only"):
+            found[str(name)] = Measurement(
+                float(math.isnan(row["grok"])), note="" if math.isnan(row["grok"]) else f"groks at step {row['grok']:,.0f}"
+            )
         if name in VARIANTS:
             found["lead_two_layers" if name in CONFIGURATIONS else name_of("lead", name)] = Measurement(row["lead_1"], note=note)
         if name == "multiplication":
@@ -114,6 +133,23 @@ def of_main(main: pd.DataFrame) -> dict[str, Measurement]:
         found["sign_test"] = Measurement(leads.p_two_sided, n=n_leads, note=counts)
         found["sign_test_by_prime"] = Measurement(leads.p_two_sided_clustered, n=n_leads, note=counts)
     return found
+
+
+def of_s5(events: pd.DataFrame) -> dict[str, Measurement]:
+    """Leads on S5 and what dominates there; nothing without runs."""
+    if events.empty:
+        return {}
+    n, leads = len(events), events["lead_1"].dropna()
+    others = ", ".join(f"{events[f'lead_{top}'].mean():+,.0f} at K = {top}" for top in IRREP_TOPS[1:])
+    start = f"FSD before training: {', '.join(f'{value:.2f}' for value in events['start_1'])}"
+    named = events["irrep"].isin(S5_IRREPS)
+    return {
+        "s5_leads": Measurement(float(leads.min()), float(leads.min()), float(leads.max()), n, start),
+        "s5_precedes": Measurement(float((events["lead_1"] > 0).mean()), n=n, note=f"never: {int(events['sync_1'].isna().sum())} of {n}"),
+        "s5_mean_lead": Measurement(float(leads.mean()), n=len(leads), note=f"mean {others}"),
+        "s5_grok": averaged(events["grok"]),
+        "s5_irreps": Measurement(float(named.mean()), n=n, note=", ".join(events["irrep"])),
+    }
 
 
 def averaged(values: pd.Series) -> Measurement:

@@ -21,10 +21,12 @@ from tqdm.auto import tqdm
 from grokinterp import presets
 from grokinterp.analysis import Measure, Report, analyze
 from grokinterp.errors import GrokinterpError
-from grokinterp.fsd import RANK_SHARES, TOPS, fsd, neuron_shuffle_test, permutation_test, signals, spectrum
+from grokinterp.fsd import IRREP_TOPS, RANK_SHARES, TOPS, fsd, neuron_shuffle_test, permutation_test, signals, spectrum
+from grokinterp.interventions import MeanPool, NoAttention
 from grokinterp.laws import onset
 from grokinterp.papers.claims import Budget
 from grokinterp.snapshot import Snapshot
+from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import RunConfig
 from grokinterp.training.executors import LocalPool
 from grokinterp.training.fork import children
@@ -32,6 +34,8 @@ from grokinterp.training.runs import Run
 from grokinterp.training.sweep import default_workers, sweep
 from grokinterp.training.train import train
 
+S5_SEEDS = (0, 1, 42, 2, 7, 123)
+S5_SYNC = 0.50
 MAIN = ((97, 42), (97, 123), (97, 0), (97, 1), (97, 2), (53, 42), (71, 42), (113, 42), (131, 42))
 FORKED = (53, 97, 131)  # primes of the fork law, at seed 42
 SYNC, GROK, NATS = 0.80, 0.95, 0.5
@@ -53,6 +57,7 @@ class Plan:
     Attributes:
         main: the configurations that the mean lead is taken over, by name; those that keep their moments are forked.
         variants: other operations and architectures, by name.
+        s5: runs on permutations of five letters, by name.
         decays: λ after a fork.
         draws: seeds of the minibatches after a fork.
         horizon: a fork is followed for horizon/λ + horizon/6 steps.
@@ -62,6 +67,7 @@ class Plan:
 
     main: Mapping[str, RunConfig]
     variants: Mapping[str, RunConfig] = field(default_factory=dict)
+    s5: Mapping[str, RunConfig] = field(default_factory=dict)
     decays: Sequence[float] = (1.0, 2.0, 3.0, 5.0)
     draws: Sequence[int] = (1, 2, 3)
     horizon: int = 6_000
@@ -78,12 +84,20 @@ def plan(budget: Budget) -> Plan:
     architectures = {
         "one_layer": presets.fsd2026(n_layers=1, steps=8_000).with_(stop=None),
         "attention_only": presets.fsd2026().with_(**{"model.d_mlp": 0}),
+        "mlp_only": presets.fsd2026(steps=15_000).with_(**{"model.interventions": (NoAttention(),), "checkpoints.every": 1_000}),
+        "mlp_only_pooled": presets.fsd2026(steps=15_000).with_(**{"model.interventions": (NoAttention(), MeanPool())}),
     }
+    s5 = {f"s5-s{seed}": _s5(seed) for seed in S5_SEEDS}
     if budget == "cpu":
-        return Plan(main, architectures)
+        return Plan(main, architectures, {name: s5[name] for name in ("s5-s0", "s5-s1", "s5-s42")})
     operations = {f"subtraction-s{seed}": presets.fsd2026(seed=seed, operation="subtraction") for seed in (42, 123)}
     operations["multiplication"] = presets.fsd2026(operation="multiplication", steps=20_000).with_(stop=None)
-    return Plan(main, architectures | operations, draws=(1, 2, 3, 4, 5))
+    return Plan(main, architectures | operations, s5, draws=(1, 2, 3, 4, 5))
+
+
+def _s5(seed: int) -> RunConfig:
+    """The paper's model on the 14,400 products of S5, 70 % of them to train on."""
+    return presets.fsd2026(seed=seed).with_(task=TaskConfig("permutations", {"n": 5}, train_fraction=0.7, split_seed=seed))
 
 
 def _tiny() -> RunConfig:
@@ -108,7 +122,7 @@ def _tiny() -> RunConfig:
 
 def read_all(plan: Plan, folder: Path) -> dict[str, Report]:
     """Train and read every configuration of a plan, by name; what is finished already is opened."""
-    configs = {**plan.main, **plan.variants}
+    configs = {**plan.main, **plan.variants, **plan.s5}
     if plan.workers == 0:
         return {name: read(config, folder / name) for name, config in configs.items()}
     with LocalPool(plan.workers or default_workers("cpu")) as pool:
@@ -126,7 +140,7 @@ def read(config: RunConfig, folder: Path, progress: bool = True) -> Report:
     run, kept = train(config, folder, progress=progress), folder / "fsd2026.nc"
     if kept.exists():
         return Report.load(kept)
-    measures: list[str | Measure] = ["fsd", "filtered_loss", "progress"]
+    measures: list[str | Measure] = ["fsd"] if config.task.name == "permutations" else ["fsd", "filtered_loss", "progress"]
     if "multiplication" in config.task.name:
         measures.append(fsd_over_residues)
     report = analyze(run, measures, progress_bar=progress)
@@ -182,6 +196,24 @@ def events(dataset: xr.Dataset, p: int) -> dict[str, float]:
         rank = dataset["fourier_rank"].sel(variance_share=share)
         found |= {f"rank_{100 * share:.0f}_early": _at(rank, EARLY), f"rank_{100 * share:.0f}_grok": _at(rank, grok)}
     return found | {"k": _at(dataset["dominant_frequency"], grok)}
+
+
+def s5_events(dataset: xr.Dataset) -> dict[str, float | str]:
+    """When things happen in a run on S5, in steps, NaN for never: as in `events`, from FSD 0.50 on.
+
+    Args:
+        dataset: of a report with fsd over irreducible representations.
+
+    Returns:
+        ``grok``; ``sync_K`` and ``lead_K`` for K = 1, 2, 3; ``start_K``, FSD before training; ``irrep``, the one that dominates at grokking.
+    """
+    grok = first(dataset["metric_test_accuracy"], GROK)
+    found: dict[str, float | str] = {"grok": grok}
+    for top in IRREP_TOPS:
+        degree = dataset["fsd"].sel(top=top)
+        sync = first(degree, S5_SYNC)
+        found |= {f"sync_{top}": sync, f"lead_{top}": grok - sync, f"start_{top}": float(degree[0])}
+    return found | {"irrep": "" if math.isnan(grok) else str(dataset["dominant_irrep"].sel(step=grok, method="ffill").item())}
 
 
 def _of_split(dataset: xr.Dataset, name: str, split: str) -> xr.DataArray | None:

@@ -99,6 +99,7 @@ def published_events() -> pd.DataFrame:
         for name, row in paper.CONFIGURATIONS.items()
     }
     rows |= {name: row_of(97, grok or 4_000, lead) for name, (_, grok, lead, _) in paper.VARIANTS.items() if name not in rows}
+    rows |= {name: row_of(97, math.nan, math.nan) for name in ("mlp_only", "mlp_only_pooled")}
     rows["multiplication"] = row_of(97, 3_000, 500) | {f"residue_{of}_{top}": -10_000.0 for of in ("lead", "sync", "peak") for top in (1, 3, 5)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -115,6 +116,13 @@ def published_draws() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def published_s5() -> pd.DataFrame:
+    leads = [1_500, 3_800, 2_000, 2_400, 2_400, 2_402]
+    rows: dict[str, Any] = {"grok": 4_500.0, "irrep": ["(2,1,1,1)", "(4,1)", "(3,2)"] * 2}
+    rows |= {f"{of}_{top}": values for top in (1, 2, 3) for of, values in (("lead", leads), ("sync", 2_000.0), ("start", 0.1))}
+    return pd.DataFrame(rows, index=[f"s5-s{seed}" for seed in runs.S5_SEEDS])
+
+
 def published_measurements() -> dict[str, paper.Measurement]:
     events, draws = published_events(), published_draws()
     main = events.loc[list(paper.CONFIGURATIONS)]
@@ -126,6 +134,7 @@ def published_measurements() -> dict[str, paper.Measurement]:
         **paper.of_main(main),
         **paper.of_forks(draws, paper.fitted(draws), main),
         **paper.of_significance(tests),
+        **paper.of_s5(published_s5()),
         **paper.of_table_5(table_5),
         **paper.of_ablation(pd.DataFrame({"grok": paper.ABLATION, "end": paper.ABLATION})),
     }
@@ -238,4 +247,22 @@ def test_the_cpu_budget_runs_the_papers_configurations() -> None:
     assert list(plan.main) == list(paper.CONFIGURATIONS)
     assert [name for name, config in plan.main.items() if config.checkpoints.moments] == ["p97-s42", "p53-s42", "p131-s42"]
     assert plan.variants["attention_only"].model.d_mlp == 0
+    assert len(plan.s5) == 3
+    assert len(runs.plan("full").s5) == 6
     assert runs.plan("full").variants.keys() >= {"subtraction-s42", "subtraction-s123", "multiplication"}
+
+
+def test_events_on_permutations_name_the_irrep_and_the_degree_before_training() -> None:
+    degree = [0.3, 0.2, 0.4, 0.6, 0.7, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]
+    dataset = xr.Dataset(
+        {
+            "fsd": (("step", "top"), np.stack([degree, np.zeros(11), np.ones(11)], axis=1)),
+            "dominant_irrep": ("step", ["(1,1,1,1,1)"] * 8 + ["(4,1)"] * 3),
+            "metric_test_accuracy": ("eval_step", [0, 0, 0, 0, 0, 0, 0, 0, 0.96, 1, 1]),
+        },
+        coords={"step": STEPS, "eval_step": STEPS, "top": [1, 2, 3]},
+    )
+    found = runs.s5_events(dataset)
+    assert (found["grok"], found["sync_1"], found["lead_1"], found["start_1"]) == (800, 300, 500, 0.3)
+    assert math.isnan(float(found["sync_2"]))
+    assert found["irrep"] == "(4,1)"
