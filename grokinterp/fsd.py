@@ -233,7 +233,9 @@ def _dominant_under_permutations(phi: Signals, permutations: Int[np.ndarray, "dr
     """The dominant frequency of every neuron after each permutation of the elements, in float32."""
     centred = (phi - phi.mean(0)).float()
     chunks = torch.split(torch.from_numpy(permutations), max(1, _CHUNK // phi.numel()))
-    return torch.cat([1 + frequency_power(centred[chunk].transpose(0, 1)).argmax(0) for chunk in chunks]).numpy()
+    powers = (frequency_power(centred[chunk].transpose(0, 1)) for chunk in chunks)
+    # Along the last dimension, and by NumPy, which is three times as fast here as torch's argmax along the first.
+    return np.concatenate([1 + power.movedim(0, -1).contiguous().numpy().argmax(-1) for power in powers])
 
 
 def filtered_loss(snapshot: Snapshot, n_frequencies: int = 7) -> xr.Dataset:

@@ -58,22 +58,23 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
         {name: ((), values.mean().numpy()) for name, values in by_layer.items()}
         | {f"{name}_layer": (("layer",), values.numpy()) for name, values in by_layer.items()}
         | {"head_entropy": (("layer", "head"), entropy.numpy())},
-        coords={"layer": range(cfg.n_layers), "head": range(cfg.n_heads)},
     )
 
 
 def head_similarity(pattern: Pattern) -> PerLayer:
     """Mean cosine between the flattened patterns of all pairs of different heads of a layer."""
-    vectors = torch.nn.functional.normalize(_by_head(pattern), dim=-1)
+    vectors = _by_head(pattern)
     n = vectors.shape[-2]
-    # All cosines together are the squared length of the sum of the unit vectors, of which n belong to a head with itself.
-    return (vectors.sum(-2).square().sum(-1) - n) / (n * (n - 1))
+    sum_of_units = vectors.norm(dim=-1).reciprocal()[..., None, :] @ vectors
+    # All cosines together are its squared length, of which n belong to a head with itself.
+    return (sum_of_units.square().sum((-2, -1)) - n) / (n * (n - 1))
 
 
 def head_entropy(pattern: Pattern) -> Float[Tensor, "*layer head"]:
     """Entropy of attention rows in nats, mean over examples and queries, for each head."""
-    # The rows in the model's own precision, which is that of the softmax; only their mean can lose more.
-    return -(pattern * (pattern + EPSILON).log()).sum(-1).double().mean((-3, -1))
+    # The terms in the model's own precision, which is that of the softmax; only their sum can lose more.
+    terms = pattern * (pattern + EPSILON).log()
+    return terms.sum((-4, -2, -1), dtype=torch.float64) / -(pattern.shape[-4] * pattern.shape[-2])
 
 
 def participation_ratio(pattern: Pattern) -> PerLayer:
