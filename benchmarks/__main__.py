@@ -11,7 +11,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import engine, measures
+from benchmarks import agreement, cores, engine, measures
 from benchmarks.timing import Row, show
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     folder: Path | None = parser.parse_args().docs
     print(f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}")
     rows: list[Row] = []
-    for benchmark in (measures.rows, engine.rows):
+    for benchmark in (measures.rows, cores.rows, agreement.rows, engine.rows):
         found = benchmark()
         show(found)
         rows += found

@@ -70,7 +70,10 @@ class Report:
 
     def _repr_html_(self) -> str:
         failures = [(f"{measure} does not apply", reason, "") for measure, reason in self.failures.items()]
-        facts = [("variables", ", ".join(map(str, self.dataset.data_vars)), "report[name]"), ("figures", ", ".join(self.figures), "report.plot(name)")]
+        facts = [
+            ("variables", ", ".join(map(str, self.dataset.data_vars)), "report[name]"),
+            ("figures", ", ".join(self.figures), "report.plot(name)"),
+        ]
         paragraphs = [part for part in self.summary.split("\n\n") if part]
         return html_table(f"Report: {self.dataset.attrs['title']}", [*self.headline(), *failures, *facts], paragraphs=paragraphs)
 

@@ -221,6 +221,180 @@ def _spectrum(dataset: xr.Dataset, name: str, title: str, caption: str) -> go.Fi
     )
 
 
+# --- cores -----------------------------------------------------------------------------------------------------------------------
+
+
+def core_size(dataset: xr.Dataset) -> go.Figure:
+    """Energy, necessary and sufficient rank of the core over steps.
+
+    Draws ``core_size`` over at least two steps.
+    """
+    size = _need(dataset, "core_size", steps=2)
+    caption = (
+        "How many dimensions hold the energy share, how many have to go before accuracy is at chance, and how few alone reach the whole model's "
+        "accuracy. A gap between the last two is redundancy."
+    )
+    lines = _lines({name: size.sel(rank=name) for name in ("energy", "necessary", "sufficient")})
+    return layout_figure("Core size over training", caption, lines, STEPS, "dimensions").update_yaxes(rangemode="tozero")
+
+
+def core_r2(dataset: xr.Dataset) -> go.Figure:
+    """R² of the operator that takes the core from one answer to the next, over steps: fitted, held out, and with shuffled answers.
+
+    Draws ``core_r2`` over at least two steps, cut off at −1.
+    """
+    r2 = _need(dataset, "core_r2", steps=2)
+    caption = (
+        "How well one linear map takes the core from each answer to the next. The fit alone shows nothing; held out, the line rises when the core "
+        "goes round a cycle, and shuffled answers stay below. Cut off at −1."
+    )
+    labels = {"fitted": "fitted", "held out": "held_out", "shuffled, held out": "null"}
+    figure = layout_figure("Operator of the core", caption, _lines({name: r2.sel(fit=fit) for name, fit in labels.items()}), STEPS, "R²")
+    return figure.update_yaxes(range=[-1.05, 1.05])
+
+
+def core_eigenvalues(dataset: xr.Dataset) -> go.Figure:
+    """Eigenvalues of the core's operator at the last step, in the complex plane with the unit circle.
+
+    Draws ``core_eigenvalue``.
+    """
+    values = _values(_last(_need(dataset, "core_eigenvalue")).transpose("eigenvalue", "part"))
+    caption = "Each dot is a mode of the core: on the circle it turns for ever, its angle being its frequency; inside it decays."
+    return _plane("Eigenvalues of the core's operator", caption, [_dots(values, "eigenvalues")], "real part", "imaginary part", circle=True)
+
+
+def core_clock(dataset: xr.Dataset) -> go.Figure:
+    """Mean core vector of each answer, or of each input token of a sequence, in the core's strongest two directions, at the last step.
+
+    Draws ``core_mean``.
+    """
+    means = _values(_last(_need(dataset, "core_mean")).transpose("core_class", "core_axis"))
+    caption = "Each dot is an answer of a cyclic task, or a token of a sequence; where the dots go round in order, the core is a clock."
+    ring = np.concatenate([means, means[:1]])
+    path = go.Scatter(x=ring[:, 0], y=ring[:, 1], mode="lines", line={"color": GREY, "width": 1}, hoverinfo="skip", showlegend=False)
+    return _plane("Means in the strongest two core dimensions", caption, [path, _dots(means, "means")], "first dimension", "second dimension")
+
+
+def _dots(values: np.ndarray, name: str) -> go.Scatter:
+    """Points [entry, 2] with their numbers."""
+    hover = "%{text}: %{x:.3~g}, %{y:.3~g}<extra></extra>"
+    text = [str(i) for i in range(len(values))]
+    return go.Scatter(x=values[:, 0], y=values[:, 1], text=text, name=name, mode="markers", marker={"color": BLUE, "size": 7}, hovertemplate=hover)
+
+
+def _plane(title: str, caption: str, traces: Sequence[Any], x: str, y: str, circle: bool = False) -> go.Figure:
+    """A figure of a plane: the same scale both ways, nothing hidden by an empty entry."""
+    figure = layout_figure(title, caption, traces, x, y).update_layout(hovermode="closest", showlegend=False)
+    if circle:
+        figure.add_shape(type="circle", x0=-1, y0=-1, x1=1, y1=1, line={"color": GREY, "width": 1}, layer="below")
+    return figure.update_yaxes(scaleanchor="x", constrain="domain").update_xaxes(constrain="domain")
+
+
+# --- agreement -------------------------------------------------------------------------------------------------------------------
+
+
+def agreement_by_layer(dataset: xr.Dataset) -> go.Figure:
+    """AUC of the agreement margin on the test half, clean and with the core kept, removed and flipped, over layers; the chosen layer is marked.
+
+    Draws ``agreement_auc``, ``random_auc`` and ``chosen_layer``.
+    """
+    values, best = _last(_need(dataset, "agreement_auc")).sel(half="test"), int(_last(_need(dataset, "chosen_layer")))
+    caption = (
+        "How well the margin tells plural from singular: 1 perfect, ½ chance, 0 inverted. Below chance what is left follows the attractor, which "
+        f"always has the other number. The layer, {best} of {int(values['layer'].max())}, was chosen on the extraction half."
+    )
+    layers, modes = values["layer"].to_numpy(), [str(mode) for mode in values["mode"].to_numpy()]
+    marks = {"mode": "lines+markers", "line_width": 2}
+    lines = [
+        go.Scatter(x=layers, y=_values(values.sel(mode=mode)), name=mode, line_color=STYLES[i][0], line_dash=STYLES[6 * (i == 0)][1], **marks)
+        for i, mode in enumerate(modes)
+    ]
+    if _has(dataset, "random_auc"):
+        control = float(_last(dataset["random_auc"]).sel(mode="flip").mean())
+        lines.append(
+            go.Scatter(x=[best], y=[control], name="flip, random directions", mode="markers", marker={"color": GREY, "symbol": "x", "size": 9})
+        )
+    figure = layout_figure("Agreement by layer", caption, lines, "layer (blocks before the hook)", "AUC")
+    figure.update_xaxes(dtick=max(1, len(layers) // 12)).update_yaxes(range=[-0.03, 1.03])
+    return figure.add_vline(x=best, line={"color": GREY, "dash": "dot", "width": 1})
+
+
+def agreement_knob(dataset: xr.Dataset) -> go.Figure:
+    """The margin of each test prompt against its core coordinate at the chosen layer, with the least-squares line.
+
+    Draws ``margin``, ``core_coordinate``, ``number``, ``knob_slope``, ``knob_intercept`` and ``knob_r2``.
+    """
+    margin = _last(_need(dataset, "margin")).sel(mode="base")
+    z, y, number = (_values(_last(_need(dataset, name)) if name != "margin" else margin) for name in ("core_coordinate", "margin", "number"))
+    slope, intercept, r2 = (float(_last(_need(dataset, f"knob_{name}"))) for name in ("slope", "intercept", "r2"))
+    texts = np.array([str(text) for text in margin["prompt"].to_numpy()])
+    dots = [
+        go.Scatter(
+            x=z[number == sign],
+            y=y[number == sign],
+            text=texts[number == sign],
+            name=name,
+            mode="markers",
+            marker={"color": colour, "size": 5, "opacity": 0.6},
+        )
+        for sign, name, colour in ((-1, "singular head", BLUE), (1, "plural head", VERMILLION))
+    ]
+    ends = np.array([z.min(), z.max()])
+    dots.append(go.Scatter(x=ends, y=slope * ends + intercept, name="least squares", mode="lines", line={"color": GREY, "width": 2}))
+    caption = f"One number inside the model sets the margin: a line explains {r2:.1%} of its variance over the test prompts."
+    figure = layout_figure("Margin against core coordinate", caption, dots, "core coordinate z", "margin (nats), plural minus singular verbs")
+    return figure.update_layout(hovermode="closest")
+
+
+def agreement_probabilities(dataset: xr.Dataset) -> go.Figure:
+    """Mean probability of each verb form before and after the flip, for singular and for plural heads.
+
+    Draws ``verb_probability``.
+    """
+    values = _last(_need(dataset, "verb_probability"))
+    verbs = [str(verb).strip() for verb in values["verb"].to_numpy()]
+    groups = [("singular", "base", SKY, "clean"), ("singular", "flip", BLUE, "flipped"), ("plural", "base", ORANGE, "clean")]
+    groups.append(("plural", "flip", VERMILLION, "flipped"))
+    bars = [
+        go.Bar(x=verbs, y=_values(values.sel(head_number=number, mode=mode)), name=f"{number} head, {label}", marker_color=colour, hovertemplate=_BAR)
+        for number, mode, colour, label in groups
+    ]
+    caption = "Behind the prompt, mean over the test half. The flip hands each verb's probability to its form of the other number."
+    return layout_figure("Verbs before and after the flip", caption, bars, "verb", "probability").update_layout(barmode="group")
+
+
+def agreement_strength(dataset: xr.Dataset) -> go.Figure:
+    """Mean margin of singular and plural heads when the core of the chosen layer is multiplied by a factor.
+
+    Draws ``strength_margin``.
+    """
+    values = _last(_need(dataset, "strength_margin"))
+    factor = values["strength"].to_numpy()
+    lines = [
+        go.Scatter(x=factor, y=_values(values.sel(head_number=number)), name=f"{number} head", mode="lines", line={"color": colour, "width": 2})
+        for number, colour in (("singular", BLUE), ("plural", VERMILLION))
+    ]
+    caption = "At 1 nothing is changed, at 0 the core is removed, at −1 it is flipped; the test half."
+    return layout_figure("Margin by strength of the core", caption, lines, "factor of the core", "mean margin (nats)")
+
+
+def coordinate_correlations(dataset: xr.Dataset) -> go.Figure:
+    """Correlations of several models' core coordinates on the same prompts: Pearson below the diagonal, Spearman above.
+
+    Draws ``coordinate_pearson`` and ``coordinate_spearman``.
+    """
+    pearson, spearman = (_values(_last(_need(dataset, f"coordinate_{kind}"))) for kind in ("pearson", "spearman"))
+    names = [str(name) for name in dataset["model"].to_numpy()]
+    values = np.tril(pearson) + np.triu(spearman, 1)
+    hover = "%{y} and %{x}<br>%{z:.3f}<extra></extra>"
+    heat = _heat(hover)
+    heat["colorbar"] = heat["colorbar"] | {"title": {"text": "correlation", "side": "right"}}
+    cells = go.Heatmap(x=names, y=names, z=values, zmin=-1, zmax=1, texttemplate="%{z:.3f}", **heat)
+    caption = "How alike two models order the same prompts along their cores: Pearson's correlation below the diagonal, Spearman's above."
+    figure = layout_figure("Core coordinates across models", caption, [cells], "model", "model")
+    return figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain").update_xaxes(constrain="domain")
+
+
 # --- data ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -357,5 +531,14 @@ FIGURES = (
     neurons,
     fve,
     gini,
+    core_size,
+    core_r2,
+    core_eigenvalues,
+    core_clock,
+    agreement_by_layer,
+    agreement_knob,
+    agreement_probabilities,
+    agreement_strength,
+    coordinate_correlations,
 )
 RECORDED = tuple(f"metric_{split}_{quantity}" for split in ("train", "test") for quantity in ("loss", "accuracy"))

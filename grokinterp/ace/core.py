@@ -16,6 +16,7 @@ from torch import Tensor
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.files import read_tensors, write_tensors
 from grokinterp.interventions import HookFunction, Intervention
+from grokinterp.notebook import html_table
 from grokinterp.tasks import Task
 
 Activations = Float[Tensor, "*batch d_model"]
@@ -62,6 +63,18 @@ class Core:
         if len(self.mean) != width:
             raise GrokinterpError(f"the mean has {len(self.mean)} dimensions and the directions have {width}")
 
+    def _repr_html_(self) -> str:
+        energy = self.spectrum.square()
+        rows = [
+            ("hook", self.hook),
+            ("dimensions", f"{self.rank} of {len(self.mean)}"),
+            ("share of Σ S²", f"{float(energy[: self.rank].sum() / energy.sum()):.6f}"),
+            ("leading singular values", ", ".join(f"{float(value):.3g}" for value in self.spectrum[: self.rank + 3])),
+            ("acts on", f"{'h − μ' if self.centred else 'h'} at {'all positions' if self.positions == 'all' else f'position {self.positions}'}"),
+            *self.provenance.items(),
+        ]
+        return html_table("Algorithmic core", rows)
+
     @property
     def basis(self) -> Directions:
         """Q: the core's orthonormal basis, [d_model, rank], float64."""
@@ -77,7 +90,11 @@ class Core:
         return replace(self, rank=rank)
 
     def project(self, activations: Activations) -> Coordinates:
-        """Core coordinates Qᵀh, or Qᵀ(h − μ) of a centred core, [..., rank], float64."""
+        """Core coordinates Qᵀh, or Qᵀ(h − μ) of a centred core, [..., rank], float64.
+
+        Raises:
+            GrokinterpError: activations of another width.
+        """
         if activations.shape[-1] != len(self.mean):
             raise GrokinterpError(f"this core lives in {len(self.mean)} dimensions; got activations of shape {tuple(activations.shape)}")
         x = activations.double()

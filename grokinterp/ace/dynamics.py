@@ -24,22 +24,24 @@ class SequenceDynamics:
     Attributes:
         operator: A, acting on centred coordinates as columns.
         eigenvalues: of A, by descending modulus. Centring has taken out the constant, and with it the Perron–Frobenius eigenvalue 1.
-        r_squared: 1 − Σ‖z_{t+1} − A z_t‖² / Σ‖z_{t+1}‖², the same in every orthonormal basis of the core.
+        r_squared: 1 − Σ‖z_{t+1} − A z_t‖² / Σ‖z_{t+1}‖², the same in every orthonormal basis of the core; dimensions count by their variance.
+        whitened_r_squared: the mean R² over the dimensions of the whitened core, where all count alike, the same in every basis whatever.
         n_transitions: pairs fitted.
     """
 
     operator: Operator
     eigenvalues: Eigenvalues
     r_squared: float
+    whitened_r_squared: float
     n_transitions: int
 
     def relative_to(self, oracle: float) -> float:
-        """R² over that of the best predictor, `MarkovChain.oracle_r_squared` for a chain."""
-        return self.r_squared / oracle
+        """Whitened R² over that of the best predictor, `MarkovChain.oracle_r_squared` for a chain."""
+        return self.whitened_r_squared / oracle
 
     def __str__(self) -> str:
         values = ", ".join(f"{value:.3f}" for value in self.eigenvalues)
-        return f"R² {self.r_squared:.3f} over {self.n_transitions} transitions; eigenvalues {values}"
+        return f"R² {self.r_squared:.3f}, whitened {self.whitened_r_squared:.3f}, over {self.n_transitions} transitions; eigenvalues {values}"
 
 
 def sequence_dynamics(coordinates: Float[Tensor, "sequence position rank"]) -> SequenceDynamics:
@@ -60,7 +62,10 @@ def sequence_dynamics(coordinates: Float[Tensor, "sequence position rank"]) -> S
         raise GrokinterpError("the core coordinates do not vary along these sequences")
     operator = _least_squares(before, after)
     residual = (after - before @ operator.T).square().sum() / after.square().sum()
-    return SequenceDynamics(operator, _eigenvalues(operator), float(1 - residual), len(before))
+    # The canonical correlations of the states before and after: least squares in whitened coordinates.
+    shared = _orthonormal(before).T @ _orthonormal(after)
+    whitened = float(shared.square().sum() / shared.shape[1])
+    return SequenceDynamics(operator, _eigenvalues(operator), float(1 - residual), whitened, len(before))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,7 @@ class CyclicDynamics:
         held_out_r_squared: on transitions into or out of contiguous blocks of answers that the ridge fit has not seen, each answer held
             out once.
         null: the same on shuffled answers, one value for each shuffle.
+        null_modes: number of modes on the same shuffled answers. In p − 1 dimensions any means fit the cycle, with all ⌊p/2⌋ modes.
     """
 
     p: int
@@ -87,6 +93,7 @@ class CyclicDynamics:
     r_squared: float
     held_out_r_squared: float
     null: np.ndarray
+    null_modes: np.ndarray
 
     def __str__(self) -> str:
         null = f"; shuffled at most {self.null.max():.3f}" if len(self.null) else ""
@@ -124,27 +131,49 @@ def cyclic_dynamics(
     if not 0 < held_out <= 0.5:
         raise GrokinterpError(f"held_out is a share of the answers in (0, 0.5]; got {held_out}")
     means = class_means(coordinates, answers, p)
-    z = _truncated(means, truncation)[1]
-    operator = _least_squares(z, z.roll(-1, 0))
-    residual = (z.roll(-1, 0) - z @ operator.T).square().sum() / z.square().sum()
-    eigenvalues = _eigenvalues(operator)
-    on_ring = np.abs(np.abs(eigenvalues) - 1) <= math.sin(math.pi / p)
+    operator, r_squared = _cyclic_operator(means, truncation)
+    eigenvalues, on_ring = _on_ring(operator, p)
     generator = torch.Generator().manual_seed(seed)
-    shuffled = (answers[torch.randperm(len(answers), generator=generator)] for _ in range(n_shuffles))
+    shuffled = [class_means(coordinates, answers[torch.randperm(len(answers), generator=generator)], p) for _ in range(n_shuffles)]
     return CyclicDynamics(
         p=p,
         operator=operator,
         eigenvalues=eigenvalues,
         modes=_modes(eigenvalues[on_ring], p),
         ring_fraction=float(on_ring.mean()),
-        r_squared=float(1 - residual),
+        r_squared=r_squared,
         held_out_r_squared=_held_out(means, truncation, ridge, held_out),
-        null=np.array([_held_out(class_means(coordinates, order, p), truncation, ridge, held_out) for order in shuffled]),
+        null=np.array([_held_out(each, truncation, ridge, held_out) for each in shuffled]),
+        null_modes=np.array([_n_modes(_cyclic_operator(each, truncation)[0], p) for each in shuffled], dtype=int),
     )
+
+
+def _cyclic_operator(means: Tensor, truncation: float) -> tuple[Operator, float]:
+    """A, and R² on the transitions it was fitted to."""
+    z = _truncated(means, truncation)[1]
+    operator = _least_squares(z, z.roll(-1, 0))
+    residual = (z.roll(-1, 0) - z @ operator.T).square().sum() / z.square().sum()
+    return operator, float(1 - residual)
+
+
+def _on_ring(operator: Operator, p: int) -> tuple[Eigenvalues, np.ndarray]:
+    """Eigenvalues, and which lie within sin(π/p) of the unit circle."""
+    eigenvalues = _eigenvalues(operator)
+    return eigenvalues, np.abs(np.abs(eigenvalues) - 1) <= math.sin(math.pi / p)
+
+
+def _n_modes(operator: Operator, p: int) -> int:
+    eigenvalues, on_ring = _on_ring(operator, p)
+    return len(_modes(eigenvalues[on_ring], p))
 
 
 def class_means(coordinates: Float[Tensor, "vector rank"], answers: Answers, p: int) -> Float64[Tensor, "answer rank"]:
     """Mean vector of the examples with each answer 0 … p − 1, float64.
+
+    Args:
+        coordinates: a vector for each example.
+        answers: the answer of each example.
+        p: number of answers.
 
     Raises:
         GrokinterpError: not one answer for each vector, answers outside the range, or an answer without examples.
@@ -192,6 +221,13 @@ def _truncated(means: Tensor, truncation: float) -> tuple[Tensor, Tensor]:
         raise GrokinterpError("the mean core vectors of all answers are the same: the core does not tell answers apart")
     basis = vh[singular > truncation * singular[0]].T
     return basis, centred @ basis
+
+
+def _orthonormal(samples: Tensor) -> Tensor:
+    """Orthonormal columns that span those of samples [sample, coordinate], dependent ones left out."""
+    u, s, _ = torch.linalg.svd(samples, full_matrices=False)
+    kept: Tensor = u[:, s > 1e-9 * s[0]]
+    return kept
 
 
 def _least_squares(before: Tensor, after: Tensor, ridge: float = 0.0) -> Operator:

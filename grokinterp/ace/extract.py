@@ -15,10 +15,10 @@ from torch import Tensor
 
 from grokinterp.ace.core import Core, Mean, Positions
 from grokinterp.ace.moments import Outputs, Square, activation_moments, linear_observability, sampled_observability
-from grokinterp.ace.tail import Tail
+from grokinterp.ace.tail import Tail, readout_of
 from grokinterp.errors import GrokinterpError
 from grokinterp.shapes import Tokens
-from grokinterp.tasks import Task
+from grokinterp.tasks import Prompts, Task
 
 Score = Callable[[Tensor], Tensor]
 """Logits at the read-out, [..., vocab] -> one number for each, [...]."""
@@ -30,7 +30,7 @@ ROUNDING = 1e-6  # of the mean activation; what varies less is float32 noise
 
 def extract(
     model: Any,
-    data: Task | Tokens,
+    data: Task | Tokens | Prompts,
     hook: str,
     *,
     rank: int | None = None,
@@ -51,13 +51,15 @@ def extract(
 
     Args:
         model: a HookedTransformer or TransformerBridge.
-        data: a task, whose answers' logits are the outputs, or tokens [example, position] without padding, for all logits.
+        data: a task, whose answers' logits are the outputs; tokens [example, position] without padding, for all logits; or agreement prompts,
+            whose extraction half, last tokens and margin make the core of `agreement_cores`, and leave only rank, energy and batch_size open.
         hook: its values are [example, position, d_model].
         rank: of the core; None for the smallest whose share of Σ S² reaches `energy`.
         energy: that share, in (0, 1] (paper: 0.99; 0.999 for Markov chains).
         score: one number from the logits at the read-out, instead of all of them.
         positions: where activations are sampled and where the core will act, "all" or an index.
-        readout: where the outputs are read, an index or "all"; None for the task's own, or the last of plain tokens.
+        readout: where the outputs are read, an index or "all"; None for the task's own ("all" where every position counts), or the last
+            of plain tokens.
         centred: whether the core's projections act on h − μ. The covariance is centred in either case.
         split: which examples of a task.
         n_jacobians: examples whose Jacobians are averaged, at most (paper: 64 to 3,000). A linear tail needs none.
@@ -72,8 +74,15 @@ def extract(
     for name, value in (("n_jacobians", n_jacobians), ("batch_size", batch_size), ("sketch", 1 if sketch is None else sketch)):
         if value < 1:
             raise GrokinterpError(f"{name} must be at least 1; got {value}")
+    if isinstance(data, Prompts):
+        from grokinterp.ace.agreement import agreement_cores
+
+        if (score, positions, readout, split, sketch) != (None, "all", None, "all", None):
+            raise GrokinterpError("prompts say themselves what is sampled and read; pass rank, energy and batch_size alone")
+        return agreement_cores(model, data, [hook], rank=rank, energy=energy, batch_size=batch_size)[hook]
     tokens, n_outputs = (data.tokens[data.indices(split)], data.n_classes) if isinstance(data, Task) else (data, None)
-    readout = readout if readout is not None else data.readout if isinstance(data, Task) else -1
+    if readout is None:
+        readout = readout_of(data) if isinstance(data, Task) else -1
     tail = Tail(model, hook, positions, readout)
     moments = activation_moments(tail, tokens, batch_size)
     covariance, mean = moments.covariance, moments.mean

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from grokinterp.ace.tail import Tail
+from grokinterp.ace.tail import HEAD, Tail, softly_capped
 from grokinterp.errors import GrokinterpError
 from grokinterp.shapes import Tokens
 
@@ -80,9 +80,7 @@ def linear_observability(tail: Tail, n_outputs: int | None, n_positions: int) ->
         return None
     cfg, model = tail.model.cfg, tail.model
     final = f"blocks.{cfg.n_layers - 1}.hook_resid_post"
-    if (getattr(cfg, "output_logits_soft_cap", None) or 0) > 0 or not (
-        tail.hook in ("unembed.hook_in", "ln_final.hook_normalized") or (tail.hook == final and cfg.normalization_type is None)
-    ):
+    if softly_capped(model) or not (tail.hook in HEAD or (tail.hook == final and cfg.normalization_type is None)):
         return None
     readers: Tensor = model.W_U.detach().double()[:, :n_outputs]
     if tail.hook == "ln_final.hook_normalized" and (gain := getattr(model.ln_final, "w", None)) is not None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from grokinterp.ace.core import Core
 from grokinterp.ace.extract import ENERGY, energy_rank
-from grokinterp.ace.tail import Tail
+from grokinterp.ace.tail import Tail, readout_of
 from grokinterp.errors import GrokinterpError
+from grokinterp.shapes import Tokens
 from grokinterp.tasks import Task
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def size(
     Args:
         model: the one that the core was extracted from.
         core: its directions are taken in order; its rank plays no part.
-        task: accuracy is at its read-out, over its answers.
+        task: accuracy is at its read-out, over its answers; over every position where all of them count.
         ranks: which to measure, ascending; None for all.
         energy: share of Σ S² behind the energy rank.
         chance: accuracy that counts as destroyed; None for 2/n_classes (the paper's 2/p).
@@ -90,12 +91,13 @@ def size(
     if batch_size < 1:
         raise GrokinterpError(f"batch_size must be at least 1; got {batch_size}")
     examples = task.indices(split)
-    tail = Tail(model, core.hook, core.positions, task.readout)
+    tail = Tail(model, core.hook, core.positions, readout_of(task))
+    right = task.answers if task.targets is None else task.targets
     hits = torch.zeros(1 + 2 * len(measured), dtype=torch.int64)
     with torch.no_grad():
         for chosen in torch.split(examples, batch_size):
-            hits += _hits(tail, core, task, chosen, measured)
-    accuracy = (hits.double() / len(examples)).numpy()
+            hits += _hits(tail, core, task.tokens[chosen], right[chosen], task.n_classes, measured)
+    accuracy = (hits.double() / right[examples].numel()).numpy()
     base, keep, remove = float(accuracy[0]), accuracy[1::2], accuracy[2::2]
     held = energy_rank(core.spectrum, energy)
     below = remove <= (2 / task.n_classes if chance is None else chance)
@@ -110,13 +112,12 @@ def size(
     )
 
 
-def _hits(tail: Tail, core: Core, task: Task, chosen: Tensor, ranks: Sequence[int]) -> Tensor:
+def _hits(tail: Tail, core: Core, tokens: Tokens, answers: Tensor, n_classes: int, ranks: Sequence[int]) -> Tensor:
     """Right answers of the whole model, then with keep and remove at each rank in turn."""
-    h, logits = tail.resume(task.tokens[chosen])
-    answers = task.answers[chosen]
+    h, logits = tail.resume(tokens)
 
     def right(edited: Tensor) -> int:
-        return int((logits(edited.to(h.dtype))[:, : task.n_classes].argmax(-1).cpu() == answers).sum())
+        return int((logits(edited.to(h.dtype))[..., :n_classes].argmax(-1).cpu() == answers).sum())
 
     directions = core.directions.to(h.device)
     mean = core.mean.to(h.device) if core.centred else torch.zeros_like(core.mean, device=h.device)

@@ -15,17 +15,30 @@ from grokinterp.ace.core import Positions, check_hook, index_of, placed
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.readout import readout_hooks
 from grokinterp.shapes import Tokens
+from grokinterp.tasks import Task
 
 At = Float[Tensor, "example chosen d_model"]
 TailFunction = Callable[[Tensor], Tensor]
 """Activations [example, position, d_model] -> logits at the read-out, [example, vocab] or [example, position, vocab]."""
+
+HEAD = ("ln_final.hook_normalized", "unembed.hook_in")
+
+
+def softly_capped(model: Any) -> bool:
+    """Whether a soft cap bends the logits."""
+    return (getattr(model.cfg, "output_logits_soft_cap", None) or 0) > 0
+
+
+def readout_of(task: Task) -> Positions:
+    """Where a task's answers are read: at one position, or "all" where every one counts."""
+    return task.readout if task.targets is None else "all"
 
 
 @dataclass(frozen=True, eq=False)
 class Tail:
     """f, from the activations at a hook to the logits at the read-out.
 
-    A HookedTransformer resumes at the residual stream before or after a block: in a causal model, and for a hook at the read-out
+    A HookedTransformer resumes in its head, and at the residual stream before or after a block: in a causal model, and for a hook at the read-out
     position, that position alone goes on, attending to cached keys and values. Any other hook, and a TransformerBridge, runs the
     whole model with the hook's value replaced: the same numbers, later.
 
@@ -66,6 +79,8 @@ class Tail:
         Only positions that the read-out can depend on are returned: behind the last attention, with positions "all", the
         read-out position alone.
         """
+        if self._in_the_head:
+            return self._through_the_head(tokens)
         if self._layer is None:
             return self._through_the_whole_model(tokens)
         if self._one_position(tokens.shape[1]):
@@ -75,17 +90,40 @@ class Tail:
     @property
     def _layer(self) -> int | None:
         """The block to go on with, n_layers for none; None where the model cannot resume at this hook."""
-        resumes = any(cls.__name__ == "HookedTransformer" for cls in type(self.model).__mro__)
         match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", self.hook)
-        if match is None or not resumes or self.model.cfg.positional_embedding_type == "shortformer":
+        if match is None or not self._resumes or self.model.cfg.positional_embedding_type == "shortformer":
             return None
         return int(match[1]) + (match[2] == "post")
+
+    @property
+    def _resumes(self) -> bool:
+        return any(cls.__name__ == "HookedTransformer" for cls in type(self.model).__mro__)
+
+    @property
+    def _in_the_head(self) -> bool:
+        """Whether nothing is left but the final LayerNorm's gain and the unembedding, position by position."""
+        return self._resumes and self.hook in HEAD and not softly_capped(self.model)
 
     def _one_position(self, n_positions: int) -> bool:
         if self.readout == "all" or not self.reads_itself(n_positions):
             return False
         last: bool = self._layer == self.model.cfg.n_layers
         return last or (self.positions != "all" and self.model.cfg.attention_dir == "causal")
+
+    def _through_the_head(self, tokens: Tokens) -> tuple[At, TailFunction]:
+        whole, n_positions = self._whole(tokens), tokens.shape[1]
+        norm = self.model.ln_final if self.hook.startswith("ln_final.") else None
+        gain, bias = getattr(norm, "w", None), getattr(norm, "b", None)
+
+        def head(normed: Tensor) -> Tensor:
+            x = normed if gain is None else normed * gain
+            out: Tensor = self.model.unembed(x if bias is None else x + bias)
+            return out
+
+        if self.readout != "all" and self.reads_itself(n_positions):
+            at = index_of(self.readout, n_positions)
+            return whole[:, at : at + 1], lambda h: head(h)[:, 0]
+        return self._chosen(whole), lambda h: self._read(head(self._replaced(whole, h)), n_positions)
 
     def _through_one_position(self, tokens: Tokens, layer: int) -> tuple[At, TailFunction]:
         assert self.readout != "all"

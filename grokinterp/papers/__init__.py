@@ -11,7 +11,7 @@ from grokinterp.papers.claims import Budget, Claim, Measurement, Reproduction
 
 __all__ = ["PAPERS", "Claim", "Measurement", "Reproduction", "reproduce"]
 
-PAPERS = ("nanda2023", "fsd2026", "weightdecay2026", "predictors", "cores2026")
+PAPERS = ("nanda2023", "fsd2026", "weightdecay2026", "predictors", "cores2026", "geometric2026")
 
 
 def reproduce(paper: str, budget: Budget = "smoke", out: str | Path = "runs/reproduce") -> Reproduction:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import replacing
+from grokinterp.notebook import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +136,10 @@ class Reproduction:
         lines += ["", *(f"![{name}]({self.paper}-{name}.svg)\n" for name in self.figures)]
         behind = ", ".join(f"[{name}]({self.paper}-{name}.csv)" for name in self.tables)
         return "\n".join([*lines, f"Tables behind this: {behind}." if behind else ""]).rstrip() + "\n"
+
+    def _repr_html_(self) -> str:
+        table = self.table()
+        return html_table(f"{self.paper}, budget {self.budget}: claims and measurements", table.to_numpy().tolist(), header=list(table.columns))
 
     def __str__(self) -> str:
         rows = [(claim.id, self.verdict(claim), claim.paper, str(self.found.get(claim.id, "–"))) for claim in self.claims]

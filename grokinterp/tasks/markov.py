@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Complex, Float64
 from torch import Tensor
 
-from grokinterp.errors import GrokinterpError
+from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.shapes import Tokens
 from grokinterp.tasks.table import Task
 
@@ -74,18 +74,27 @@ class MarkovChain:
         """Accuracy of the most likely next state in the stationary state: Σ_i π_i max_j T_ij."""
         return float(self.stationary @ self.matrix.max(1).values)
 
-    def oracle_r_squared(self, average: Literal["states", "variance"] = "states") -> float:
+    def oracle_r_squared(self, average: Literal["states", "variance", "whitened"] = "states") -> float:
         """R² of the best predictor of the next state's indicator: 1 − m_j/v_j, averaged over states j.
 
         m_j = Σ_i π_i T_ij(1 − T_ij) is what stays unpredictable and v_j = π_j(1 − π_j) the variance. The paper multiplies by π_j outside the
         sum over i, which is the same where π is uniform, as in its chain; here π_i stays inside, as the theorem needs.
 
         Args:
-            average: "states" for the mean over states (paper), "variance" for 1 − Σm/Σv, which is what the pooled R² of
-                `ace.sequence_dynamics` on indicators reaches. They agree for the default chain, ½.
+            average: "states" for the mean over states (paper); "variance" for 1 − Σm/Σv and "whitened" for the mean over whitened
+                dimensions, which are what `r_squared` and `whitened_r_squared` of `ace.sequence_dynamics` reach on indicators. All
+                three agree for the default chain, ½.
+
+        Raises:
+            GrokinterpError: an unknown average.
         """
+        if average not in ("states", "variance", "whitened"):
+            raise unknown_name("average", average, ("states", "variance", "whitened"))
         pi, t = self.stationary, self.matrix
         unpredictable, variance = pi @ (t * (1 - t)), pi * (1 - pi)
+        if average == "whitened":
+            covariance = torch.diag(pi) - torch.outer(pi, pi)
+            return float((torch.linalg.pinv(covariance) @ t.T @ covariance @ t).trace() / (self.n_states - 1))
         if average == "variance":
             return float(1 - unpredictable.sum() / variance.sum())
         return float(1 - (unpredictable / variance).mean())
@@ -113,22 +122,29 @@ class MarkovChain:
         return torch.eye(self.n_states, dtype=torch.float64) - self.matrix.T
 
 
-def markov_chain(n_sequences: int = 3_000, length: int = 32, seed: int = 0, transition: Sequence[Sequence[float]] = FOUR_STATES) -> Task:
-    """The last state of a Markov sequence from all states before it.
+def markov_chain(
+    n_sequences: int = 3_000, length: int = 32, seed: int = 0, transition: Sequence[Sequence[float]] = FOUR_STATES, test_seed: int | None = None
+) -> Task:
+    """The next state of a Markov chain at every position of a sequence.
 
-    A task has one answer an example, read at one position, and a chain is as predictable at its end as anywhere; so the table holds
-    T − 1 tokens and their successor. For training on every position, and for reading every position (`ace.extract` with plain tokens and
-    ``readout="all"``), take the sequences themselves, `MarkovChain.sample` with the same arguments.
+    The table holds the first T − 1 states of each sequence as tokens and their successors as targets; the answer is the last state. Whole
+    sequences are those of `MarkovChain.sample` with the same arguments.
 
     Args:
         n_sequences: examples (paper: 3,000 for training with seed 0, 3,000 for testing with seed 999).
-        length: T, states in a sequence, the answer included (paper: 32).
+        length: T, states in a sequence, the last one included (paper: 32).
         seed: of the generator.
         transition: T [from, to]; the paper's four states on a ring by default.
+        test_seed: draw as many sequences again with this seed and append them, so that ``split(0.5, seed, "first")`` trains on the
+            former and tests on the latter; None for none.
 
     Raises:
-        GrokinterpError: a matrix that is no transition matrix, too few sequences or states.
+        GrokinterpError: a matrix that is no transition matrix, too few sequences or states, a test seed that repeats the training sequences.
     """
+    if test_seed == seed:
+        raise GrokinterpError(f"test_seed = {test_seed} would test on the training sequences; take another seed than {seed}")
     chain = MarkovChain(tuple(tuple(row) for row in transition))
-    states = chain.sample(n_sequences, length, seed)
-    return Task("markov_chain", states[:, :-1].contiguous(), states[:, -1].contiguous(), n_vocab=chain.n_states, n_classes=chain.n_states)
+    states = torch.cat([chain.sample(n_sequences, length, each) for each in (seed, test_seed) if each is not None])
+    tokens, targets = states[:, :-1].contiguous(), states[:, 1:].contiguous()
+    n = chain.n_states
+    return Task("markov_chain", tokens, targets[:, -1].contiguous(), n_vocab=n, n_classes=n, targets=targets, chain=chain)

@@ -58,6 +58,9 @@ def modular_quadratic(p: int, coefficients: tuple[int, int, int, int, int] = (1,
         p: the modulus, at least 3.
         coefficients: (α, β, γ, δ, ε); the default is a² + ab + b².
         equals: whether inputs end with the equals token p.
+
+    Raises:
+        GrokinterpError: not five coefficients.
     """
     a, b = _operands(p)
     if len(coefficients) != 5:
@@ -67,7 +70,11 @@ def modular_quadratic(p: int, coefficients: tuple[int, int, int, int, int] = (1,
 
 
 def multiplicative_group(p: int, signs: tuple[int, int]) -> CyclicGroup:
-    """The non-zero residues mod a prime p as Z_{p−1}: element x stands for the x-th power of the least generator."""
+    """The non-zero residues mod a prime p as Z_{p−1}: element x stands for the x-th power of the least generator.
+
+    Raises:
+        GrokinterpError: a composite p.
+    """
     for generator in range(1, p):
         powers = [1]
         while (power := powers[-1] * generator % p) != 1:

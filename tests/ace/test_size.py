@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ace_models import PRE_LN
+from ace_models import PLAIN, PRE_LN
 from test_bridge import bridge_of
 
 from grokinterp import GrokinterpError
 from grokinterp.ace import Core, extract, size
 from grokinterp.models import build_model
-from grokinterp.tasks import Task
+from grokinterp.tasks import Task, markov_chain
 
 
 def accuracy(model: Any, task: Task, core: Core, mode: str) -> float:
@@ -35,6 +35,20 @@ def test_the_curve_is_the_accuracy_under_each_intervention(model: Any, task: Tas
     some = size(model, core, task, ranks=[2, 5, 11])
     np.testing.assert_array_equal(some.keep, measured.keep[[1, 4, 10]])
     np.testing.assert_array_equal(some.remove, measured.remove[[1, 4, 10]])
+
+
+def test_where_every_position_counts_accuracy_is_over_every_position() -> None:
+    task = markov_chain(40, 9, seed=1)
+    model = build_model(PLAIN, task, seed=0, dtype=torch.float64)
+    core = extract(model, task, "blocks.0.hook_resid_post", rank=2)
+    assert (core.positions, core.provenance["readout"]) == ("all", "all")
+    measured = size(model, core, task, ranks=[1, 3, 9], batch_size=17)
+    for mode in ("keep", "remove"):
+        expected = []
+        for rank in (1, 3, 9):
+            with torch.no_grad(), getattr(core.with_rank(rank), mode)().applied(model):
+                expected.append(float((model(task.tokens)[..., :4].argmax(-1) == task.targets).double().mean()))
+        np.testing.assert_allclose(getattr(measured, mode), expected, atol=1e-12)
 
 
 def test_the_clock_needs_the_circles_that_it_was_built_from(clock_model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError
+from grokinterp.tasks import TaskConfig
 from grokinterp.tasks.markov import MarkovChain, markov_chain
 
 UNEVEN = ((0.6, 0.4, 0.0), (0.1, 0.2, 0.7), (0.5, 0.0, 0.5))
@@ -58,10 +60,47 @@ def test_the_task_asks_for_the_last_state() -> None:
     task = markov_chain(50, 9, seed=3)
     states = MarkovChain().sample(50, 9, seed=3)
     assert torch.equal(torch.cat([task.tokens, task.answers[:, None]], dim=1), states)
+    assert torch.equal(task.targets, states[:, 1:])
+    assert task.chain == MarkovChain()
     assert (task.n_vocab, task.n_classes, task.n_positions, task.readout) == (4, 4, 8, -1)
     assert torch.equal(task.tokens, markov_chain(50, 9, seed=3).tokens)
     assert not torch.equal(task.tokens, markov_chain(50, 9, seed=4).tokens)
     assert markov_chain(5, 4, transition=[[0.5, 0.5], [0.25, 0.75]]).n_vocab == 2
+
+
+def test_whitened_r_squared_is_the_mean_over_decorrelated_states() -> None:
+    """Independent route: regress the next state's whitened indicator on the present state's, with the chain's own probabilities."""
+    for chain, expected in ((MarkovChain(), 0.5), (MarkovChain(UNEVEN), None)):
+        pi, t = chain.stationary, chain.matrix
+        values, vectors = torch.linalg.eigh(torch.diag(pi) - torch.outer(pi, pi))
+        whiten = vectors[:, 1:] / values[1:].sqrt()  # the constant has no variance
+        predicted = (t - pi) @ whiten
+        explained = (pi[:, None] * predicted.square()).sum(0).mean()
+        assert chain.oracle_r_squared("whitened") == pytest.approx(float(explained))
+        if expected is not None:
+            assert float(explained) == pytest.approx(expected)
+
+
+def test_test_sequences_have_a_seed_of_their_own() -> None:
+    task = TaskConfig("markov_chain", {"n_sequences": 20, "length": 9, "seed": 3, "test_seed": 4}, 0.5, split_seed=11, split_rule="first").build()
+    assert torch.equal(task.tokens[task.indices("train")], markov_chain(20, 9, seed=3).tokens)
+    assert torch.equal(task.tokens[task.indices("test")], markov_chain(20, 9, seed=4).tokens)
+
+
+def test_a_control_with_random_targets_is_no_chain() -> None:
+    task = markov_chain(400, 9).with_random_answers(5)
+    assert task.chain is None
+    assert task.targets is not None
+    assert torch.equal(task.targets[:, -1], task.answers)
+    right = markov_chain(400, 9).targets
+    assert float((task.targets == right).double().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_which_tasks_count_every_position_is_known_without_building_them() -> None:
+    arguments: dict[str, dict[str, Any]] = {"markov_chain": {"n_sequences": 4, "length": 5}}
+    known = {name: TaskConfig(name, arguments.get(name, {"p": 5}), 0.5) for name in ("markov_chain", "modular_addition", "modular_division")}
+    for name, config in known.items():
+        assert config.every_position == (config.build().targets is not None) == (name == "markov_chain")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +112,11 @@ def test_the_task_asks_for_the_last_state() -> None:
         (lambda: MarkovChain(((1.0, 0.0), (0.0, 1.0))), "several stationary distributions"),
         (lambda: markov_chain(0), "at least 1 sequence .* got 0 of 32"),
         (lambda: markov_chain(5, 1), "got 5 of 1"),
+        (lambda: markov_chain(5, 4, seed=2, test_seed=2), "test on the training sequences"),
+        (lambda: MarkovChain().oracle_r_squared("white"), "unknown average 'white'; did you mean whitened"),
+        (lambda: replace(markov_chain(5, 4), targets=torch.zeros(5, 2, dtype=torch.int64)), "one class for each token"),
+        (lambda: replace(markov_chain(5, 4), answers=(markov_chain(5, 4).answers + 1) % 4), "at the read-out position they are the answers"),
+        (lambda: replace(markov_chain(5, 4), targets=markov_chain(5, 4).targets + torch.tensor([9, 0, 0])), "targets must lie in 0"),
     ],
 )
 def test_bad_input_is_named(call: Any, message: str) -> None:

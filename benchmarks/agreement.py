@@ -1,0 +1,122 @@
+"""How fast agreement cores are extracted, swept over layers and generated with, against one full pass for every number.
+
+``python -m benchmarks.agreement`` prints the table. The model has GPT-2 small's sizes and random weights; prompts are words of the grammar.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import Row, interleaved, ratio, show
+from grokinterp.ace import agreement_cores, generate, verb_logits
+from grokinterp.ace.core import Core, Project
+from grokinterp.models.tiny import WordTokenizer
+from grokinterp.tasks import Prompts, agreement
+from grokinterp.tasks.grammar import vocabulary
+from grokinterp.training.sweep import torch_threads
+
+N_TOKENS = 20
+PROMPT = "The keys to the cabinet"
+
+
+def rows(repeats: int = 3) -> list[Row]:
+    """Sweep, extraction and generation on two threads."""
+    model = gpt2_small()
+    with torch_threads(2):
+        prompts = agreement(model.tokenizer, n=120)
+        cores = agreement_cores(model, prompts)
+        edits = [edit for core in cores.values() for edit in (core.keep(), core.remove(), core.flip())]
+        test, many = prompts.half("test"), agreement(model.tokenizer, n=1_200).half("test")
+        one_pass, sweep, extraction = interleaved(
+            [
+                lambda: full_pass(model, test, edits[-1]),
+                lambda: void(verb_logits(model, test, edits)),
+                lambda: void(agreement_cores(model, prompts)),
+            ],
+            repeats,
+        )
+        (large,) = interleaved([lambda: void(verb_logits(model, many, edits))], 1)
+        core = list(cores.values())[9]
+        cached, passes = interleaved([lambda: written(model, core, True), lambda: written(model, core, False)], repeats)
+    n_passes = 1 + len(edits)
+    longest = int(test.ends.max()) + 1
+    of = f"2 threads, {len(test)} prompts of at most {longest} tokens"
+    by_passes = f"{n_passes} full passes of {median(one_pass):.2f} s"
+    return [
+        Row("agreement sweep, 13 hooks, 4 modes, against full passes", ratio([n_passes * t for t in one_pass], sweep), "times faster", by_passes),
+        Row("agreement sweep, 13 hooks, 4 modes", median(sweep), "s", of),
+        Row("agreement sweep, 13 hooks, 4 modes, 600 prompts", median(large), "s", "2 threads"),
+        Row("agreement cores at 13 hooks", median(extraction), "s", of),
+        Row(
+            f"{N_TOKENS} tokens, automatic strength, against full passes", ratio(passes, cached), "times faster", f"{median(passes):.2f} s by passes"
+        ),
+        Row(f"{N_TOKENS} tokens, automatic strength", median(cached), "s", "2 threads, every token edited, clean text included"),
+    ]
+
+
+def void(result: Any) -> None:
+    """Drop a result."""
+
+
+def written(model: Any, core: Core, cached: bool) -> None:
+    """Both texts, every token edited."""
+    generate(model, PROMPT, core, n_tokens=N_TOKENS, threshold=0.0, cached=cached)
+
+
+def full_pass(model: Any, prompts: Prompts, edit: Project) -> None:
+    """The margin under one edit as one would write it: all prompts through the whole model with a hook."""
+    examples = torch.arange(len(prompts))
+
+    def hook_function(value: Tensor, hook: Any) -> Tensor:
+        value[examples, prompts.ends] = edit(value[examples, prompts.ends])
+        return value
+
+    with torch.no_grad():
+        logits = model.run_with_hooks(prompts.tokens, fwd_hooks=[(edit.hook, hook_function)])
+    void((logits[examples, prompts.ends][:, prompts.verbs] * prompts.signs).sum(-1))
+
+
+def gpt2_small() -> Any:
+    """GPT-2 small's sizes with random weights of the published initialisation, reading the grammar's words."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    cfg = HookedTransformerConfig(
+        n_layers=12,
+        d_model=768,
+        n_heads=12,
+        d_head=64,
+        d_mlp=3072,
+        n_ctx=1024,
+        d_vocab=50257,
+        act_fn="gelu_new",
+        normalization_type="LN",
+        init_weights=False,
+        device="cpu",
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        model = HookedTransformer(cfg)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            match name.rsplit(".", 1)[-1]:
+                case "w":
+                    parameter.fill_(1.0)
+                case last if last.startswith("b"):
+                    parameter.zero_()
+                case last:
+                    parameter.normal_(0, 0.02 / (math.sqrt(24) if last in ("W_O", "W_out") else 1), generator=generator)
+    model.tokenizer = WordTokenizer(vocabulary())
+    # What it generates need not be words of the grammar.
+    model.tokenizer.words += [f"w{token}" for token in range(len(model.tokenizer), cfg.d_vocab)]
+    return model.requires_grad_(False)
+
+
+if __name__ == "__main__":
+    show(rows())

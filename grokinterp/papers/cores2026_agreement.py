@@ -1,0 +1,189 @@
+"""The agreement section of arXiv 2602.22600: cores of several language models on the same prompts, side by side.
+
+`tiny_agreement` trains the models itself; `gpt2_agreement` reads the published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from grokinterp import ace, plots
+from grokinterp.errors import GrokinterpError
+from grokinterp.models.pretrained import load_model
+from grokinterp.models.tiny import TinyConfig, tiny
+from grokinterp.tasks import Prompts, agreement
+from grokinterp.tasks.grammar import Sentence, parse, sentences_of
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    import xarray as xr
+
+EXAMPLE = "The key next to the cabinets"
+SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
+HELD_OUT_FRAMES = ("trailing", "relative")  # in the testing half alone, for the models trained here
+
+
+@dataclass(frozen=True, eq=False)
+class AgreementStudy:
+    """What the cores of several models do on the same prompts; everything on the test half, at the layer chosen on the other.
+
+    Attributes:
+        layers: by model the chosen layer of how many, AUC of base, keep, remove and flip, the lowest AUC under random flips and removals, the
+            same of minimal pairs (base, flip), spectral gap, R² of the knob, p of the flip.
+        correlations: Spearman, Pearson and canonical correlation of core coordinates, a row for each pair of models.
+        example: probabilities of the verbs behind one prompt, clean and flipped, by model.
+        written: by model, how many generated first sentences parse, agree, and disagree under the flip; empty where no grammar can tell.
+        p_value: Fisher's combination over models.
+        figures: AUC by layer and knob for each model, correlations across models.
+    """
+
+    layers: pd.DataFrame
+    correlations: pd.DataFrame
+    example: pd.DataFrame
+    written: pd.DataFrame
+    p_value: float
+    figures: Mapping[str, go.Figure]
+
+
+def tiny_agreement(seeds: Sequence[int] = (0, 1, 2), *, n: int = 1_200, n_written: int = 100, config: TinyConfig | None = None) -> AgreementStudy:
+    """The study on models trained here, one for each seed, extracted and tested on different nouns and frames.
+
+    Args:
+        seeds: of the models, trained when they are not in the cache, a minute each.
+        n: prompts, half of them to extract from.
+        n_written: test prompts that each model continues, clean and flipped.
+        config: of the models but for the seed; None for the default.
+
+    Raises:
+        GrokinterpError: fewer than two seeds.
+    """
+    models = {f"seed {seed}": tiny(replace(config or TinyConfig(), seed=seed)) for seed in seeds}
+    tokenizer = next(iter(models.values())).tokenizer
+    return study(models, agreement(tokenizer, n, held_out_nouns=True, held_out_frames=HELD_OUT_FRAMES), n_written=n_written)
+
+
+def gpt2_agreement(sources: Sequence[str] = SIZES, *, n: int = 1_200) -> AgreementStudy:
+    """The study on published GPT-2s, by name or from folders, with the paper's design: all frames and nouns in both halves.
+
+    Args:
+        sources: what `load_model` takes, all with one tokenizer.
+        n: prompts (paper: 1,200).
+
+    Raises:
+        GrokinterpError: fewer than two models, or one that is neither here nor to be had.
+    """
+    models = {str(source): load_model(source) for source in sources}
+    return study(models, agreement(next(iter(models.values())).tokenizer, n))
+
+
+def study(models: Mapping[str, Any], prompts: Prompts, *, n_written: int = 0) -> AgreementStudy:
+    """Sweep, choose, compare and write.
+
+    Args:
+        models: by name, at least two that read the same tokens.
+        prompts: with both halves.
+        n_written: test prompts to continue, if the models write the grammar's language.
+
+    Raises:
+        GrokinterpError: fewer than two models.
+    """
+    if len(models) < 2:
+        raise GrokinterpError(f"coordinates are correlated across models, so give at least 2; got {len(models)}")
+    sweeps = {name: ace.agreement_sweep(model, prompts) for name, model in models.items()}
+    cores = {name: ace.extract(models[name], prompts, str(at_best(sweep)["hook"].item()), rank=1) for name, sweep in sweeps.items()}
+    test = prompts.half("test")
+    shared = ace.coordinate_correlations({name: torch.from_numpy(sweep["core_coordinate"].to_numpy())[:, None] for name, sweep in sweeps.items()})
+    figures = {f"{name}: {kind}": getattr(plots, kind)(sweep) for name, sweep in sweeps.items() for kind in ("agreement_by_layer", "agreement_knob")}
+    return AgreementStudy(
+        layers=pd.DataFrame({name: _row(sweep) for name, sweep in sweeps.items()}).T,
+        correlations=_pairs(shared),
+        example=pd.concat({name: _example(model, cores[name]) for name, model in models.items()}, names=["model", "verb"]),
+        written=pd.DataFrame({name: written(model, cores[name], test.texts[:: max(1, len(test) // n_written)]) for name, model in models.items()}).T
+        if n_written
+        else pd.DataFrame(),
+        p_value=ace.combined_p_value([float(sweep["flip_p_value"]) for sweep in sweeps.values()]),
+        figures={**figures, "correlations": plots.coordinate_correlations(shared)},
+    )
+
+
+def at_best(sweep: xr.Dataset) -> xr.Dataset:
+    """A sweep on the test half at its chosen layer."""
+    return sweep.sel(half="test", layer=int(sweep["chosen_layer"]))
+
+
+def written(model: Any, core: ace.Core, texts: Sequence[str], *, n_tokens: int = 20, temperature: float = 0.5) -> pd.Series[float]:
+    """How the first sentences come out that a model of the grammar writes, clean and flipped, as shares of all prompts.
+
+    Args:
+        model: a model of the grammar, such as `tiny`.
+        core: what is flipped, with automatic strength.
+        texts: prompts, each with the random numbers of its own seed.
+        n_tokens: to generate; what has no full stop by then counts as not grammatical.
+        temperature: of the softmax (chosen here: at 1 a model of this size slips now and then, edited or not).
+
+    Returns:
+        ``clean_grammatical`` and ``flipped_grammatical``: the sentence parses, agreement aside; ``clean_agrees``: its verb has the head's
+        number; ``flipped_disagrees``: under the flip it has the other one.
+    """
+    clean, flipped = [], []
+    for seed, text in enumerate(texts):
+        found = ace.generate(model, text, core, n_tokens=n_tokens, temperature=temperature, seed=seed)
+        clean.append(_first_sentence(found.clean))
+        flipped.append(_first_sentence(found.edited))
+    shares: pd.Series[float] = pd.Series(
+        {
+            "clean_grammatical": np.mean([sentence is not None for sentence in clean]),
+            "flipped_grammatical": np.mean([sentence is not None for sentence in flipped]),
+            "clean_agrees": np.mean([sentence is not None and sentence.agrees for sentence in clean]),
+            "flipped_disagrees": np.mean([sentence is not None and not sentence.agrees for sentence in flipped]),
+        }
+    )
+    return shares
+
+
+def _first_sentence(text: str) -> Sentence | None:
+    try:
+        return parse(next(iter(sentences_of(text)), ""))
+    except GrokinterpError:
+        return None
+
+
+def _row(sweep: xr.Dataset) -> pd.Series[float]:
+    best = at_best(sweep)
+    modes = ("base", "keep", "remove", "flip")
+    row: pd.Series[float] = pd.Series(
+        {
+            "layer": int(sweep["chosen_layer"]),
+            "of": int(sweep["layer"].max()),
+            **{mode: float(best["agreement_auc"].sel(mode=mode)) for mode in modes},
+            "random_least": float(sweep["random_auc"].sel(mode=["remove", "flip"]).min()),
+            "pairs_base": float(best["pair_accuracy"].sel(mode="base")),
+            "pairs_flip": float(best["pair_accuracy"].sel(mode="flip")),
+            "spectral_gap": float(best["spectral_gap"]),
+            "knob_r2": float(sweep["knob_r2"]),
+            "flip_p_value": float(sweep["flip_p_value"]),
+        }
+    )
+    return row
+
+
+def _pairs(shared: xr.Dataset) -> pd.DataFrame:
+    names = [str(name) for name in shared["model"].to_numpy()]
+    rows = [
+        {"a": a, "b": b, **{kind: float(shared[f"coordinate_{kind}"].sel(model=a, other=b)) for kind in ("spearman", "pearson", "canonical")}}
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+    ]
+    return pd.DataFrame(rows)
+
+
+def _example(model: Any, core: ace.Core) -> pd.DataFrame:
+    """The verbs behind the paper's prompt under the whole flip, strength 1."""
+    probabilities = ace.generate(model, EXAMPLE, core, strength=1.0, n_tokens=1).probabilities
+    return pd.DataFrame(probabilities, index=["clean", "flipped"]).T

@@ -1,0 +1,147 @@
+"""Reading the last token from cached keys and values gives the numbers of the whole model run with hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from language_models import random_gpt2
+from test_bridge import bridge_of
+from torch import Tensor
+
+from grokinterp import GrokinterpError
+from grokinterp.ace import Core
+from grokinterp.ace.core import Project
+from grokinterp.ace.resume import Resumed, Whole, last_token, residual_hooks, resumable
+from grokinterp.tasks import Prompts, agreement
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"attn_only": True},
+    {"normalization_type": None},
+    {"act_fn": "gelu_new", "scale_attn_by_inverse_layer_idx": True},
+]
+
+
+def core_at(hook: str, d_model: int, seed: int) -> Core:
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.linalg.qr(torch.randn(d_model, 2, generator=generator, dtype=torch.float64)).Q
+    mean = torch.randn(d_model, generator=generator, dtype=torch.float64)
+    return Core(directions=directions, rank=2, spectrum=torch.ones(2).double(), mean=mean, hook=hook, positions=-1, centred=True)
+
+
+def edits_at(hooks: list[str], d_model: int) -> list[Project]:
+    return [edit for i, hook in enumerate(hooks) for core in [core_at(hook, d_model, i)] for edit in (core.keep(), core.remove(), core.flip())]
+
+
+def by_hooks(model: Any, prompts: Prompts, edit: Project | None) -> Tensor:
+    """Logits behind each prompt's last token, one unpadded prompt at a time through the whole model."""
+    rows = []
+    for tokens, end in zip(prompts.tokens, prompts.ends, strict=True):
+
+        def change(value: Tensor, hook: Any) -> Tensor:
+            value = value.clone()
+            value[:, -1] = edit(value[:, -1])
+            return value
+
+        with torch.no_grad():
+            rows.append(model.run_with_hooks(tokens[None, : int(end) + 1], fwd_hooks=[(edit.hook, change)] if edit else [])[0, -1])
+    return torch.stack(rows)
+
+
+@pytest.fixture(params=VARIANTS, ids=["plain", "attn-only", "no-LN", "gelu-new"])
+def model(request: pytest.FixtureRequest) -> Any:
+    return random_gpt2(**request.param)
+
+
+@pytest.fixture
+def prompts(model: Any) -> Prompts:
+    return agreement(model.tokenizer, n=20)
+
+
+@pytest.mark.parametrize("reader", [Resumed, Whole])
+def test_logits_under_every_edit_are_those_of_the_whole_model(model: Any, prompts: Prompts, reader: Any) -> None:
+    assert resumable(model)
+    assert len(set(prompts.ends.tolist())) > 3
+    edits = edits_at(residual_hooks(model)[::-1], model.cfg.d_model)  # in an order that is not the layers'
+    found = reader(model, prompts.tokens, prompts.ends).logits(edits)
+    expected = torch.stack([by_hooks(model, prompts, edit) for edit in [None, *edits]])
+    assert torch.allclose(found, expected, atol=1e-9)
+    assert float((expected[1:] - expected[:1]).abs().amax((1, 2)).min()) > 0.1  # every edit changes something
+    columns = reader(model, prompts.tokens, prompts.ends).logits(edits, prompts.verbs)
+    assert torch.allclose(columns, expected[..., prompts.verbs], atol=1e-9)
+
+
+@pytest.mark.parametrize("reader", [Resumed, Whole])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_are_those_of_each_prompt_alone(model: Any, prompts: Prompts, reader: Any, frozen: bool) -> None:
+    model.requires_grad_(not frozen)
+    hooks = residual_hooks(model)
+    with torch.no_grad():
+        activations, gradients = reader(model, prompts.tokens, prompts.ends).gradients(hooks, prompts.verbs, prompts.signs)
+    assert torch.allclose(activations, reader(model, prompts.tokens, prompts.ends).activations(hooks))
+    for i in (0, 7, 19):
+        tokens = prompts.tokens[i : i + 1, : int(prompts.ends[i]) + 1]
+        for j, hook in enumerate(hooks):
+
+            def margin(h: Tensor, name: str = hook, tokens: Tensor = tokens) -> Tensor:
+                with model.hooks(fwd_hooks=[(name, lambda value, hook: torch.cat([value[:, :-1], h[None, None]], dim=1))]):
+                    logits = model(tokens)[0, -1]
+                return (logits[prompts.plural_verbs[0]].sum() - logits[prompts.singular_verbs[0]].sum()).double()
+
+            _, cache = model.run_with_cache(tokens)
+            assert torch.allclose(activations[j, i], cache[hook][0, -1], atol=1e-10)
+            assert torch.allclose(gradients[j, i], torch.func.grad(margin)(activations[j, i]), atol=1e-8)
+
+
+def test_single_precision_stays_within_the_promised_margin() -> None:
+    model = random_gpt2(n_layers=6, dtype=torch.float32, d_model=48, n_heads=4, d_head=12)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.3)
+    prompts = agreement(model.tokenizer, n=20)
+    edits = edits_at(residual_hooks(model), 48)
+    found = Resumed(model, prompts.tokens, prompts.ends).logits(edits, prompts.verbs)
+    margins = [(logits.double() * prompts.signs).sum(-1) for logits in found]
+    for edit, margin in zip([None, *edits], margins, strict=True):
+        assert torch.allclose(margin, (by_hooks(model, prompts, edit)[:, prompts.verbs].double() * prompts.signs).sum(-1), atol=1e-4)
+
+
+def test_prompts_of_one_token_have_nothing_before_them() -> None:
+    model = random_gpt2()
+    tokens, ends = torch.tensor([[3], [5]]), torch.zeros(2, dtype=torch.int64)
+    edits = edits_at(residual_hooks(model), model.cfg.d_model)
+    assert torch.allclose(Resumed(model, tokens, ends).logits(edits), Whole(model, tokens, ends).logits(edits), atol=1e-10)
+
+
+def test_the_reader_is_the_fast_one_where_it_can_be() -> None:
+    model = random_gpt2(dtype=torch.float32)
+    prompts = agreement(model.tokenizer, n=8)
+
+    def kind(model: Any, hooks: list[str]) -> type:
+        return type(last_token(model, prompts.tokens, prompts.ends, hooks))
+
+    assert kind(model, ["blocks.1.hook_resid_pre", "blocks.2.hook_resid_post"]) is Resumed
+    assert kind(model, ["blocks.1.hook_mlp_out"]) is Whole
+    assert kind(random_gpt2(positional_embedding_type="rotary", rotary_dim=4), ["blocks.1.hook_resid_pre"]) is Whole
+    assert kind(bridge_of(model), ["blocks.1.hook_resid_pre"]) is Whole
+
+
+def test_a_rotary_model_and_a_hook_beside_the_stream_get_the_same_numbers_slowly() -> None:
+    model = random_gpt2(positional_embedding_type="rotary", rotary_dim=4)
+    prompts = agreement(model.tokenizer, n=8)
+    edits = edits_at(["blocks.0.hook_mlp_out", "blocks.1.hook_resid_post"], model.cfg.d_model)
+    found = last_token(model, prompts.tokens, prompts.ends, [edit.hook for edit in edits]).logits(edits)
+    assert torch.allclose(found, torch.stack([by_hooks(model, prompts, edit) for edit in [None, *edits]]), atol=1e-9)
+
+
+def test_what_cannot_be_read_is_said() -> None:
+    model = random_gpt2()
+    tokens, ends = torch.zeros(1, 4, dtype=torch.int64), torch.tensor([3])
+    with pytest.raises(GrokinterpError, match=r"unknown hook 'blocks.7.hook_resid_post'; did you mean blocks"):
+        last_token(model, tokens, ends, ["blocks.7.hook_resid_post"])
+    with pytest.raises(GrokinterpError, match="41 tokens and the model's context 40"):
+        last_token(model, torch.zeros(1, 41, dtype=torch.int64), torch.tensor([40]), [])
+    with pytest.raises(GrokinterpError, match="attends to later tokens"):
+        last_token(random_gpt2(attention_dir="bidirectional"), tokens, ends, [])

@@ -1,0 +1,203 @@
+"""The claims of arXiv 2602.22600: the paper's own numbers meet them, and a small version of its experiments is run for real."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from grokinterp.interventions import PostNorm
+from grokinterp.papers import Reproduction, reproduce
+from grokinterp.papers import cores2026 as paper
+from grokinterp.papers import cores2026_claims as claims
+from grokinterp.papers import cores2026_runs as runs
+from grokinterp.papers.cores2026_chains import ARMS
+from grokinterp.tasks import MarkovChain
+from grokinterp.training.runs import Run
+
+# --- the paper's numbers, in the shape of ours ---------------------------------------------------------------------------------------
+
+
+def published_chains() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The same for every arm, as if nothing depended on the normalisation."""
+    seeds = [
+        {
+            "arm": arm, "lr": 1e-3, "seed": seed, "rank": 3, "base": 0.748, "keep": 0.748, "remove": claims.REMOVED[seed],
+            "real": 0.75, "imaginary": 0.25, "third": claims.THIRD[seed], "r2_of_oracle": 0.99, "energy_1": 0.5, "energy_2": 0.99,
+        }
+        for arm in ARMS for seed in claims.SEEDS
+    ]  # fmt: skip
+    pairs: list[dict[str, Any]] = []
+    for arm in ARMS:
+        for pair in claims.PAIRS:
+            row = {"arm": arm, "lr": 1e-3, "seed": pair[0], "other": pair[1], "overlap": claims.OVERLAPS[pair], "weights": 0.001}
+            angles = {f"angle_{i}": angle for i, angle in enumerate((76, 80, 89), 1)}
+            pairs.append(row | angles | {f"cca_{i}": value for i, value in enumerate(claims.CORRELATIONS[pair], 1)})
+    return pd.DataFrame(seeds), pd.DataFrame(pairs)
+
+
+def published_growths() -> pd.DataFrame:
+    rows = []
+    for seed, (size, modes) in enumerate(zip((11, 15, 19), (5, 7, 8), strict=True)):
+        kinds = {"grok": size, "2000": size + 2, "end": 60, "free": size}
+        sizes = {f"{kind}_{when}": value for when, value in kinds.items() for kind in ("reported", "necessary", "energy")}
+        sufficient = {f"sufficient_{when}": size for when in kinds}
+        turning = {f"modes_{when}": 26 if when == "end" else modes for when in kinds} | {f"modes_null_{when}": 0 for when in kinds}
+        fits = {"r2_start": 0.84, "held_out_before": -1, "held_out_grok": 0.95, "null_grok": -0.5}
+        accuracies = {"base_grok": 1.0, "keep_grok": 1.0, "remove_grok": 0.03}
+        rows.append({"seed": seed, "grok": 800, "fork": 900, "end": 20_000, **sizes, **sufficient, **turning, **fits, **accuracies})
+    return pd.DataFrame(rows)
+
+
+def published_times() -> tuple[pd.DataFrame, pd.DataFrame]:
+    decays = [{"weight_decay": decay, "p": 53, "seed": seed, "time": 1_577 * decay**claims.EXPONENT * spread} for decay in claims.DECAYS
+              for seed, spread in enumerate((0.98, 1.0, 1.02))]  # fmt: skip
+    primes = [{"weight_decay": 1.0, "p": p, "seed": seed, "time": claims.published_time(p)} for p in claims.PRIMES for seed in range(3)]
+    return pd.DataFrame(decays), pd.DataFrame(primes)
+
+
+def published_measurements() -> dict[str, paper.Measurement]:
+    in_decay, in_p = published_times()
+    laws = paper.fitted(in_decay, in_p)
+    return {**paper.of_chains(*published_chains()), **paper.of_growth(published_growths()), **paper.of_times(*laws, in_p)}
+
+
+def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured() -> None:
+    result = Reproduction("cores2026", "full", paper.CLAIMS, published_measurements())
+    verdicts = {claim.id: result.verdict(claim) for claim in paper.CLAIMS}
+    assert {name for name, verdict in verdicts.items() if verdict == "not run"} == {claim.id for claim in paper.CLAIMS if not claim.budgets}
+    assert "differs" not in verdicts.values()
+    assert result.found["time_exponent"].value == pytest.approx(-1.02)
+    assert result.found["time_omega"].value == pytest.approx(2_770, rel=1e-3)
+    assert result.found["time_p_crit"].value == pytest.approx(23, rel=1e-3)
+
+
+def test_every_row_of_the_papers_tables_has_its_claim() -> None:
+    ids = [claim.id for claim in paper.CLAIMS]
+    assert len(set(ids)) == len(ids)
+    assert len([name for name in ids if name.startswith("markov_cca_")]) == 9
+    assert {claim.id for claim in claims.AGREEMENT} <= set(ids)
+    assert len([claim for claim in claims.AGREEMENT if claim.id.endswith(("_base", "_keep", "_remove", "_flip", "_gap"))]) == 30
+    assert not any(claim.budgets for claim in claims.AGREEMENT)
+    assert all(claim.accept[0] <= claim.accept[1] for claim in paper.CLAIMS)
+    assert claims.published_time(53) == pytest.approx(1_577, abs=1)
+    assert math.isinf(claims.published_time(23))
+
+
+def test_what_never_happens_is_reported_and_not_left_out() -> None:
+    growths = published_growths()
+    growths.loc[0, ["grok", "end", "reported_end", "reported_free", "necessary_end"]] = math.nan
+    growths.loc[1, "keep_grok"] = math.nan
+    found = paper.of_growth(growths)
+    assert (found["modular_grok"].n, found["modular_grok"].value) == (2, 800)
+    assert "missing in 1 of 3" in found["modular_grok"].note
+    assert math.isnan(found["modular_keep_gap"].value)  # the largest of values one of which is unknown
+    assert found["modular_apart"].n == 2
+    in_decay, in_p = published_times()
+    in_p.loc[in_p["p"] == 31, "time"] = math.nan
+    assert paper.of_times(*paper.fitted(in_decay, in_p), in_p)["time_never"].value == pytest.approx(18 / 21)
+    none = paper.fitted(in_decay.assign(time=math.nan), in_p.assign(time=math.nan))
+    assert none == (None, None)
+    assert paper.of_times(*none, in_p).keys() == {"theory_norm"}
+
+
+def test_a_chain_that_turns_no_more_differs() -> None:
+    seeds, pairs = published_chains()
+    seeds.loc[seeds["arm"] == "pre_residual", ["real", "imaginary"]] = math.nan
+    found = paper.of_chains(seeds, pairs.drop(columns="cca_3"))
+    assert math.isnan(found["pre_residual_real"].value)
+    assert math.isnan(found["markov_cca_0_100_3"].value)
+    assert "fewer than three" in found["pre_normalized_cca"].note
+
+
+def test_the_cpu_budget_is_the_papers_in_fewer_epochs() -> None:
+    plan, full = runs.plan("cpu"), runs.plan("full")
+    assert [(chain.normalization, chain.seed) for chain in plan.chains] == [(norm, seed) for norm in ("post", "pre") for seed in (0, 100, 200)]
+    assert all(config.model.interventions == (PostNorm(),) for chain, config in plan.chains.items() if chain.normalization == "post")
+    assert all(config.model.normalization == "pre" for chain, config in plan.chains.items() if chain.normalization == "pre")
+    assert {chain.lr for chain in full.chains} == {1e-3, 1e-4}
+    assert len(plan.modular) == len(full.modular) == 3
+    assert (plan.modular[0].steps, full.modular[0].steps) == (12_000, 60_000)
+    assert len(plan.in_decay) == 24
+    assert len(full.in_decay) == 72
+    assert {config.batch_size for config in plan.in_decay} == {512}
+    assert {config.batch_size for config in plan.in_p} == {None}
+    assert sorted({config.task.args["p"] for config in plan.in_p}) == [31, 43, 53, 61, 79, 89, 101]
+    assert {config.model.interventions for config in (*plan.modular, *plan.in_decay, *plan.in_p)} == {(PostNorm(),)}
+
+
+# --- for real, in small --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cores2026")
+
+
+@pytest.fixture(scope="module")
+def smoke(folder: Path) -> Reproduction:
+    return reproduce("cores2026", "smoke", folder)
+
+
+def test_small_post_ln_models_hold_the_chain_in_three_dimensions(smoke: Reproduction) -> None:
+    """The paper's findings: the same dynamics in directions that have nothing in common."""
+    post = smoke.tables["markov"].query("arm == 'post'")
+    assert post["rank"].tolist() == [3, 3]
+    np.testing.assert_allclose(post["keep"], post["base"], atol=0.002)
+    np.testing.assert_allclose(post["remove"], 0.25, atol=0.03)
+    truth = MarkovChain().eigenvalues
+    np.testing.assert_allclose(post["real"], truth[0].real, rtol=0.05)
+    np.testing.assert_allclose(post["imaginary"], truth[0].imag, rtol=0.05)
+    np.testing.assert_allclose(post["third"], truth[2].real, rtol=0.1)  # 1 % of the energy, from 400 sequences
+    assert post["r2_of_oracle"].min() > 0.97
+    pair = smoke.tables["markov-pairs"].query("arm == 'post'").iloc[0]
+    assert pair["overlap"] < 0.1
+    assert pair[["cca_1", "cca_2", "cca_3"]].min() > 0.9
+    assert pair["angle_1"] > 60
+    assert abs(pair["weights"]) < 0.1
+
+
+def test_pre_ln_models_keep_the_turning_pair_and_need_more_dimensions(smoke: Reproduction) -> None:
+    residual = smoke.tables["markov"].query("arm == 'pre_residual'")
+    np.testing.assert_allclose(residual["real"], 0.75, rtol=0.05)
+    np.testing.assert_allclose(residual["imaginary"], 0.25, rtol=0.05)
+    assert residual["rank"].min() > 3
+
+
+def test_a_small_core_of_addition_is_sufficient_and_cyclic_once_it_has_grokked(smoke: Reproduction) -> None:
+    (row,) = (row for _, row in smoke.tables["modular"].iterrows())
+    assert row["keep_grok"] > 0.99
+    assert row["remove_grok"] <= 2 / 23
+    assert row["held_out_before"] < 0.5 < 0.9 < row["held_out_grok"]
+    assert row["null_grok"] < 0
+    assert row["modes_null_grok"] < row["modes_grok"] <= 11
+    assert row["reported_end"] > 0
+    assert row["reported_free"] > 0
+
+
+def test_grokking_times_fall_with_weight_decay(smoke: Reproduction) -> None:
+    times = smoke.tables["times-decay"].groupby("weight_decay")["time"].mean()
+    assert times[2.0] < times[1.5]
+    assert (smoke.tables["times-decay"]["learned"] < smoke.tables["times-decay"]["grokked"]).all()
+
+
+def test_smoke_shows_every_figure_and_measures_what_any_size_can(smoke: Reproduction) -> None:
+    assert smoke.found.keys() == paper.IN_SMALL
+    assert set(smoke.table()["verdict"][list(paper.IN_SMALL)]) == {"reproduced"}
+    assert list(smoke.figures) == ["eigenvalues", "principal-angles", "canonical-correlations", "core-size", "clock", "decay", "p"]
+    assert all(figure.layout.meta["caption"] for figure in smoke.figures.values())
+
+
+def test_a_second_call_trains_nothing(smoke: Reproduction, folder: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*.safetensors")}
+    again = reproduce("cores2026", "smoke", folder)
+    assert again.found == smoke.found
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*.safetensors")} == before
+    forks = [Run(path.parent) for path in (folder / "cores2026" / "smoke" / "modular" / "forks").rglob("config.json")]
+    assert sorted(fork.config.optimizer.weight_decay for fork in forks) == [0.0, 2.0]
+    parents = {fork.config.parent.step for fork in forks if fork.config.parent is not None}
+    assert len(parents) == 1  # both from the same checkpoint
