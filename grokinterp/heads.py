@@ -65,7 +65,7 @@ def head_similarity(pattern: Pattern) -> PerLayer:
     """Mean cosine between the flattened patterns of all pairs of different heads of a layer."""
     vectors = _by_head(pattern)
     n = vectors.shape[-2]
-    sum_of_units = vectors.norm(dim=-1).reciprocal()[..., None, :] @ vectors
+    sum_of_units: Tensor = vectors.square().sum(-1).rsqrt()[..., None, :] @ vectors
     # All cosines together are its squared length, of which n belong to a head with itself.
     return (sum_of_units.square().sum((-2, -1)) - n) / (n * (n - 1))
 

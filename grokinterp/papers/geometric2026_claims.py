@@ -93,7 +93,7 @@ def _onset_claims() -> Iterator[Claim]:
         yield Claim(f"onset_{tag(arm)}", sentence, f"{row.mean:,} ± {row.sd:,}", near(*row, ARMS[arm].n_cpu or 10), "epochs", budgets_of(arm))
     yield Claim("no_failures", "addition: share of the runs of the table's arms that get there", "1 (no failures)", (1, 1))
     for arm, mean in MULTIPLICATION.items():
-        yield Claim(f"onset_{tag(arm)}", f"{ARMS[arm].words}: the same", f"{mean:,}", within(mean), "epochs", budgets_of(arm))
+        yield Claim(f"onset_{tag(arm)}", f"{ARMS[arm].words}: mean epochs", f"{mean:,}", within(mean), "epochs", budgets_of(arm))
 
 
 def _ratios() -> Iterator[tuple[str, Ratio]]:
