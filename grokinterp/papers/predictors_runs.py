@@ -73,7 +73,7 @@ class Plan:
 
 
 def plan(budget: Budget) -> Plan:
-    """The trainings of a budget: 8 tiny runs, 62 small ones at p = 53, or 124 of the size of arXiv 2606.12966 at p = 97 and 113."""
+    """The trainings of a budget: 8 tiny runs, 36 small ones at p = 53, or 124 of the size of arXiv 2606.12966 at p = 97 and 113."""
     if budget == "smoke":
         tiny = _contest_of(presets.fsd2026(p=23, steps=300), 0.8, 32, batch_size=256, every=50, grok=TINY_GROK)
         tiny = tiny.with_(**{"optimizer.lr": 4e-3, "model.d_mlp": 64})
@@ -81,18 +81,20 @@ def plan(budget: Budget) -> Plan:
         return Plan(_runs([tiny], settings), TINY_GROK, false_alarm_rate=0.34, within=100, splits=2, resamples=200, workers=0, ensemble=8)
     if budget == "cpu":
         small = _contest_of(presets.fsd2026(p=53, steps=3_600), 0.5, 64, batch_size=256)
-        return Plan(_runs([small], _settings((1.0, 1.5, 2.0, 3.0), few=0.2)), within=500)
+        return Plan(_runs([small], _settings((1.0, 1.5, 2.0, 3.0), 0.2, (16, 6, 6, 4, 4))), within=500)
     own = [_contest_of(presets.fsd2026(p=p, steps=10_000)) for p in (97, 113)]
-    return Plan(_runs(own, _settings((0.5, 1.0, 1.5, 2.0, 3.0), few=0.1)))
+    return Plan(_runs(own, _settings((0.5, 1.0, 1.5, 2.0, 3.0), 0.1, (24, 10, 10, 10, 8))))
 
 
-def _settings(decays: tuple[float, ...], few: float) -> list[Setting]:
+def _settings(decays: tuple[float, ...], few: float, runs: Sequence[int]) -> list[Setting]:
+    """The kinds of runs, and how many of each."""
+    groks, none, little, random, scarce = runs
     return [
-        Setting("groks", decays, 24),
-        Setting("no decay", (0.0,), 10),
-        Setting("little decay", (0.03, 0.1), 10),
-        Setting("random answers", decays, 10, random_answers=True),
-        Setting("few pairs", decays, 8, train_fraction=few),
+        Setting("groks", decays, groks),
+        Setting("no decay", (0.0,), none),
+        Setting("little decay", (0.03, 0.1), little),
+        Setting("random answers", decays, random, random_answers=True),
+        Setting("few pairs", decays, scarce, train_fraction=few),
     ]
 
 

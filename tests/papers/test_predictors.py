@@ -246,7 +246,7 @@ def made_up() -> Contest:
 def test_runs_are_set_side_by_side(made_up: Contest) -> None:
     assert made_up.steps[-1] == 3_600
     assert made_up.grok[:3].tolist() == [1_000, 1_100, 1_200]
-    assert (~made_up.groks).sum() == 38
+    assert (~made_up.groks).sum() == 20
     assert set(made_up.strata) == {"groks, groks", "no decay", "little decay", "random answers", "few pairs"}
     assert np.isnan(made_up.series["fsd_1"][0, 12:]).all()
     assert made_up.series["fsd_1"][0, 4:12].tolist() == [0, *[1] * 7]
@@ -298,12 +298,12 @@ def test_every_claim_is_measured(result: Reproduction) -> None:
     assert verdicts[[name for name in verdicts.index if name.startswith("fsd")]].eq("reproduced").all()
     assert verdicts[["restricted_announces", "gini_announces", "entropy_announces"]].eq("differs").all()
     assert result.found["fsd_elsewhere"].value == 0
-    assert 0 < result.found["fsd_elsewhere"].high < 0.1  # Wilson's interval of 0 in 38
+    assert 0.1 < result.found["fsd_elsewhere"].high < 0.17  # Wilson's interval of 0 in 20
     assert not any("hindsight" in key for key in predictors.ANNOUNCING.values())
 
 
 def test_tables_and_figures_hold_every_run_and_predictor(result: Reproduction) -> None:
-    assert result.tables["runs"]["half"].value_counts().to_dict() == {"calibration": 31, "scored": 31}
+    assert result.tables["runs"]["half"].value_counts().to_dict() == {"calibration": 18, "scored": 18}
     table = result.tables["alarms"]
     assert (table["grok"] - table["fsd_1"]).dropna().eq(400).all()
     shown = result.figures["leaderboard"]
