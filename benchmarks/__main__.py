@@ -1,6 +1,7 @@
 """``python -m benchmarks`` prints one table: every benchmark, each row a ratio of two things timed in one process.
 
-``--docs docs`` also writes it as performance.csv, and how the cost of a step grows as performance-scaling.svg.
+``python -m benchmarks engine`` prints one family of rows. ``--docs docs`` also writes each family as performance-FAMILY.csv, and
+how the cost of a training step grows as performance-scaling.svg.
 """
 
 from __future__ import annotations
@@ -8,34 +9,43 @@ from __future__ import annotations
 import argparse
 import csv
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import agreement, cores, engine, measures
 from benchmarks.timing import Row, show
 
+FAMILIES: Mapping[str, Callable[[], list[Row]]] = {
+    "measures": measures.rows,
+    "engine": engine.rows,
+    "agreement": agreement.rows,
+    "cores": cores.rows,
+}
+
 
 def main() -> None:
-    """Time everything."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time the package.")
-    parser.add_argument("--docs", type=Path, help="folder for performance.csv and performance-scaling.svg")
-    folder: Path | None = parser.parse_args().docs
+    """Time everything, or the families that are named."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time the package, on a machine that does nothing else.")
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(FAMILIES)}; all unless given")
+    parser.add_argument("--docs", type=Path, help="folder for the tables and the figure")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.families) - FAMILIES.keys():
+        parser.error(f"no family {', '.join(sorted(unknown))}; there are {', '.join(FAMILIES)}")
     print(f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}")
-    rows: list[Row] = []
-    for benchmark in (measures.rows, cores.rows, agreement.rows, engine.rows):
-        found = benchmark()
-        show(found)
-        rows += found
-    if folder is not None:
-        _write(rows, folder)
+    for family in arguments.families or FAMILIES:
+        rows = FAMILIES[family]()
+        show(rows)
+        if arguments.docs is not None:
+            _write(family, rows, arguments.docs)
 
 
-def _write(rows: Sequence[Row], folder: Path) -> None:
-    with open(folder / "performance.csv", "w", newline="") as file:
+def _write(family: str, rows: Sequence[Row], folder: Path) -> None:
+    with open(folder / f"performance-{family}.csv", "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["name", "value", "unit", "note"])
         table.writerows([row.name, f"{row.value:.4g}", row.unit, row.note] for row in rows)
-    engine.scaling_figure(rows).write_image(folder / "performance-scaling.svg", width=900, height=320)
+    if family == "engine":
+        engine.scaling_figure(rows).write_image(folder / "performance-scaling.svg", width=900, height=320)
 
 
 if __name__ == "__main__":
