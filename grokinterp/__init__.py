@@ -16,8 +16,22 @@ if TYPE_CHECKING:
     from grokinterp import ace, fsd, heads, interventions, laws, presets, tasks
     from grokinterp.analysis import MEASURES, Report, analyze, when
     from grokinterp.errors import GrokinterpError
-    from grokinterp.interventions import FourierAblation, Intervention
-    from grokinterp.models import ModelConfig, published
+    from grokinterp.interventions import (
+        ClipNorm,
+        CosineUnembed,
+        FourierAblation,
+        FourierInit,
+        FreezeHeads,
+        Intervention,
+        MeanPool,
+        NoAttention,
+        PostNorm,
+        ReinitialiseHeads,
+        ResetHeadMoments,
+        Sphere,
+        UniformAttention,
+    )
+    from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig, ModelConfig, load_model, published
     from grokinterp.papers import reproduce
     from grokinterp.snapshot import Snapshot
     from grokinterp.tasks import Task, TaskConfig
@@ -25,6 +39,7 @@ if TYPE_CHECKING:
     from grokinterp.training.fork import fork
     from grokinterp.training.runs import Run
     from grokinterp.training.sweep import grid, sweep
+    from grokinterp.training.trackers import Tracker, Wandb
     from grokinterp.training.train import train
 
 __version__ = "0.1.0"
@@ -32,19 +47,35 @@ __version__ = "0.1.0"
 # Public name -> where it lives; a module where the part after the colon is empty.
 _PUBLIC = {
     "CheckpointSchedule": "grokinterp.training.config:CheckpointSchedule",
-    "ace": "grokinterp.ace:",
+    "ClipNorm": "grokinterp.interventions:ClipNorm",
+    "CosineUnembed": "grokinterp.interventions:CosineUnembed",
     "FourierAblation": "grokinterp.interventions:FourierAblation",
+    "FourierInit": "grokinterp.interventions:FourierInit",
+    "FreezeHeads": "grokinterp.interventions:FreezeHeads",
     "GrokinterpError": "grokinterp.errors:GrokinterpError",
     "Intervention": "grokinterp.interventions:Intervention",
     "MEASURES": "grokinterp.analysis:MEASURES",
+    "MeanPool": "grokinterp.interventions:MeanPool",
+    "LSTMConfig": "grokinterp.models:LSTMConfig",
+    "MLPConfig": "grokinterp.models:MLPConfig",
+    "MambaConfig": "grokinterp.models:MambaConfig",
     "ModelConfig": "grokinterp.models:ModelConfig",
+    "NoAttention": "grokinterp.interventions:NoAttention",
     "OptimizerConfig": "grokinterp.training.config:OptimizerConfig",
+    "PostNorm": "grokinterp.interventions:PostNorm",
+    "ReinitialiseHeads": "grokinterp.interventions:ReinitialiseHeads",
     "Report": "grokinterp.analysis:Report",
+    "ResetHeadMoments": "grokinterp.interventions:ResetHeadMoments",
     "Run": "grokinterp.training.runs:Run",
     "RunConfig": "grokinterp.training.config:RunConfig",
     "Snapshot": "grokinterp.snapshot:Snapshot",
+    "Sphere": "grokinterp.interventions:Sphere",
     "Task": "grokinterp.tasks:Task",
     "TaskConfig": "grokinterp.tasks:TaskConfig",
+    "Tracker": "grokinterp.training.trackers:Tracker",
+    "UniformAttention": "grokinterp.interventions:UniformAttention",
+    "Wandb": "grokinterp.training.trackers:Wandb",
+    "ace": "grokinterp.ace:",
     "analyze": "grokinterp.analysis:analyze",
     "fork": "grokinterp.training.fork:fork",
     "fsd": "grokinterp.fsd:",
@@ -52,6 +83,7 @@ _PUBLIC = {
     "heads": "grokinterp.heads:",
     "interventions": "grokinterp.interventions:",
     "laws": "grokinterp.laws:",
+    "load_model": "grokinterp.models.pretrained:load_model",
     "presets": "grokinterp.presets:",
     "published": "grokinterp.models.published:",
     "reproduce": "grokinterp.papers:reproduce",
@@ -64,17 +96,33 @@ _PUBLIC = {
 __all__ = [
     "MEASURES",
     "CheckpointSchedule",
+    "ClipNorm",
+    "CosineUnembed",
     "FourierAblation",
+    "FourierInit",
+    "FreezeHeads",
     "GrokinterpError",
     "Intervention",
+    "LSTMConfig",
+    "MLPConfig",
+    "MambaConfig",
+    "MeanPool",
     "ModelConfig",
+    "NoAttention",
     "OptimizerConfig",
+    "PostNorm",
+    "ReinitialiseHeads",
     "Report",
+    "ResetHeadMoments",
     "Run",
     "RunConfig",
     "Snapshot",
+    "Sphere",
     "Task",
     "TaskConfig",
+    "Tracker",
+    "UniformAttention",
+    "Wandb",
     "ace",
     "analyze",
     "fork",
@@ -83,6 +131,7 @@ __all__ = [
     "heads",
     "interventions",
     "laws",
+    "load_model",
     "presets",
     "published",
     "reproduce",

@@ -102,7 +102,8 @@ def _figure(name: str, figure: go.Figure) -> str:
     shape = "plot square" if figure.layout.yaxis.scaleanchor else "plot"
     return (
         f'<figure aria-labelledby="title-{escape(name)}">\n<h2 id="title-{escape(name)}">{escape(title)}</h2>\n'
-        f'<div class="{shape}" data-figure="{escape(name)}" role="img" aria-label="{escape(label)}"></div>\n'
+        f'<div class="{shape}" data-figure="{escape(name)}" tabindex="0" role="img" aria-label="{escape(label)}"></div>\n'
+        f'<p class="value" aria-live="polite" data-hint="Arrow keys go from value to value."></p>\n'
         f"<figcaption>{escape(caption)}</figcaption>\n"
         f'<button type="button" data-download="{escape(name)}" aria-describedby="title-{escape(name)}">Download data (CSV)</button>\n</figure>'
     )

@@ -12,6 +12,7 @@ from clock import clock_weights
 
 from grokinterp import presets
 from grokinterp.models import ModelConfig, build_model
+from grokinterp.models.tiny import TinyConfig, train_tiny
 from grokinterp.tasks import Task, modular_addition
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.runs import Run
@@ -45,6 +46,12 @@ def _tiny(checkpoints: CheckpointSchedule) -> RunConfig:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished tiny run."""
     return train(_tiny(CheckpointSchedule(every=20)), tmp_path_factory.mktemp("runs") / "tiny", progress=False)
+
+
+@pytest.fixture(scope="session")
+def grammar_model() -> Any:
+    """A small language model that has learned the agreement grammar; some ten seconds of training."""
+    return train_tiny(TinyConfig(n_layers=2, d_model=48, n_ctx=32, n_nouns=24, steps=300, lr=5e-3), progress=False)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from test_plots import make_dataset
+from test_plots import STEPS, make_dataset
 
 from grokinterp import plots
 from grokinterp.report import _powers_of_ten, to_html
@@ -168,8 +168,25 @@ addEventListener("load", () => {
   URL.createObjectURL = () => "#";
   HTMLAnchorElement.prototype.click = function () { saved[this.download] = text; };
   for (const button of document.querySelectorAll("button[data-download]")) button.click();
+  const walked = {}, shown = {};
+  for (const plot of document.querySelectorAll(".plot")) {
+    const press = key => plot.dispatchEvent(new KeyboardEvent("keydown", { key }));
+    const read = () => plot.nextElementSibling.textContent;
+    press("ArrowRight");
+    const first = read();
+    shown[plot.dataset.figure] = plot.querySelectorAll(".hoverlayer text").length;
+    press("ArrowRight");
+    const second = read();
+    press("ArrowLeft");
+    press("ArrowLeft");
+    const back = read();
+    press("Escape");
+    walked[plot.dataset.figure] = [first, second, back, read()];
+  }
   const probe = {
-    saved,
+    saved, walked, shown,
+    reachable: [...document.querySelectorAll(".plot, button, summary, a[href]")].every(
+      element => (element.focus(), document.activeElement === element)),
     drawn: [...document.querySelectorAll(".plot")].filter(plot => plot.querySelector("svg .trace, svg .hm")).length,
     repainted: document.querySelector(".plot .xtitle").style.fill,
     shares: document.querySelectorAll(".modebar-btn[data-title*=hare]").length,
@@ -216,7 +233,18 @@ def test_a_browser_draws_every_figure_and_saves_its_data(n_steps: int, tmp_path:
     norms = dataset["logit_component_norm"].isel(step=-1)
     assert len(rows) == norms.size
     assert all(float(value) == float(norms.sel(component_x=x, component_y=y)) for x, y, value in rows)
+    assert probe["reachable"]
+    for name, (first, second, back, after_escape) in probe["walked"].items():
+        assert probe["shown"][name] > 0, name
+        assert first == back, name
+        assert second != first or len(saved[f"{name}.csv"]) == 2, name
+        assert after_escape == "", name
+    x, y = norms["component_x"].values[0], norms["component_y"].values[0]
+    assert probe["walked"]["logits_2d"][0] == f"component of x {x}, component of y {y}: {float(norms.sel(component_x=x, component_y=y)):#.4g}"
     if n_steps > 1:
+        each = dataset["excluded_loss_each"].values
+        assert probe["walked"]["key_frequencies_removed"][0] == f"frequency 2, training steps {STEPS[0]}: {each[0, 0]:#.4g}"
+        assert probe["walked"]["key_frequencies_removed"][1] == f"frequency 2, training steps {STEPS[1]}: {each[1, 0]:#.4g}"
         header, *rows = saved["key_frequencies_removed.csv"]
         assert header == ["series", "training steps", "loss (nats)"]
         assert [float(value) for *_, value in rows] == list(dataset["excluded_loss_each"].values.T.flatten())

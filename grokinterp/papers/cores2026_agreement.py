@@ -114,7 +114,8 @@ def study(models: Mapping[str, Any], prompts: Prompts, *, n_written: int = 0) ->
 
 def at_best(sweep: xr.Dataset) -> xr.Dataset:
     """A sweep on the test half at its chosen layer."""
-    return sweep.sel(half="test", layer=int(sweep["chosen_layer"]))
+    chosen: xr.Dataset = sweep.sel(half="test", layer=int(sweep["chosen_layer"]))
+    return chosen
 
 
 def written(model: Any, core: ace.Core, texts: Sequence[str], *, n_tokens: int = 20, temperature: float = 0.5) -> pd.Series[float]:
@@ -180,10 +181,12 @@ def _pairs(shared: xr.Dataset) -> pd.DataFrame:
         for i, a in enumerate(names)
         for b in names[i + 1 :]
     ]
-    return pd.DataFrame(rows)
+    table: pd.DataFrame = pd.DataFrame(rows)
+    return table
 
 
 def _example(model: Any, core: ace.Core) -> pd.DataFrame:
     """The verbs behind the paper's prompt under the whole flip, strength 1."""
     probabilities = ace.generate(model, EXAMPLE, core, strength=1.0, n_tokens=1).probabilities
-    return pd.DataFrame(probabilities, index=["clean", "flipped"]).T
+    table: pd.DataFrame = pd.DataFrame(probabilities, index=["clean", "flipped"]).T
+    return table

@@ -66,6 +66,8 @@ FRAMES = {
 }
 """Subjects by the name of their frame; "there" is ungrammatical English on purpose, as in the paper."""
 BARE = "the {head}"
+MISMATCH = 0.25
+"""Share of attractors that differ from their head in number. They are the fewer in English, too, which teaches a model to lean on them."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,13 @@ def sample_subject(frame: str, plural: bool, attractor_plural: bool, past: bool,
 
 
 def sample_sentence(nouns: Sequence[Noun], rng: np.random.Generator) -> Sentence:
-    """A grammatical sentence: frame, numbers and words are independent, so that half of all attractors have the head's number.
+    """A grammatical sentence with random frame, numbers and words; a quarter of all attractors differ from their head in number.
 
     A quarter opens with "in the past ," and has a past verb; of the others a quarter has.
     """
     frame = pick(["bare", *FRAMES], rng)
-    plural, attractor_plural, past = rng.random(3) < (0.5, 0.5, 0.25)
-    subject = sample_subject(frame, bool(plural), bool(attractor_plural), bool(past), nouns, rng)
+    plural, mismatch, past = (bool(true) for true in rng.random(3) < (0.5, MISMATCH, 0.25))
+    subject = sample_subject(frame, plural, plural ^ mismatch, past, nouns, rng)
     verb = VERBS[int(past or rng.random() < 0.25)]
     return Sentence(subject, verb.plural if plural else verb.singular, _sample_predicate(nouns, rng))
 

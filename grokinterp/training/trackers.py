@@ -12,12 +12,16 @@ Any object with the three methods of `Tracker` is one:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.training.config import RunConfig
+from grokinterp.training.runs import Run, read_metrics
 
-__all__ = ["Tracker", "Wandb"]
+__all__ = ["Tracker", "Wandb", "following"]
 
 
 @runtime_checkable
@@ -88,3 +92,25 @@ class Wandb:
         """See `Tracker.finish`."""
         self._run.summary.update(dict(status))
         self._run.finish(exit_code=0 if status["state"] == "finished" else 1)
+
+
+@contextlib.contextmanager
+def following(tracker: Tracker | None, config: RunConfig, path: Path) -> Iterator[None]:
+    """Tell a tracker that a training starts and how it ended, also when it was interrupted.
+
+    Args:
+        tracker: None for none.
+        config: of the run.
+        path: the run's folder.
+    """
+    if tracker is None:
+        yield
+        return
+    tracker.start({**config.to_dict(), "digest": config.digest})
+    try:
+        yield
+    except BaseException as error:
+        rows = read_metrics(path)
+        tracker.finish({"state": "interrupted", "reason": f"{type(error).__name__} {error}".strip(), "step": rows[-1]["step"] if rows else 0})
+        raise
+    tracker.finish(Run(path).status)

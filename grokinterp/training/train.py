@@ -21,10 +21,11 @@ from grokinterp.training.config import Condition, RunConfig
 from grokinterp.training.engine import Engine, why_not
 from grokinterp.training.learner import Learner, ModuleLearner, Moments, Weights
 from grokinterp.training.runs import Run, read_metrics
+from grokinterp.training.trackers import Tracker, following
 from grokinterp.training.writer import RunWriter, open_for_writing, parent_state, refuse_unless_usable, resume_points
 
 
-def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: bool = True) -> Run:
+def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: bool = True, tracker: Tracker | None = None) -> Run:
     """Train one model and keep it in a run folder; call it again after an interruption and it goes on where it was.
 
     A finished run is opened, not trained again. The result is a function of the config: killed and resumed or not,
@@ -35,6 +36,7 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: 
         out: the run's folder; new, empty, or a run with the same config.
         device: "cpu" or "cuda".
         progress: show a progress bar where somebody can see it.
+        tracker: told of every row of metrics besides metrics.jsonl, `Wandb` for example; not of a run that is finished already.
 
     Raises:
         GrokinterpError: a bad config, a folder with another config or in use, or a full disk; in the first two cases
@@ -48,13 +50,17 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: 
     check_device(device)
     if (folder / "config.json").exists() and Run(folder).finished:
         return Run(folder)
-    with open_for_writing(folder, config) as writer:
-        train_together([config], [task], [writer], device, progress)
+    with open_for_writing(folder, config) as writer, following(tracker, config, folder):
+        train_together([config], [task], [writer], device, progress, tracker)
     return Run(folder)
 
 
-def train_together(configs: Sequence[RunConfig], tasks: Sequence[Task], writers: Sequence[RunWriter], device: str, progress: bool) -> None:
+def train_together(
+    configs: Sequence[RunConfig], tasks: Sequence[Task], writers: Sequence[RunWriter], device: str, progress: bool, tracker: Tracker | None = None
+) -> None:
     """Train runs in lock-step, each into its own folder; those that are a checkpoint ahead go back to where the last one is.
+
+    A tracker follows the first of them.
 
     Raises:
         GrokinterpError: configs that cannot be trained together, or runs that cannot go on from one step.
@@ -67,7 +73,8 @@ def train_together(configs: Sequence[RunConfig], tasks: Sequence[Task], writers:
         if state is not None:
             learner.load(member, *state)
         writer.begin(_provenance(learner.path, device))
-    loop = _Loop(learner, [_Member(config, task, writer) for config, task, writer in zip(configs, tasks, writers, strict=True)])
+    trackers = [tracker, *[None] * (len(configs) - 1)]
+    loop = _Loop(learner, [_Member(*member) for member in zip(configs, tasks, writers, trackers, strict=True)])
     loop.run(progress)
 
 
@@ -114,8 +121,8 @@ def make_learner(configs: Sequence[RunConfig], tasks: Sequence[Task], device: st
 class _Member:
     """One run inside the loop: its folder, the order of its minibatches, and whether it should end."""
 
-    def __init__(self, config: RunConfig, task: Task, writer: RunWriter) -> None:
-        self.config, self.writer = config, writer
+    def __init__(self, config: RunConfig, task: Task, writer: RunWriter, tracker: Tracker | None) -> None:
+        self.config, self.writer, self._tracker = config, writer, tracker
         self.batches = None if config.batch_size is None else BatchOrder(task.indices("train"), config.batch_size, config.seed)
         self._stop = None if config.stop is None else Condition.parse(config.stop)
         self._rows = read_metrics(writer.path)
@@ -124,6 +131,8 @@ class _Member:
         """Write a row of metrics."""
         row = {"step": step, **metrics}
         self.writer.append(row)
+        if self._tracker is not None:
+            self._tracker.log(step, metrics)
         self._rows = [*self._rows, row][-self._stop.times :] if self._stop else [row]
 
     def reason_to_end(self, step: int) -> str | None:

@@ -224,7 +224,7 @@ def test_what_cannot_be_extracted_is_said(model: Any, prompts: Prompts) -> None:
         agreement_sweep(model, prompts, rank=25)
     with pytest.raises(GrokinterpError, match="20 prompts span at most 19 dimensions; got rank 20"):
         agreement_cores(model, replace(prompts, extraction=torch.arange(80) < 20), rank=20)
-    with pytest.raises(GrokinterpError, match="unknown hook 'blocks.2.hook_resid_pots'; did you mean blocks.2.hook_resid_post"):
+    with pytest.raises(GrokinterpError, match=r"unknown hook 'blocks\.2\.hook_resid_pots'; did you mean blocks\.2\.hook_resid_post"):
         agreement_cores(model, prompts, ["blocks.2.hook_resid_pots"])
     with pytest.raises(GrokinterpError, match="extraction half has 0 plural prompts of 20"):
         best_core(model, replace(prompts, extraction=prompts.extraction & ~prompts.plural))

@@ -161,7 +161,7 @@ def test_verbs_of_ones_own_differ_by_row(words: WordTokenizer, tmp_path: Path) -
     ("rows", "message"),
     [
         ([*ROWS, {"prompt": " ", "number": "plural"}], "line 6: the prompt is empty"),
-        ([*ROWS, {"prompt": "The dog", "number": "dual"}], "line 6: number is \"singular\" or \"plural\"; got 'dual'"),
+        ([*ROWS, {"prompt": "The dog", "number": "dual"}], 'line 6: number is "singular" or "plural"; got \'dual\''),
         ([row for row in ROWS if row["number"] != "singular"], "has 0 singular prompts; agreement needs at least 2 of each"),
         ([*ROWS, {"prompt": "The zebra", "number": "plural"}], "unknown word 'zebra'"),
         ([row | {"singular_verb": "is"} for row in ROWS], "given together, in all rows or in none"),

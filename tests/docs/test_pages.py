@@ -1,0 +1,83 @@
+"""Every command and every block of code in the README and the documentation runs, from an empty folder, and prints what stands there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blocks import Block, blocks_of, commands_of, matches
+
+from grokinterp import tasks
+from grokinterp.cli import main
+
+ROOT = Path(__file__).parents[2]
+GENERATED = {"results", "tutorials"}  # made by `grokinterp reproduce` and by tutorials/render.py, and tested there
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.relative_to(ROOT / "docs").parts[0] not in GENERATED)]
+INSTALLING = ("python3 -m venv .venv", ".venv/bin/pip install -q -c constraints.txt ", ".venv/bin/python -m pytest")  # .ci/run does these
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_does_what_it_says(page: Path, empty_folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))  # a page adds its own
+    if "runs/demo" in page.read_text() or "grokinterp demo" in page.read_text():
+        shutil.copytree(request.getfixturevalue("demo_run").path, empty_folder / "runs" / "demo")  # finished: it is opened, not trained again
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks_of(page):
+        if block.reason is None:
+            where = f"{page.relative_to(ROOT)}, line {block.line}"
+            run_python(block, namespace, where) if block.language == "python" else run_console(block, where)
+
+
+def run_python(block: Block, namespace: dict[str, Any], where: str) -> None:
+    """Run a block in the page's namespace and compare what it prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile("\n" * block.line + block.body, where, "exec"), namespace)
+    assert block.printed is None or matches(out.getvalue(), block.printed), f"{where} prints\n{out.getvalue()}"
+
+
+def run_console(block: Block, where: str) -> None:
+    """Run the commands of a block in this process and compare what each prints; an error has to stand there."""
+    assert block.language == "console", f"{where}: a {block.language} block cannot be run here and has to say so"
+    for command, said in commands_of(block):
+        out = io.StringIO()
+        for part in command.split(" && "):
+            if part.startswith(INSTALLING):
+                continue
+            program, *arguments = shlex.split(part)
+            assert program in ("grokinterp", ".venv/bin/grokinterp"), f"{where}: {part!r} is no command of this package"
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out if said.startswith("grokinterp: ") else io.StringIO()):
+                assert main(arguments) == (2 if said.startswith("grokinterp: ") else 0), f"{where}: {part}"
+        assert not said or matches(out.getvalue(), said), f"{where}: {command} prints\n{out.getvalue()}"
+
+
+def test_what_is_not_run_is_listed_where_readers_see_it() -> None:
+    """The list at the end of the page about limits names every page with such blocks, with the number and the reasons."""
+    listed = re.findall(r"^\| \[([\w/.-]+)\]\([^)]*\) \| (\d+) \| (.+?) \|$", (ROOT / "docs" / "limits.md").read_text(), re.MULTILINE)
+    found = {}
+    for page in PAGES:
+        reasons = [block.reason for block in blocks_of(page) if block.reason is not None]
+        if reasons:
+            found[str(page.relative_to(ROOT / "docs") if "docs" in page.parts else page.name)] = (len(reasons), "; ".join(dict.fromkeys(reasons)))
+    assert {page: (int(number), reasons) for page, number, reasons in listed} == found
+
+
+HOW_TO = sorted((ROOT / "docs" / "howto").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_your_own_takes_at_most_fifteen_lines(page: Path) -> None:
+    lines = [line for block in blocks_of(page) if block.language == "python" for line in block.body.splitlines() if line.strip()]
+    assert 0 < len(lines) <= 15, f"{len(lines)} lines"
+
+
+def test_the_comparison_can_fail() -> None:
+    assert matches("a 1.234 b\nc  \n", "a … b\nc")
+    assert not matches("a 1.234 b\nd", "a … b\nc")
+    assert not matches("a b", "a")
