@@ -67,8 +67,8 @@ def agreement_sweep(
 ) -> xr.Dataset:
     """AUC of the margin against number with the core kept, removed and flipped at every layer, and how the core of the best layer acts.
 
-    The layer is the one whose flip has the lowest AUC on the extraction half (paper: on the half that it reports); ties go to the higher AUC
-    of keep there, then to the lower margin for the right number under flip (chosen here).
+    The layer is the one whose flip has the lowest AUC on the extraction half (paper: on the half that it reports); ties go to the lower AUC
+    of remove there, then to the higher one of keep (chosen here).
 
     Args:
         model: a HookedTransformer or TransformerBridge with causal attention, or a Snapshot of one.
@@ -162,10 +162,8 @@ def _by_layer(logits: Float64[torch.Tensor, "variant example verb"], n_layers: i
 
 
 def _chosen(half: Prompts, margin: Float64[torch.Tensor, "layer mode example"]) -> int:
-    aucs = auc(margin, half.plural)
-    right = torch.where(half.plural, 1.0, -1.0).double()
-    flip = MODES.index("flip")
-    return int(np.lexsort(((margin[:, flip] * right).mean(-1).numpy(), -aucs[:, MODES.index("keep")], aucs[:, flip]))[0])
+    _, keep, remove, flip = auc(margin, half.plural).T
+    return int(np.lexsort((-keep, remove, flip))[0])
 
 
 def _at_the_best(model: Any, test: Prompts, core: Core, strengths: Sequence[float], n_random: int, seed: int) -> Mapping[str, Any]:

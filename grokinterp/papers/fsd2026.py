@@ -188,6 +188,13 @@ def of_ablation(table: pd.DataFrame) -> dict[str, Measurement]:
 # --- the fork law --------------------------------------------------------------------------------------------------------------------
 
 
+FORKED_ELSEWHERE = {
+    1: "",
+    5: "; at K = 1 FSD does not reach 0.80 before grokking, so the fork is at K = 5",
+    0: "; FSD does not reach 0.80 before grokking at any K, so the fork is halfway to grokking",
+}
+
+
 def fitted(draws: pd.DataFrame) -> ForkLaw | None:
     """The law at each prime with draws that grok at two λ or more; None without any."""
     grokking = draws[~draws["censored"].astype(bool)]
@@ -216,11 +223,11 @@ def of_forks(draws: pd.DataFrame, law: ForkLaw | None, main: pd.DataFrame) -> di
         fit = None if law is None else law.groups.get(p)
         names = [f"fork_{of}_{p}" for of in ("mean", "least_squares", "r2")]
         if fit is None:
-            why = "FSD reaches 0.80 only after grokking, or never: nowhere to fork" if own.empty else "draws grok at fewer than two λ"
+            why = "the run never groks: nowhere to fork" if own.empty else "draws grok at fewer than two λ"
             found |= {name: Measurement(math.nan, n=len(own), note=why) for name in names}
             continue
         at = f"forked at step {own['fork_at'].iloc[0]:,}, {fit.n_never} of {fit.n_draws} draws never grok"
-        at += "" if (own["top"] == 1).all() else "; at K = 1 FSD does not reach 0.80 before grokking, so the fork is at K = 5"
+        at += FORKED_ELSEWHERE[int(own["top"].iloc[0])]
         values = (Measurement(*fit.mean_product), Measurement(*fit.least_squares), Measurement(fit.r2_of_means["mean_product"]))
         others = ("", "", f"; of least squares {fit.r2_of_means['least_squares']:.2f}; trend p = {fit.p_trend:.2g}")
         found |= {

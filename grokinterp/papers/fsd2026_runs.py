@@ -237,8 +237,8 @@ def fork_draws(plan: Plan, folder: Path, found: pd.DataFrame) -> pd.DataFrame:
         found: the events of each run, by name.
 
     Returns:
-        A row each draw: ``p``, ``fork_at``, ``top`` (the K whose FSD chose the fork), ``weight_decay``, ``seed``, ``delay`` in steps,
-        or for how long a draw was followed that is ``censored``, and ``norm`` at grokking.
+        A row each draw: ``p``, ``fork_at``, ``top`` (the K whose FSD chose the fork, 0 for `halfway`), ``weight_decay``, ``seed``,
+        ``delay`` in steps, or for how long a draw was followed that is ``censored``, and ``norm`` at grokking.
 
     Raises:
         GrokinterpError: a fork fails.
@@ -259,8 +259,16 @@ def fork_point(row: pd.Series) -> tuple[int, int] | None:
     return next(((int(row[f"sync_{top}"]), top) for top in (1, 5) if row[f"lead_{top}"] > 0), None)
 
 
+def halfway(run: Run, row: pd.Series) -> tuple[int, int] | None:
+    """The last checkpoint in the first half of the time to grokking, where no K chooses (so 0 in its place); None if it never groks.
+
+    Chosen here, so that Δt ∝ 1/λ can be tested in a run that does not synchronize before it groks.
+    """
+    return None if math.isnan(row["grok"]) else (max(step for step in run.steps if step <= row["grok"] / 2), 0)
+
+
 def _forks_of(run: Run, plan: Plan, row: pd.Series) -> list[dict[str, Any]]:
-    point = fork_point(row)
+    point = fork_point(row) or halfway(run, row)
     if point is None:
         return []
     settings: dict[str, Any] = {"stop": f"test_accuracy >= {GROK} for {PERSISTENCE}", "checkpoints.every": 1_000, "checkpoints.moments": False}

@@ -222,7 +222,8 @@ def test_in_small_synchronization_precedes_grokking(smoke: Reproduction) -> None
 
 
 def test_an_ablated_layer_costs_accuracy(run: Run) -> None:
-    accuracies = runs.zero_ablation(run, run.steps[-1])
+    accuracy = run.metrics.set_index("step")["test_accuracy"]
+    accuracies = runs.zero_ablation(run, max(run.steps, key=lambda step: float(accuracy[step])))  # training has spikes, the last step may be in one
     assert accuracies["none"] == pytest.approx(100, abs=3)
     assert min(accuracies.values()) < 50
 
@@ -265,3 +266,9 @@ def test_events_on_permutations_name_the_irrep_and_the_degree_before_training() 
     assert (found["grok"], found["sync_1"], found["lead_1"], found["start_1"]) == (800, 300, 500, 0.3)
     assert math.isnan(float(found["sync_2"]))
     assert found["irrep"] == "(4,1)"
+
+
+def test_a_run_that_does_not_synchronize_is_forked_halfway_to_grokking(run: Run) -> None:
+    step, top = runs.halfway(run, pd.Series({"grok": 260.0})) or (None, None)
+    assert (step, top) == (125, 0)
+    assert runs.halfway(run, pd.Series({"grok": math.nan})) is None

@@ -337,10 +337,11 @@ def test_processes_of_this_machine_one_of_them_killed(tiny: RunConfig, tmp_path:
 
 
 _DRIVER = """
-import json, sys
+import json, signal, sys
 from grokinterp import RunConfig
 from grokinterp.training.sweep import sweep
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background has it ignored
     sweep([RunConfig.from_dict(values) for values in json.loads(sys.argv[1])], sys.argv[2], workers=2)
 """
 

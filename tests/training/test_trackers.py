@@ -76,7 +76,9 @@ def test_ctrl_c_on_the_command_line_leaves_a_run_that_resumes(tiny: RunConfig, t
     long = tiny.with_(steps=1_000_000, **{"checkpoints.every": 200, "checkpoints.dense_until": 0, "eval_every": 100})
     (tmp_path / "config.json").write_text(json.dumps(long.to_dict()))
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "grokinterp.cli", "train", str(tmp_path / "config.json"), "--out", str(run)]
+    # A shell that runs tests in the background has the signal ignored, and its children inherit that.
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from grokinterp.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, "train", str(tmp_path / "config.json"), "--out", str(run)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
         while len(list(run.glob("checkpoints/*.safetensors"))) < 3 and process.poll() is None:
             time.sleep(0.05)
