@@ -71,7 +71,7 @@ class ReinitialiseHeads:
     def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
         """See `ResetHeadMoments.apply`."""
         # No run's own seed: drawing the weights that it began with would rewind its heads instead.
-        fresh = draw(int(np.random.SeedSequence([self.seed, 1]).generate_state(1, np.uint64)[0] >> 1))
+        fresh = draw(int(np.random.SeedSequence([self.seed, 1]).generate_state(1, np.uint64)[0]) >> 1)
         chosen = chosen_heads(weights, self.n_heads, self.seed)
         drawn = {name: _replaced(weight, fresh[name], _heads(name, chosen)) for name, weight in weights.items()}
         return drawn, _without(moments, chosen)

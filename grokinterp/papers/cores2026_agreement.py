@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 
 from grokinterp import ace, plots
+from grokinterp.ace.resume import residual_hooks
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.pretrained import load_model
 from grokinterp.models.tiny import TinyConfig, tiny
 from grokinterp.tasks import Prompts, agreement
-from grokinterp.tasks.grammar import Sentence, parse, sentences_of
+from grokinterp.tasks.grammar import FRAMES, Sentence, parse, sentences_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "The key next to the cabinets"
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
-HELD_OUT_FRAMES = ("trailing", "relative")  # in the testing half alone, for the models trained here
+N_RANDOM = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ class AgreementStudy:
             same of minimal pairs (base, flip), spectral gap, R² of the knob, p of the flip.
         correlations: Spearman, Pearson and canonical correlation of core coordinates, a row for each pair of models.
         example: probabilities of the verbs behind one prompt, clean and flipped, by model.
+        held_out: by model and held-out frame what `across_frames` finds; empty where it was not asked for.
         written: by model, how many generated first sentences parse, agree, and disagree under the flip; empty where no grammar can tell.
         p_value: Fisher's combination over models.
         figures: AUC by layer and knob for each model, correlations across models.
@@ -46,13 +48,14 @@ class AgreementStudy:
     layers: pd.DataFrame
     correlations: pd.DataFrame
     example: pd.DataFrame
+    held_out: pd.DataFrame
     written: pd.DataFrame
     p_value: float
     figures: Mapping[str, go.Figure]
 
 
 def tiny_agreement(seeds: Sequence[int] = (0, 1, 2), *, n: int = 1_200, n_written: int = 100, config: TinyConfig | None = None) -> AgreementStudy:
-    """The study on models trained here, one for each seed, extracted and tested on different nouns and frames.
+    """The study on models trained here, one for each seed, with different nouns to extract from and to test on; and frames held out in turn.
 
     Args:
         seeds: of the models, trained when they are not in the cache, a minute each.
@@ -65,7 +68,8 @@ def tiny_agreement(seeds: Sequence[int] = (0, 1, 2), *, n: int = 1_200, n_writte
     """
     models = {f"seed {seed}": tiny(replace(config or TinyConfig(), seed=seed)) for seed in seeds}
     tokenizer = next(iter(models.values())).tokenizer
-    return study(models, agreement(tokenizer, n, held_out_nouns=True, held_out_frames=HELD_OUT_FRAMES), n_written=n_written)
+    found = study(models, agreement(tokenizer, n, held_out_nouns=True), n_written=n_written)
+    return replace(found, held_out=pd.concat({name: across_frames(model) for name, model in models.items()}, names=["model", "frame"]))
 
 
 def gpt2_agreement(sources: Sequence[str] = SIZES, *, n: int = 1_200) -> AgreementStudy:
@@ -104,12 +108,47 @@ def study(models: Mapping[str, Any], prompts: Prompts, *, n_written: int = 0) ->
         layers=pd.DataFrame({name: _row(sweep) for name, sweep in sweeps.items()}).T,
         correlations=_pairs(shared),
         example=pd.concat({name: _example(model, cores[name]) for name, model in models.items()}, names=["model", "verb"]),
+        held_out=pd.DataFrame(),
         written=pd.DataFrame({name: written(model, cores[name], test.texts[:: max(1, len(test) // n_written)]) for name, model in models.items()}).T
         if n_written
         else pd.DataFrame(),
         p_value=ace.combined_p_value([float(sweep["flip_p_value"]) for sweep in sweeps.values()]),
         figures={**figures, "correlations": plots.coordinate_correlations(shared)},
     )
+
+
+def across_frames(model: Any, *, n: int = 400, seed: int = 0) -> pd.DataFrame:
+    """AUCs on nouns and frames that the core was not extracted from: each frame is held out once, with half of the nouns.
+
+    Args:
+        model: a language model with its tokenizer.
+        n: prompts for each frame, half of them, of all other frames, to extract from.
+        seed: of the prompts and the random directions.
+
+    Returns:
+        A row for each frame and one, "all", for their prompts together: ``layer`` chosen, ``base``, ``keep``, ``remove``, ``flip``, and
+        ``random_least``, the lowest AUC when random directions are removed or flipped.
+    """
+    generator, modes = torch.Generator().manual_seed(seed), ["base", "keep", "remove", "flip"]
+    rows: dict[str, dict[str, float]] = {}
+    margins, numbers = [], []
+    for frame in FRAMES:
+        prompts = agreement(model.tokenizer, n, seed, held_out_nouns=True, held_out_frames=(frame,))
+        core, test = ace.best_core(model, prompts), prompts.half("test")
+        controls = [ace.random_core(core, generator) for _ in range(N_RANDOM)]
+        edits = [core.keep(), core.remove(), core.flip(), *(edit for c in controls for edit in (c.remove(), c.flip()))]
+        margins.append(ace.margins(test, ace.verb_logits(model, test, edits)))
+        numbers.append(test.plural)
+        rows[frame] = {"layer": float(residual_hooks(model).index(core.hook)), **_aucs(margins[-1], test.plural, modes)}
+    rows["all"] = {"layer": float("nan"), **_aucs(torch.cat(margins, dim=1), torch.cat(numbers), modes)}
+    table: pd.DataFrame = pd.DataFrame(rows).T
+    return table
+
+
+def _aucs(margins: torch.Tensor, plural: torch.Tensor, modes: Sequence[str]) -> dict[str, float]:
+    """AUC of each mode, and the least over the controls behind them."""
+    values = ace.auc(margins, plural)
+    return {**dict(zip(modes, values.tolist(), strict=False)), "random_least": float(values[len(modes) :].min())}
 
 
 def at_best(sweep: xr.Dataset) -> xr.Dataset:

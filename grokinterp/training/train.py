@@ -211,7 +211,7 @@ class BatchOrder:
         """Example indices of the update from `step` to `step + 1`."""
         epoch, batch = divmod(step, math.ceil(len(self._examples) / self._batch_size))
         if epoch != self._epoch:
-            seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+            seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]) >> 1
             self._order = self._examples[torch.randperm(len(self._examples), generator=torch.Generator().manual_seed(seed))]
             self._epoch = epoch
         return self._order[batch * self._batch_size : (batch + 1) * self._batch_size]

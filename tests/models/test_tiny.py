@@ -14,7 +14,7 @@ from grokinterp.ace import margins, pair_accuracy, verb_logits
 from grokinterp.files import read_json
 from grokinterp.models.tiny import TinyConfig, WordTokenizer, cache_folder, sample_sequences, tiny, train_tiny
 from grokinterp.tasks import agreement
-from grokinterp.tasks.grammar import parse, sentences_of, vocabulary
+from grokinterp.tasks.grammar import MISMATCH, parse, sentences_of, vocabulary
 
 QUICK = TinyConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=16, n_nouns=6, steps=3, batch_size=4)
 
@@ -46,7 +46,7 @@ def test_training_sequences_are_sentences_with_both_kinds_of_attractor() -> None
     assert all(sentence.agrees for sentence in sentences)
     subjects = [sentence.subject for sentence in sentences if sentence.subject.attractor]
     mismatch = np.mean([subject.plural != subject.attractor_plural for subject in subjects])
-    assert 0.4 < mismatch < 0.6
+    assert abs(mismatch - MISMATCH) < 0.08
 
 
 def test_the_same_configuration_gives_the_same_weights() -> None:
