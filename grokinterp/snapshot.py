@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ from grokinterp.models.readout import readout_hooks
 from grokinterp.shapes import Examples, Logits, LogitTable, PairGrid
 from grokinterp.tasks import CyclicGroup, Task
 
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
 _BATCH = 2_048  # examples a forward pass: as fast as the whole table at once, and what it allocates is small enough to be used again (chosen here)
 
 
@@ -129,7 +131,7 @@ class Snapshot:
         return self._readout[hook]
 
     def activations(self, hooks: Sequence[str], examples: Examples) -> dict[str, Tensor]:
-        """Activations at all positions for some examples, by hook, [example, …]; one pass, nothing is kept.
+        """Activations at all positions for some examples, by hook, [example, …]; one pass, no further than the last of them, nothing is kept.
 
         Args:
             hooks: names of hooks.
@@ -147,7 +149,7 @@ class Snapshot:
             kept[hook.name] = value
 
         with torch.no_grad():
-            self.model.run_with_hooks(self.task.tokens[examples], fwd_hooks=[(name, keep) for name in hooks])
+            self.model.run_with_hooks(self.task.tokens[examples], fwd_hooks=[(name, keep) for name in hooks], stop_at_layer=_layer_behind(hooks))
         return {name: kept[name] for name in hooks}
 
     @cached_property
@@ -174,3 +176,9 @@ class Snapshot:
     def _at_readout(self, value: Tensor) -> Tensor:
         # After the shortcut has cut the other positions off there is only one.
         return value[:, 0] if value.shape[1] == 1 else value[:, self.task.readout]
+
+
+def _layer_behind(hooks: Sequence[str]) -> int | None:
+    """The layer before which a pass may stop that is only to fill these hooks; None where one of them lies outside the blocks."""
+    blocks = [_BLOCK.match(name) for name in hooks]
+    return None if None in blocks else 1 + max(int(match[1]) for match in blocks if match)
