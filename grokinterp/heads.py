@@ -49,7 +49,7 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
     kept = snapshot.activations(sites, snapshot.task.fixed_batch(batch_size))
     patterns = torch.stack([kept[site] for site in sites])
     entropy = head_entropy(patterns)
-    heads_first = patterns.transpose(-4, -3).double(memory_format=torch.contiguous_format)  # once for both that need it
+    heads_first = patterns.transpose(-4, -3).to(torch.float64, memory_format=torch.contiguous_format)  # once for both that need it
     by_layer = {
         "head_similarity": head_similarity(heads_first.transpose(-4, -3)),
         "entropy_spread": entropy.std(-1, correction=0),

@@ -2,7 +2,8 @@
 
 All models are post-LN with PyTorch's initialisation and betas and without the dropout of 0.1 that is in the author's code, but for the pre-LN
 arm of the Markov models. Under "cpu" modular addition is trained for 4,000 epochs instead of 20,000, and where grokking is
-timed accuracy is looked at every 10 steps, or 20 on the full batch, instead of every step. The language models of the paper are not run here.
+timed accuracy is looked at every 10 steps, or 20 on the full batch, instead of every step. Agreement is measured on small models of a generated
+grammar, under "full" on the three published GPT-2s too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from grokinterp.laws import GrokkingTimeInP, PowerLaw, grokking_time_in_p, power
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.papers import cores2026_runs as runs
 from grokinterp.papers.claims import Budget, Measurement, Reproduction
+from grokinterp.papers.cores2026_agreement import AgreementStudy, gpt2_agreement, of_gpt2, of_tiny, tiny_agreement
 from grokinterp.papers.cores2026_chains import ARMS, chains
 from grokinterp.papers.cores2026_claims import CLAIMS, IN_SMALL, PRIMES, pair_name, published_time
 from grokinterp.papers.cores2026_growth import Grown, grow, numbers
@@ -32,7 +34,12 @@ RATE = 1e-3  # the learning rate in the paper's text, which the claims are measu
 
 
 def reproduce(budget: Budget, folder: Path) -> Reproduction:
-    """Train and read the runs of a budget."""
+    """Train and read the runs of a budget, pretrained models first: what is missing there should be known at once.
+
+    Raises:
+        GrokinterpError: under "full", a GPT-2 that is neither in ``models/`` nor in the Hugging Face cache nor to be had from the hub.
+    """
+    agreement, agreement_figures, agreement_tables = _agreement(budget)
     plan = runs.plan(budget)
     seeds, pairs = chains(plan, folder / "markov")
     models = grow(plan, folder / "modular")
@@ -44,11 +51,26 @@ def reproduce(budget: Budget, folder: Path) -> Reproduction:
         **of_chains(seeds[seeds["lr"] == rate], pairs[pairs["lr"] == rate]),
         **of_growth(growths),
         **of_times(*laws, in_p),
+        **agreement,
     }
     kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
     tables = {"markov": seeds, "markov-pairs": pairs, "modular": growths, "times-decay": in_decay, "times-p": in_p}
     figures = {**chain_figures(seeds, pairs), **growth_figures(models), **{name: law.figure() for name, law in zip(("decay", "p"), laws) if law}}
-    return Reproduction("cores2026", budget, CLAIMS, kept, figures, tables)
+    return Reproduction("cores2026", budget, CLAIMS, kept, {**figures, **agreement_figures}, {**tables, **agreement_tables})
+
+
+def _agreement(budget: Budget) -> tuple[dict[str, Measurement], dict[str, go.Figure], dict[str, pd.DataFrame]]:
+    """Measurements, figures and tables; none under "smoke", which has no minutes to train language models in."""
+    found: dict[str, Measurement] = {}
+    studies: dict[str, AgreementStudy] = {}
+    if budget == "full":
+        studies["gpt2"] = gpt2_agreement()
+        found |= of_gpt2(studies["gpt2"])
+    if budget != "smoke":
+        studies["tiny"] = tiny_agreement()
+        found |= of_tiny(studies["tiny"])
+    figures = {f"{name}-{part}": figure for name, study in studies.items() for part, figure in study.figures.items()}
+    return found, figures, {f"{name}-{part}": table for name, study in studies.items() for part, table in study.tables().items()}
 
 
 def averaged(values: pd.Series, note: str = "") -> Measurement:

@@ -1,12 +1,13 @@
 """The agreement section of arXiv 2602.22600: cores of several language models on the same prompts, side by side.
 
-`tiny_agreement` trains the models itself; `gpt2_agreement` reads the published ones.
+`tiny_agreement` trains the models itself; `gpt2_agreement` reads the published ones. `of_tiny` and `of_gpt2` set what they find beside the paper's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from grokinterp.ace.resume import residual_hooks
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.pretrained import load_model
 from grokinterp.models.tiny import TinyConfig, tiny
+from grokinterp.papers.claims import Measurement
+from grokinterp.papers.cores2026_claims import SHARED
 from grokinterp.tasks import Prompts, agreement
 from grokinterp.tasks.grammar import FRAMES, Sentence, parse, sentences_of
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "The key next to the cabinets"
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
+LOCAL = Path("models")  # where weights are looked for before the hub is asked
 N_RANDOM = 10
 
 
@@ -53,6 +57,17 @@ class AgreementStudy:
     p_value: float
     figures: Mapping[str, go.Figure]
 
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Those that were filled, by name."""
+        parts = {
+            "layers": self.layers,
+            "correlations": self.correlations,
+            "example": self.example,
+            "held-out": self.held_out,
+            "written": self.written,
+        }
+        return {name: table for name, table in parts.items() if len(table)}
+
 
 def tiny_agreement(seeds: Sequence[int] = (0, 1, 2), *, n: int = 1_200, n_written: int = 100, config: TinyConfig | None = None) -> AgreementStudy:
     """The study on models trained here, one for each seed, with different nouns to extract from and to test on; and frames held out in turn.
@@ -72,17 +87,19 @@ def tiny_agreement(seeds: Sequence[int] = (0, 1, 2), *, n: int = 1_200, n_writte
     return replace(found, held_out=pd.concat({name: across_frames(model) for name, model in models.items()}, names=["model", "frame"]))
 
 
-def gpt2_agreement(sources: Sequence[str] = SIZES, *, n: int = 1_200) -> AgreementStudy:
-    """The study on published GPT-2s, by name or from folders, with the paper's design: all frames and nouns in both halves.
+def gpt2_agreement(folder: Path = LOCAL, *, names: Sequence[str] = SIZES, n: int = 1_200) -> AgreementStudy:
+    """The study on published GPT-2s with the paper's design: all frames and nouns in both halves.
 
     Args:
-        sources: what `load_model` takes, all with one tokenizer.
+        folder: where ``gpt2``, ``gpt2-medium`` and ``gpt2-large`` may lie, each a folder that `load_model` takes; what is not there is looked
+            for in the Hugging Face cache, then on the hub.
+        names: of the models, all with one tokenizer.
         n: prompts (paper: 1,200).
 
     Raises:
         GrokinterpError: fewer than two models, or one that is neither here nor to be had.
     """
-    models = {str(source): load_model(source) for source in sources}
+    models = {name: load_model(folder / name if (folder / name).is_dir() else name) for name in names}
     return study(models, agreement(next(iter(models.values())).tokenizer, n))
 
 
@@ -103,7 +120,8 @@ def study(models: Mapping[str, Any], prompts: Prompts, *, n_written: int = 0) ->
     cores = {name: ace.extract(models[name], prompts, str(at_best(sweep)["hook"].item()), rank=1) for name, sweep in sweeps.items()}
     test = prompts.half("test")
     shared = ace.coordinate_correlations({name: torch.from_numpy(sweep["core_coordinate"].to_numpy())[:, None] for name, sweep in sweeps.items()})
-    figures = {f"{name}: {kind}": getattr(plots, kind)(sweep) for name, sweep in sweeps.items() for kind in ("agreement_by_layer", "agreement_knob")}
+    drawn = {"by-layer": plots.agreement_by_layer, "knob": plots.agreement_knob}
+    figures = {f"{name.replace(' ', '-')}-{part}": draw(sweep) for name, sweep in sweeps.items() for part, draw in drawn.items()}
     return AgreementStudy(
         layers=pd.DataFrame({name: _row(sweep) for name, sweep in sweeps.items()}).T,
         correlations=_pairs(shared),
@@ -229,3 +247,56 @@ def _example(model: Any, core: ace.Core) -> pd.DataFrame:
     probabilities = ace.generate(model, EXAMPLE, core, strength=1.0, n_tokens=1).probabilities
     table: pd.DataFrame = pd.DataFrame(probabilities, index=["clean", "flipped"]).T
     return table
+
+
+# --- beside the paper's ------------------------------------------------------------------------------------------------------------
+
+
+def of_tiny(found: AgreementStudy) -> dict[str, Measurement]:
+    """What holds on the models of the grammar: the worst model each time, range over models."""
+    layers, together = found.layers, found.held_out.xs("all", level="frame")
+    lost, lost_in_frames = (table["base"] - table["random_least"] for table in (layers, together))
+    by_frame = found.held_out["remove"].groupby(level="frame").mean().drop("all").loc[list(FRAMES)]
+    at = "layer " + ", ".join(f"{row.layer:.0f} of {row.of:.0f}" for row in layers.itertuples())
+    return {
+        "tiny_base": _worst(layers["base"], min, at),
+        "tiny_keep": _worst(layers["keep"], min),
+        "tiny_remove": _worst(layers["remove"], max),
+        "tiny_flip": _worst(layers["flip"], max),
+        "tiny_random": _worst(lost, max, f"the worst of {N_RANDOM} random directions a model"),
+        "tiny_frames_base": _worst(together["base"], min),
+        "tiny_frames_keep": _worst(together["keep"], min),
+        "tiny_frames_remove": _worst(together["remove"], max, "mean by frame: " + ", ".join(f"{name} {auc:.2f}" for name, auc in by_frame.items())),
+        "tiny_frames_flip": _worst(together["flip"], max),
+        "tiny_frames_random": _worst(lost_in_frames, max),
+        "tiny_coordinates": _worst(found.correlations["pearson"], min, f"Spearman at least {found.correlations['spearman'].min():.3f}"),
+        "tiny_knob": _worst(layers["knob_r2"], min),
+        "tiny_agrees": _worst(found.written["clean_agrees"], min),
+        "tiny_inverted": _worst(found.written["flipped_disagrees"], min),
+        "tiny_grammatical": _worst(found.written["flipped_grammatical"], min, f"clean at least {found.written['clean_grammatical'].min():.3f}"),
+        "tiny_tests": Measurement(found.p_value, n=len(layers)),
+    }
+
+
+def of_gpt2(found: AgreementStudy) -> dict[str, Measurement]:
+    """The paper's table of GPT-2s, its correlations and its prompt."""
+    measured: dict[str, Measurement] = {}
+    for name, row in found.layers.iterrows():
+        key, at = str(name).replace("-", "_"), f"layer {row['layer']:.0f} of {row['of']:.0f}, chosen on the extraction half"
+        measured |= {f"agreement_{key}_{mode}": Measurement(float(row[mode]), note=at) for mode in ("base", "keep", "remove", "flip")}
+        measured[f"agreement_{key}_gap"] = Measurement(float(row["spectral_gap"]), note=at)
+    pairs = {frozenset((row["a"], row["b"])): row for _, row in found.correlations.iterrows()}
+    names = {"small": "gpt2", "medium": "gpt2-medium", "large": "gpt2-large"}
+    for key in SHARED:
+        row = pairs[frozenset(names[size] for size in key.split("_"))]
+        measured |= {f"agreement_{key}_{what}": Measurement(float(row[what])) for what in ("spearman", "pearson")}
+    for verb in ("is", "are"):
+        before, after = found.example.loc[("gpt2", verb), ["clean", "flipped"]].astype(float)
+        measured[f"agreement_prompt_{verb}"] = Measurement(after, note=f"{before:.2f} before")
+    measured["agreement_knob"] = _worst(found.layers["knob_r2"], min)
+    measured["agreement_tests"] = Measurement(found.p_value, n=len(found.layers))
+    return measured
+
+
+def _worst(values: pd.Series, which: Callable[[pd.Series], float], note: str = "") -> Measurement:
+    return Measurement(float(which(values)), float(values.min()), float(values.max()), len(values), "; ".join(filter(None, [note, "range"])))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from grokinterp.papers.claims import Claim
+from grokinterp.papers.claims import Budget, Claim
 
 FACTOR = 1.5  # within which a time or a size counts as reproduced
 INF = math.inf
@@ -163,30 +163,73 @@ SHARED = {  # Spearman and Pearson of the core coordinates on the same prompts
 }
 
 
+GPT2 = ("gpt2", "gpt2_medium", "gpt2_large")
+
+
 def _agreement_claims() -> Iterator[Claim]:
-    """Not run here: these need pretrained language models."""
+    """What needs pretrained language models: of GPT-2 under "full", of larger ones not run."""
     for key, (name, row) in MODELS.items():
+        budgets: tuple[Budget, ...] = ("full",) if key in GPT2 else ()
         of = f"{name}, agreement core of rank 1 at layer {row.layer}: AUC of the margin,"
         accepted = {"base": (row.base - 0.05, row.base + 0.05), "keep": (row.base, 1.0), "remove": (0.0, 0.5), "flip": (0.0, 0.15)}
         for what, words in {"base": "as it is", "keep": "only the core", "remove": "without the core", "flip": "core flipped"}.items():
-            yield Claim(f"agreement_{key}_{what}", f"{of} {words}", f"{getattr(row, what)}", accepted[what], budgets=())
-        yield Claim(f"agreement_{key}_gap", f"{name}: spectral gap of the core there", row.gap, (10, INF), budgets=())
+            yield Claim(f"agreement_{key}_{what}", f"{of} {words}", f"{getattr(row, what)}", accepted[what], budgets=budgets)
+        yield Claim(f"agreement_{key}_gap", f"{name}: spectral gap of the core there", row.gap, (10, INF), budgets=budgets)
     for key, (name, spearman, pearson) in SHARED.items():
         for what, value in (("spearman", spearman), ("pearson", pearson)):
             sentence = f"core coordinates of GPT-2 {name} on the same prompts: {what.title()} correlation"
-            yield Claim(f"agreement_{key}_{what}", sentence, f"{value}", (value - 0.1, 1), budgets=())
+            yield Claim(f"agreement_{key}_{what}", sentence, f"{value}", (value - 0.1, 1), budgets=("full",))
     for what, low, high in (("spearman", 0.585, 0.934), ("pearson", 0.616, 0.943)):
         yield Claim(f"agreement_families_{what}", f"the same across families: {what.title()} correlation", f"{low} … {high}", (low, 1), budgets=())
     for verb, low, high in (("is", 0.51, 0.01), ("are", 0.06, 0.71)):
         accepted_after = (0.0, 0.1) if verb == "is" else (0.5, 1.0)
         sentence = f'"The key next to the cabinets": P({verb}) when the core is flipped, {low} before'
-        yield Claim(f"agreement_prompt_{verb}", sentence, f"{high}", accepted_after, budgets=())
-    yield Claim("agreement_knob", "the margin is linear in the core coordinate: R²", "linear", (0.8, 1), budgets=())
-    yield Claim("agreement_tests", "prompt-level tests, Wilcoxon per model combined by Fisher: p", "significant", (0, 0.05), budgets=())
+        yield Claim(f"agreement_prompt_{verb}", sentence, f"{high}", accepted_after, budgets=("full",))
+    yield Claim(
+        "agreement_knob", "GPT-2: the margin is linear in the core coordinate: R², smallest over sizes", "linear", (0.8, 1), budgets=("full",)
+    )
+    tests = "GPT-2: prompt-level tests that the flip lowers the margin for the right number, Wilcoxon per model combined by Fisher: p"
+    yield Claim("agreement_tests", tests, "significant", (0, 0.05), budgets=("full",))
     generation = "text generated under the flip agrees with the other number: share of verbs"
     yield Claim("agreement_generation", generation, "inverted", (0.5, 1), budgets=())
 
 
+def _tiny_claims() -> Iterator[Claim]:
+    """The same on GPT-2's architecture in small, trained here on a generated grammar; the paper's numbers are of GPT-2 Small."""
+    of = "model of a grammar, agreement core of rank 1 at the layer chosen on the extraction half:"
+    worst = "smallest over models"
+    most = "largest over models"
+    accepted = {"base": (0.99, 1.0), "keep": (0.95, 1.0), "remove": (0.0, 0.6), "flip": (0.0, 0.1)}
+    words = {"base": "as it is", "keep": "only the core", "remove": "without the core", "flip": "core flipped"}
+    published = MODELS["gpt2"][1]
+    for mode, interval in accepted.items():
+        paper = f"{getattr(published, mode)} (GPT-2)"
+        yield Claim(f"tiny_{mode}", f"{of} AUC on nouns not extracted from, {words[mode]}, {worst if interval[1] == 1 else most}", paper, interval)
+    yield Claim("tiny_random", f"{of} AUC lost when a random direction is removed or flipped instead, {most}", "no such control", (-INF, 0.02))
+    for mode, interval in accepted.items():
+        sentence = f"the same for sentence frames not extracted from, each in turn and all together, {words[mode]}"
+        yield Claim(f"tiny_frames_{mode}", sentence, "frames not held out", interval)
+    yield Claim("tiny_frames_random", "the same: AUC lost with a random direction", "no such control", (-INF, 0.02))
+    yield Claim(
+        "tiny_coordinates",
+        "core coordinates of two such models on the same prompts: Pearson correlation, smallest over pairs",
+        "0.924 … 0.968 (GPT-2s)",
+        (0.9, 1),
+    )
+    yield Claim("tiny_knob", f"{of} the margin is linear in the core coordinate: R², {worst}", "linear", (0.8, 1))
+    written = "first sentences these models write,"
+    yield Claim("tiny_agrees", f"{written} not edited: share whose verb has the head's number, {worst}", "not reported", (0.9, 1))
+    yield Claim(
+        "tiny_inverted",
+        f"{written} core flipped: share that is grammatical but for the verb's number, which is the other one, {worst}",
+        "inverted",
+        (0.9, 1),
+    )
+    yield Claim("tiny_grammatical", f"{written} core flipped: share that is grammatical, agreement aside, {worst}", "not reported", (0.9, 1))
+    yield Claim("tiny_tests", "prompt-level tests on these models, combined: p", "significant", (0, 0.05))
+
+
 AGREEMENT = tuple(_agreement_claims())
-CLAIMS = (*_markov_claims(), *_pre_ln_claims(), *_modular_claims(), *_time_claims(), *AGREEMENT)
+TINY = tuple(_tiny_claims())
+CLAIMS = (*_markov_claims(), *_pre_ln_claims(), *_modular_claims(), *_time_claims(), *TINY, *AGREEMENT)
 IN_SMALL = {"markov_keep_gap", "modular_keep_gap", "theory_norm"}  # the same at any size; the rest is measured at the paper's own

@@ -15,6 +15,7 @@ from grokinterp.papers import Reproduction, reproduce
 from grokinterp.papers import cores2026 as paper
 from grokinterp.papers import cores2026_claims as claims
 from grokinterp.papers import cores2026_runs as runs
+from grokinterp.papers.cores2026_agreement import AgreementStudy, of_gpt2
 from grokinterp.papers.cores2026_chains import ARMS
 from grokinterp.tasks import MarkovChain
 from grokinterp.training.runs import Run
@@ -60,16 +61,34 @@ def published_times() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(decays), pd.DataFrame(primes)
 
 
+def published_agreement() -> AgreementStudy:
+    """Of the three GPT-2s; where the paper gives no number, one that says what it says in words."""
+    rows = {name.replace("_", "-"): row for name, (_, row) in claims.MODELS.items() if name in claims.GPT2}
+    layers = {
+        name: {"layer": int(row.layer.split()[0]), "of": int(row.layer.split()[-1]), "base": row.base, "keep": row.keep, "remove": row.remove,
+               "flip": row.flip, "spectral_gap": float(row.gap), "knob_r2": 0.9}
+        for name, row in rows.items()
+    }  # fmt: skip
+    names = {"small": "gpt2", "medium": "gpt2-medium", "large": "gpt2-large"}
+    pairs = [{"a": names[key.split("_")[1]], "b": names[key.split("_")[0]], "spearman": spearman, "pearson": pearson}
+             for key, (_, spearman, pearson) in claims.SHARED.items()]  # fmt: skip
+    verbs = pd.MultiIndex.from_product([["gpt2"], ["is", "are"]], names=["model", "verb"])
+    example = pd.DataFrame({"clean": [0.51, 0.06], "flipped": [0.01, 0.71]}, index=verbs)
+    return AgreementStudy(pd.DataFrame(layers).T, pd.DataFrame(pairs), example, pd.DataFrame(), pd.DataFrame(), 1e-6, {})
+
+
 def published_measurements() -> dict[str, paper.Measurement]:
     in_decay, in_p = published_times()
     laws = paper.fitted(in_decay, in_p)
-    return {**paper.of_chains(*published_chains()), **paper.of_growth(published_growths()), **paper.of_times(*laws, in_p)}
+    of_models = {**paper.of_chains(*published_chains()), **paper.of_growth(published_growths()), **paper.of_times(*laws, in_p)}
+    return {**of_models, **of_gpt2(published_agreement())}
 
 
 def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured() -> None:
     result = Reproduction("cores2026", "full", paper.CLAIMS, published_measurements())
     verdicts = {claim.id: result.verdict(claim) for claim in paper.CLAIMS}
-    assert {name for name, verdict in verdicts.items() if verdict == "not run"} == {claim.id for claim in paper.CLAIMS if not claim.budgets}
+    ours = {claim.id for claim in (*claims.TINY, *(claim for claim in paper.CLAIMS if not claim.budgets))}
+    assert {name for name, verdict in verdicts.items() if verdict == "not run"} == ours
     assert "differs" not in verdicts.values()
     assert result.found["time_exponent"].value == pytest.approx(-1.02)
     assert result.found["time_omega"].value == pytest.approx(2_770, rel=1e-3)
@@ -82,7 +101,8 @@ def test_every_row_of_the_papers_tables_has_its_claim() -> None:
     assert len([name for name in ids if name.startswith("markov_cca_")]) == 9
     assert {claim.id for claim in claims.AGREEMENT} <= set(ids)
     assert len([claim for claim in claims.AGREEMENT if claim.id.endswith(("_base", "_keep", "_remove", "_flip", "_gap"))]) == 30
-    assert not any(claim.budgets for claim in claims.AGREEMENT)
+    assert not any("cpu" in claim.budgets for claim in claims.AGREEMENT)
+    assert not any(claim.budgets for claim in claims.AGREEMENT if any(name in claim.id for name in ("llama", "gemma", "qwen")))
     assert all(claim.accept[0] <= claim.accept[1] for claim in paper.CLAIMS)
     assert claims.published_time(53) == pytest.approx(1_577, abs=1)
     assert math.isinf(claims.published_time(23))
