@@ -21,7 +21,7 @@ Size = Literal["small", "medium", "large"]
 Stream = Literal["layer", "rms", "sphere"]
 Architecture = Literal["mlp", "lstm", "mamba"]
 
-_ARCHITECTURES: dict[Architecture, Probes] = {"mlp": MLPConfig(), "lstm": LSTMConfig(), "mamba": MambaConfig()}
+ARCHITECTURES: dict[Architecture, Probes] = {"mlp": MLPConfig(), "lstm": LSTMConfig(), "mamba": MambaConfig()}
 _SIZES = {"small": (4, 8, 128), "medium": (6, 8, 512), "large": (12, 12, 768)}  # layers, heads, width
 
 
@@ -242,11 +242,11 @@ def weightdecay2026_probe(
     Raises:
         GrokinterpError: an unknown architecture.
     """
-    if architecture not in _ARCHITECTURES:
-        raise unknown_name("architecture", architecture, _ARCHITECTURES)
+    if architecture not in ARCHITECTURES:
+        raise unknown_name("architecture", architecture, ARCHITECTURES)
     config = weightdecay2026("small", "addition", p, seed, weight_decay, epochs)
     task = TaskConfig("modular_addition", {"p": p, "equals": False}, train_fraction=0.5, split_seed=seed)
-    return config.with_(task=task, model=_ARCHITECTURES[architecture], stop="test_accuracy >= 0.99")
+    return config.with_(task=task, model=ARCHITECTURES[architecture], stop="test_accuracy >= 0.99")
 
 
 def geometric2026(

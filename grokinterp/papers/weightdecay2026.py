@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 from grokinterp import presets
 from grokinterp.laws import LogisticBoundary
 from grokinterp.models.transformers import build_model, trained_parameters
+from grokinterp.papers import weightdecay2026_probes as probes
 from grokinterp.papers import weightdecay2026_runs as runs
 from grokinterp.papers.claims import Budget, Measurement, Reproduction
 from grokinterp.papers.weightdecay2026_claims import BINS, CALIBRATION, CLAIMS, IN_SMALL, MULTITASK, MULTITASK_DECAYS, tag
@@ -37,7 +38,9 @@ def reproduce(budget: Budget, folder: Path) -> Reproduction:
     pairs = runs.run_pairs(plan, trained)
     compared = compare(pairs)
     example = runs.along(plan.calibration or plan.pairs["near"].parents[0], trained)
+    without_attention = probes.read(plan.probes, trained)
     found = of_parameters(budget) | counts | of_smaller(own, collapsing) | of_smaller_pairs(pairs, compared)
+    found |= probes.of_parameters() | probes.of_smaller(without_attention)
     tables = {
         "runs": own.runs,
         "horizons": own.by_horizon,
@@ -45,6 +48,7 @@ def reproduce(budget: Budget, folder: Path) -> Reproduction:
         **{f"pairs-{name}": table for name, table in pairs.items()},
         "differences": pd.DataFrame(list(compared.values())),
         "diagnostics": example,
+        "probes": without_attention,
     }
     if plan.calibration is not None:
         found |= of_calibration(example)
@@ -55,8 +59,10 @@ def reproduce(budget: Budget, folder: Path) -> Reproduction:
         tables |= {"canonical-runs": everything, "canonical-horizons": canonical.by_horizon}
         tables |= {f"multitask-{'-'.join(key)}": task.by_horizon for key, task in tasks.items()}
         found |= of_canonical(everything, canonical) | of_multitask(tasks, canonical) | of_paper_pairs(pairs, compared)
+        tables["published-probes"] = probes.read(plan.published_probes, trained)
+        found |= probes.of_paper(tables["published-probes"])
     kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
-    drawn = {"published-boundary": published.figure(), **figures(own, pairs, example)}
+    drawn = {"published-boundary": published.figure(), **figures(own, pairs, example), "probes": probes.figure(plan.probes, trained)}
     return Reproduction("weightdecay2026", budget, CLAIMS, kept, drawn, tables)
 
 

@@ -176,14 +176,23 @@ def _multitask_claims() -> Iterator[Claim]:
         yield Claim(f"boundary_{size}_{operation}", f"{words}: λ_c", f"{row.boundary}", within(row.boundary, 1.5), budgets=FULL)
 
 
+SMALLER_DECAYS = (0.1, 0.5, 2.0)  # of the smaller models without attention (chosen here)
+
+
 def _probe_claims() -> Iterator[Claim]:
     for name, probe in PROBES.items():
-        later = f"{probe.words}, addition, 10,000 epochs (not run: needs the probes of a later release)"
-        yield Claim(f"boundary_{name}", f"λ_c of {later}", f"{probe.boundary} [{probe.low}, {probe.high}]", (probe.low, probe.high), budgets=())
-        yield Claim(f"grokked_{name}", f"grokking runs of 70: {later}", f"{probe.grokked}", (probe.grokked - 7, probe.grokked + 7), budgets=())
+        of = f"{probe.words}, addition, 10,000 epochs"
+        low, high = f"{SMALLER_DECAYS[0]:g}", f"{SMALLER_DECAYS[-1]:g}"
+        share = f"a smaller {name.upper() if name != 'mamba' else 'Mamba'}, 1,000 epochs: share of runs that grok"
+        yield Claim(f"smaller_{name}_low", f"{share} at λ = {low}", "0 far below λ_c", (0, 0.34))
+        yield Claim(f"smaller_{name}_high", f"{share} at λ = {high}", "1 far above λ_c", (0.66, 1))
+        interval = f"{probe.boundary} [{probe.low}, {probe.high}]"
+        yield Claim(f"boundary_{name}", f"{of}: λ_c", interval, (probe.low, probe.high), budgets=FULL)
+        yield Claim(f"grokked_{name}", f"{of}: grokking runs of 70", f"{probe.grokked}", (probe.grokked - 7, probe.grokked + 7), budgets=FULL)
         if probe.parameters is not None:
-            sentence = f"parameters of the {later}"
-            yield Claim(f"parameters_{name}", sentence, f"{probe.parameters:,}", (probe.parameters, probe.parameters), budgets=())
+            yield Claim(f"parameters_{name}", f"parameters of the {probe.words}", f"{probe.parameters:,}", (probe.parameters, probe.parameters))
+    order = "smaller Mamba groks before smaller LSTM before smaller MLP at the largest λ, the order of the published λ_c"
+    yield Claim("smaller_probes_order", order, "1 (implied)", (1, 1))
 
 
 def _intervention_claims() -> Iterator[Claim]:

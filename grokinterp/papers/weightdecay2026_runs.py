@@ -20,9 +20,11 @@ from grokinterp.analysis import analyze
 from grokinterp.errors import GrokinterpError
 from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
 from grokinterp.laws import onset
+from grokinterp.papers import weightdecay2026_probes as probes
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.weightdecay2026_claims import ARMS, BINS, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026_fits import GROK, regime
+from grokinterp.papers.weightdecay2026_probes import ProbeGrid
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.fork import children
 from grokinterp.training.runs import Run
@@ -62,6 +64,8 @@ class Plan:
         calibration: the paper's model at λ = 1, seed 42.
         canonical: the paper's main sweep.
         multitask: its replication, by size and operation.
+        probes: smaller models without attention, by architecture.
+        published_probes: those of the paper.
         n_bootstrap: resamples of the survival fit.
         workers: processes; None for as many as cores, 0 for this one.
         ensemble: runs that train as one tensor program.
@@ -74,6 +78,8 @@ class Plan:
     calibration: RunConfig | None = None
     canonical: Boundary | None = None
     multitask: Mapping[tuple[presets.Size, str], Boundary] = field(default_factory=dict)
+    probes: Mapping[str, ProbeGrid] = field(default_factory=dict)
+    published_probes: Mapping[str, ProbeGrid] = field(default_factory=dict)
     n_bootstrap: int = 500
     workers: int | None = None
     ensemble: int | None = len(SEEDS)
@@ -89,6 +95,8 @@ class Plan:
         for paired in self.pairs.values():
             yield from paired.parents
         yield from self.collapsing
+        for each in (*self.probes.values(), *self.published_probes.values()):
+            yield from each.configs
 
 
 def plan(budget: Budget) -> Plan:
@@ -99,6 +107,7 @@ def plan(budget: Budget) -> Plan:
     own: dict[str, Any] = {
         "smaller": Boundary(grid(base, {"weight_decay": [0.1, 0.2, 0.3, 0.4, 0.6, 1.0, 1.5], "seed": list(SEEDS)}), (400, 500, 600, 800)),
         "collapsing": grid(base.with_(steps=200 * steps_per_epoch(base)), {"weight_decay": 10.0, "seed": list(SEEDS[:3])}),
+        "probes": probes.smaller(budget, SEEDS),
     }
     pairs = {"near": Paired(_parents(base, 0.3), 100), "above": Paired(_parents(base, 1.0), 100)}
     if budget == "cpu":
@@ -109,7 +118,8 @@ def plan(budget: Budget) -> Plan:
     multitask = {key: _multitask(*key) for key in MULTITASK}
     pairs |= {tag(decay): Paired(_parents(presets.weightdecay2026(), decay, every=100), 500) for decay in ARMS}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Plan(**own, pairs=pairs, calibration=_calibration(1_200), canonical=canonical, multitask=multitask, ensemble=None, device=device)
+    grids: dict[str, Any] = {"canonical": canonical, "multitask": multitask, "published_probes": probes.as_published(SEEDS)}
+    return Plan(**own, **grids, pairs=pairs, calibration=_calibration(1_200), ensemble=None, device=device)
 
 
 def smaller(epochs: int = 800) -> RunConfig:
@@ -126,7 +136,7 @@ def _tiny() -> Plan:
     boundary = grid(followed, {"weight_decay": [0.03, 1.0, 2.0], "seed": list(SEEDS[:2])})
     collapsing = grid(_timed(base, 20), {"weight_decay": 10.0, "seed": list(SEEDS[:1])})
     pairs = {"near": Paired(_parents(_timed(base, 40), 1.0, SEEDS[:2]), 20, after=10)}
-    return Plan(Boundary(boundary, (50, 100)), collapsing, pairs, n_bootstrap=50, workers=0)
+    return Plan(Boundary(boundary, (50, 100)), collapsing, pairs, probes=probes.smaller("smoke", SEEDS), n_bootstrap=50, workers=0)
 
 
 def _timed(config: RunConfig, epochs: int, checkpoint_every: int = 10) -> RunConfig:

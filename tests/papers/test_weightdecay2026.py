@@ -21,6 +21,7 @@ from grokinterp.papers import Measurement, Reproduction
 from grokinterp.papers import weightdecay2026 as paper
 from grokinterp.papers import weightdecay2026_claims as claims
 from grokinterp.papers import weightdecay2026_fits as fits
+from grokinterp.papers import weightdecay2026_probes as probes
 from grokinterp.papers import weightdecay2026_runs as runs
 from grokinterp.training.runs import Run
 
@@ -61,6 +62,9 @@ def test_budgets_hold_what_they_say() -> None:
     assert all(config.seed == config.task.split_seed and config.seed in runs.SEEDS for config in cpu.configs)
     assert cpu.calibration is not None
     assert (cpu.calibration.steps, cpu.canonical, dict(cpu.multitask)) == (2_000, None, {})
+    assert {name: len(each.configs) for name, each in cpu.probes.items()} == dict.fromkeys(("mlp", "lstm", "mamba"), 9)
+    assert all(runs.steps_per_epoch(each.configs[0]) == probes.EPOCH for each in (*cpu.probes.values(), *full.published_probes.values()))
+    assert {len(each.configs) for each in full.published_probes.values()} == {70}  # the paper's n
     assert {len(paired.parents) for paired in full.pairs.values()} == {10}
     assert all(config.stop is None and config.checkpoints.moments for paired in full.pairs.values() for config in paired.parents)
     assert sum(len(grid.configs) for grid in full.multitask.values()) == 280  # the paper's n
@@ -127,6 +131,26 @@ def published_pairs() -> dict[str, pd.DataFrame]:
     return pairs
 
 
+def published_probes() -> pd.DataFrame:
+    """Counts at the seven λ, which the paper does not give, that add up to its numbers and have its boundaries."""
+    counts = {"mlp": (0, 0, 0, 0, 0, 4, 9), "lstm": (0, 0, 0, 0, 4, 8, 10), "mamba": (0, 1, 5, 10, 10, 10, 10)}
+    rows = [
+        {"architecture": name, "weight_decay": decay, "seed": i, "grok": 9_000.0 if i < grokked else math.nan, "followed": 10_000.0}
+        for name, row in counts.items() for decay, grokked in zip(claims.MULTITASK_DECAYS, row, strict=True) for i in range(10)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def smaller_probes() -> pd.DataFrame:
+    """Nothing groks at the smallest λ, all at the largest, in the order of the published boundaries."""
+    epochs = {"mamba": 200.0, "lstm": 300.0, "mlp": 400.0}
+    rows = [
+        {"architecture": name, "weight_decay": decay, "seed": seed, "grok": math.nan if decay < 1 else epoch + seed}
+        for name, epoch in epochs.items() for decay in claims.SMALLER_DECAYS for seed in range(3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def published_calibration() -> pd.DataFrame:
     """The run at λ = 1 as the paper describes it."""
     epochs = np.array([0, 1, *range(10, 1_210, 10)], dtype=float)
@@ -159,6 +183,9 @@ def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured(
         **paper.of_paper_pairs(pairs, compared),
         **paper.of_smaller(canonical, everything[everything["weight_decay"] == 10]),
         **paper.of_smaller_pairs(smaller_pairs, fits.compare(smaller_pairs)),
+        **probes.of_smaller(smaller_probes()),
+        **probes.of_paper(published_probes()),
+        **probes.of_parameters(),
     }
     result = Reproduction("weightdecay2026", "full", claims.CLAIMS, found)
     verdicts = {claim.id: result.verdict(claim) for claim in claims.CLAIMS}
@@ -317,8 +344,17 @@ def test_in_small_the_regimes_are_there(smoke: Reproduction) -> None:
     verdicts = smoke.table()["verdict"]
     assert verdicts[["smaller_low", "smaller_high", "smaller_memorization", "smaller_collapse"]].tolist() == ["reproduced"] * 4
     assert smoke.tables["runs"].groupby("weight_decay")["grok"].count().tolist() == [0, 2, 1]
-    assert smoke.figures.keys() == {"published-boundary", "diagnostics", "pairs-near", "boundary"}
+    assert smoke.figures.keys() == {"published-boundary", "diagnostics", "pairs-near", "boundary", "probes"}
     assert not any(isinstance(each, Measurement) and math.isnan(each.value) for each in smoke.found.values())
+
+
+def test_a_model_without_attention_groks_with_weight_decay(smoke: Reproduction) -> None:
+    table = smoke.tables["probes"].set_index("weight_decay")
+    assert math.isnan(table.loc[0.1, "grok"])
+    assert table.loc[0.1, "memorized"] <= table.loc[2.0, "grok"] <= 150
+    measured = probes.of_smaller(smoke.tables["probes"])
+    assert (measured["smaller_mlp_low"].value, measured["smaller_mlp_high"].value) == (0, 1)
+    assert "smaller_probes_order" not in measured  # only one architecture
 
 
 def test_arms_go_on_from_one_checkpoint_and_are_read_in_one_window(smoke: Reproduction, folder: Path) -> None:
