@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -77,12 +78,39 @@ assert main(["cite", "nanda2023"]) == 0
 """
 
 
+def required() -> set[str]:
+    """Names of the distributions that a plain install brings, and of what they require in turn."""
+    found: set[str] = set()
+    wanted = [Requirement(line) for line in PROJECT["dependencies"]]
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        extras = requirement.extras or {""}
+        if (requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)) and name not in found:
+            found.add(name)
+            wanted += [
+                each
+                for each in map(Requirement, distribution(name).requires or [])
+                if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras)
+            ]
+    return found
+
+
 def test_the_installed_wheel_works_outside_the_checkout(built: dict[str, Path], tmp_path: Path) -> None:
-    """Unpacked, as pip does it, into a folder that comes first on the path; its dependencies are those of this environment."""
+    """Unpacked, as pip does it, beside its dependencies alone: nothing of the test environment is on the path."""
     zipfile.ZipFile(built["wheel"]).extractall(tmp_path / "installed")
     (tmp_path / "elsewhere").mkdir()
-    environment = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", SMOKE], cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
+    (tmp_path / "required").mkdir()
+    for name in required():
+        there = distribution(name)
+        for top in {file.parts[0] for file in there.files or [] if file.parts[0] != ".."} - {"__pycache__"}:
+            link = tmp_path / "required" / top
+            if not link.exists():
+                link.symlink_to(Path(str(there.locate_file(top))))
+    assert not (tmp_path / "required" / "pytest").exists()
+    environment = {"PYTHONPATH": f"{tmp_path / 'installed'}:{tmp_path / 'required'}", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-S", "-c", SMOKE]  # -S: without the site-packages of this environment
+    done = subprocess.run(command, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("@misc{nanda2023,")
 

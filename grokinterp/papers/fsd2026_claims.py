@@ -157,12 +157,11 @@ def _s5_claims() -> Iterator[Claim]:
         "+1,500 … +3,800",
         (1_000, 4_300),
         "steps",
-        ("full",),
     )
-    yield Claim("s5_precedes", "S5: share of seeds with a positive lead", "1 (6/6)", (1, 1), budgets=("full",))
-    yield Claim("s5_mean_lead", "S5: mean lead over the seeds that have one", "+2,417", near_lead(2_417), "steps", ("full",))
-    yield Claim("s5_grok", "S5: grokking, mean", "2,100 … 6,900", (2_100 / FACTOR, 6_900 * FACTOR), "steps", ("full",))
-    yield Claim("s5_irreps", "S5: share of seeds where one of these dominates at grokking", ", ".join(S5_IRREPS), (1, 1), budgets=("full",))
+    yield Claim("s5_precedes", "S5: share of seeds with a positive lead", "1 (6/6)", (1, 1))
+    yield Claim("s5_mean_lead", "S5: mean lead over the seeds that have one", "+2,417", near_lead(2_417), "steps")
+    yield Claim("s5_grok", "S5: grokking, mean", "2,100 … 6,900", (2_100 / FACTOR, 6_900 * FACTOR), "steps")
+    yield Claim("s5_irreps", "S5: share of seeds where one of these dominates at grokking", ", ".join(S5_IRREPS), (1, 1))
 
 
 CLAIMS = (*_configuration_claims(), *_summary_claims(), *_table_5_claims(), *_variant_claims(), *_fork_claims(), *_s5_claims())

@@ -248,6 +248,7 @@ def test_the_cpu_budget_runs_the_papers_configurations() -> None:
     assert list(plan.main) == list(paper.CONFIGURATIONS)
     assert [name for name, config in plan.main.items() if config.checkpoints.moments] == ["p97-s42", "p53-s42", "p131-s42"]
     assert plan.variants["attention_only"].model.d_mlp == 0
+    assert list(plan.s5) == ["s5-s0", "s5-s1", "s5-s42"]
     assert len(runs.plan("full").s5) == 6
     assert runs.plan("full").variants.keys() >= {"subtraction-s42", "subtraction-s123", "multiplication"}
 
