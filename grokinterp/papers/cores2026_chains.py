@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from grokinterp import ace
-from grokinterp.papers.cores2026_runs import Plan, trained
+from grokinterp.papers.cores2026_runs import Plan
+from grokinterp.papers.training import train_all
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.runs import Run
 
@@ -41,7 +42,7 @@ def chains(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         sequences), ``real``, ``imaginary``, ``third`` (eigenvalues), ``r2_of_oracle``, ``energy_1`` … (cumulative shares); and a row each
         arm, learning rate and pair of seeds: ``overlap``, ``angle_1`` … in degrees, ``cca_1`` …, and ``weights``, a cosine.
     """
-    runs = dict(zip(plan.chains, trained(list(plan.chains.values()), folder, plan.workers), strict=True))
+    runs = dict(zip(plan.chains, train_all(list(plan.chains.values()), folder, workers=plan.workers), strict=True))
     seeds, pairs = [], []
     for arm, (normalization, hook) in ARMS.items():
         own = {chain: run for chain, run in runs.items() if chain.normalization == normalization}

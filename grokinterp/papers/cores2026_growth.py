@@ -13,7 +13,8 @@ import torch
 import xarray as xr
 
 from grokinterp.analysis import Report, analyze
-from grokinterp.papers.cores2026_runs import GROKKED, LEARNED, Plan, first, trained
+from grokinterp.papers.cores2026_runs import GROKKED, LEARNED, Plan, first
+from grokinterp.papers.training import train_all
 from grokinterp.training.config import RunConfig
 from grokinterp.training.executors import LocalPool
 from grokinterp.training.fork import children
@@ -55,9 +56,9 @@ class Grown:
 
 def grow(plan: Plan, folder: Path) -> list[Grown]:
     """Train the models of modular addition until they have grokked, fork them with λ = 1 and λ = 0, and read the core off every checkpoint."""
-    runs = trained([config.with_(stop=plan.settled) for config in plan.modular], folder, plan.workers)
+    runs = train_all([config.with_(stop=plan.settled) for config in plan.modular], folder, workers=plan.workers)
     forks = [fork for run, config in zip(runs, plan.modular, strict=True) for fork in _forks(run, config.steps)]
-    forked = trained(forks, folder / "forks", plan.workers) if forks else []
+    forked = train_all(forks, folder / "forks", workers=plan.workers)
     reports = read_all([*runs, *forked], plan.workers)
     of_fork = {(run.config.seed, run.config.optimizer.weight_decay): report for run, report in zip(forked, reports[len(runs) :], strict=True)}
     return [

@@ -14,12 +14,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from grokinterp import presets
-from grokinterp.errors import GrokinterpError
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.cores2026_claims import DECAYS, PRIMES, SEEDS, P, published_time
+from grokinterp.papers.training import train_all
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
-from grokinterp.training.sweep import sweep
 
 GROKKED, LEARNED = "test_accuracy >= 0.99", "train_accuracy >= 0.99"
 
@@ -96,18 +95,6 @@ def _tiny() -> Plan:
     return Plan(chains, [modular], in_decay, in_p, settled=GROKKED, workers=0)
 
 
-def trained(configs: Sequence[RunConfig], out: Path, workers: int | None) -> list[Run]:
-    """Train configs, or open what is finished; one run each, in their order.
-
-    Raises:
-        GrokinterpError: a run fails.
-    """
-    for _, outcome in sweep(configs, out, workers=workers).iterrows():
-        if outcome["state"] != "finished":
-            raise GrokinterpError(f"the run {out / outcome['digest']} is {outcome['state']}: {outcome['error']}; call again to go on")
-    return [Run(out / config.digest) for config in configs]
-
-
 def times(configs: Sequence[RunConfig], folder: Path, workers: int | None) -> pd.DataFrame:
     """Train and time grokking.
 
@@ -116,7 +103,7 @@ def times(configs: Sequence[RunConfig], folder: Path, workers: int | None) -> pd
         of 0.99, and ``time`` between them; NaN for a run that does not grok within its ``followed`` steps.
     """
     rows = []
-    for run in trained(configs, folder, workers):
+    for run in train_all(configs, folder, workers=workers):
         learned, grokked = first(run, LEARNED), first(run, GROKKED)
         settings = {"p": run.config.task.args["p"], "weight_decay": run.config.optimizer.weight_decay, "seed": run.config.seed}
         rows.append({**settings, "learned": learned, "grokked": grokked, "time": grokked - learned, "followed": run.config.steps})

@@ -16,22 +16,19 @@ import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from grokinterp import presets
 from grokinterp.analysis import Measure, Report, analyze
-from grokinterp.errors import GrokinterpError
 from grokinterp.fsd import IRREP_TOPS, RANK_SHARES, TOPS, fsd, neuron_shuffle_test, permutation_test, signals, spectrum
 from grokinterp.interventions import MeanPool, NoAttention
 from grokinterp.laws import onset
 from grokinterp.papers.claims import Budget
+from grokinterp.papers.training import side_by_side, train_all
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import RunConfig
-from grokinterp.training.executors import LocalPool
 from grokinterp.training.fork import children
 from grokinterp.training.runs import Run
-from grokinterp.training.sweep import default_workers, sweep
 from grokinterp.training.train import train
 
 S5_SEEDS = (0, 1, 42, 2, 7, 123)
@@ -123,16 +120,7 @@ def _tiny() -> RunConfig:
 def read_all(plan: Plan, folder: Path) -> dict[str, Report]:
     """Train and read every configuration of a plan, by name; what is finished already is opened."""
     configs = {**plan.main, **plan.variants, **plan.s5}
-    if plan.workers == 0:
-        return {name: read(config, folder / name) for name, config in configs.items()}
-    with LocalPool(plan.workers or default_workers("cpu")) as pool:
-        futures = {name: pool.submit(_read_with_one_thread, config, folder / name) for name, config in configs.items()}
-        return {name: future.result() for name, future in tqdm(futures.items(), unit="run", disable=None)}
-
-
-def _read_with_one_thread(config: RunConfig, folder: Path) -> Report:
-    torch.set_num_threads(1)
-    return read(config, folder, progress=False)
+    return side_by_side(read, {name: (config, folder / name, plan.workers == 0) for name, config in configs.items()}, plan.workers)
 
 
 def read(config: RunConfig, folder: Path, progress: bool = True) -> Report:
@@ -246,10 +234,8 @@ def fork_draws(plan: Plan, folder: Path, found: pd.DataFrame) -> pd.DataFrame:
     parents = [name for name, config in plan.main.items() if config.checkpoints.moments]
     planned = [draw for name in parents for draw in _forks_of(Run(folder / name), plan, found.loc[name])]
     out = folder / "forks"
-    for _, outcome in sweep([draw["config"] for draw in planned], out, workers=plan.workers).iterrows() if planned else ():
-        if outcome["state"] != "finished":
-            raise GrokinterpError(f"the fork {out / outcome['digest']} is {outcome['state']}: {outcome['error']}; call again to go on")
-    rows = [draw | _timed(Run(out / draw["config"].digest)) for draw in planned]
+    forks = train_all([draw["config"] for draw in planned], out, workers=plan.workers)
+    rows = [draw | _timed(fork) for draw, fork in zip(planned, forks, strict=True)]
     table: pd.DataFrame = pd.DataFrame(rows, columns=["p", "fork_at", "top", "weight_decay", "seed", "delay", "censored", "norm"])
     return table
 

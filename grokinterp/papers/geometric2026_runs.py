@@ -15,16 +15,16 @@ from typing import Any
 import pandas as pd
 import torch
 
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.errors import unknown_name
 from grokinterp.interventions import CosineUnembed, Sphere, UniformAttention
 from grokinterp.laws import onset
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.geometric2026_arms import ARMS, SEEDS
 from grokinterp.papers.geometric2026_claims import FREE_AT, GRID
+from grokinterp.papers.training import train_all
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
-from grokinterp.training.sweep import sweep
 
 GROK, GROK_S5 = (0.95, ">"), (0.99, ">=")
 PERSISTENCE = 2  # evaluations in a row (chosen here: training has spikes)
@@ -91,9 +91,7 @@ def train_arms(plan: Plan, folder: Path, names: Iterable[str] | None = None, n_s
         if name not in plan.arms:
             raise unknown_name("arm", name, plan.arms)
     configs = [config for name in chosen for config in plan.arms[name][:n_seeds]]
-    outcomes = sweep(configs, folder, workers=plan.workers, ensemble=plan.ensemble, device=plan.device)
-    for _, outcome in outcomes[outcomes["state"] != "finished"].iterrows():
-        raise GrokinterpError(f"the run {folder / outcome['digest']} is {outcome['state']}: {outcome['error']}; call again to go on")
+    train_all(configs, folder, workers=plan.workers, ensemble=plan.ensemble, device=plan.device)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------------

@@ -7,21 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import xarray as xr
-from tqdm.auto import tqdm
 
 from grokinterp import presets
 from grokinterp.ace import extract
 from grokinterp.analysis import Measure, Report, analyze
 from grokinterp.errors import GrokinterpError
 from grokinterp.papers.claims import Budget
+from grokinterp.papers.training import side_by_side, train_all
 from grokinterp.progress import key_frequencies, progress
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.config import RunConfig
-from grokinterp.training.executors import LocalPool
 from grokinterp.training.runs import Run
-from grokinterp.training.sweep import default_workers, sweep
 
 GROK, PERSISTENCE = 0.95, 2  # test accuracy, for so many evaluations in a row
 TINY_GROK = 0.6  # of the smoke budget, whose runs would take too long to get further; those that never grok stay below 0.35
@@ -165,20 +162,8 @@ def read_all(plan: Plan, folder: Path) -> dict[str, xr.Dataset]:
         GrokinterpError: a run fails.
     """
     configs = [config for _, config in plan.runs.values()]
-    for _, outcome in sweep(configs, folder, workers=plan.workers, ensemble=plan.ensemble).iterrows():
-        if outcome["state"] != "finished":
-            raise GrokinterpError(f"the run {folder / outcome['digest']} is {outcome['state']}: {outcome['error']}; call again to go on")
-    folders = {name: folder / config.digest for name, (_, config) in plan.runs.items()}
-    if plan.workers == 0:
-        return {name: read(path) for name, path in folders.items()}
-    with LocalPool(plan.workers or default_workers("cpu")) as pool:
-        futures = {name: pool.submit(_read_with_one_thread, path) for name, path in folders.items()}
-        return {name: future.result() for name, future in tqdm(futures.items(), unit="run", disable=None)}
-
-
-def _read_with_one_thread(folder: Path) -> xr.Dataset:
-    torch.set_num_threads(1)
-    return read(folder)
+    train_all(configs, folder, workers=plan.workers, ensemble=plan.ensemble)
+    return side_by_side(read, {name: (folder / config.digest,) for name, (_, config) in plan.runs.items()}, plan.workers)
 
 
 def read(folder: Path) -> xr.Dataset:

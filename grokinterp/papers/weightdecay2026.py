@@ -24,6 +24,7 @@ from grokinterp.models.transformers import build_model, trained_parameters
 from grokinterp.papers import weightdecay2026_probes as probes
 from grokinterp.papers import weightdecay2026_runs as runs
 from grokinterp.papers.claims import Budget, Measurement, Reproduction
+from grokinterp.papers.training import train_all
 from grokinterp.papers.weightdecay2026_claims import BINS, CALIBRATION, CLAIMS, IN_SMALL, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026_fits import ARMS, Comparison, Fits, RegimeName, boundary, compare, figures, fit_counts, readout_gain
 
@@ -31,7 +32,7 @@ from grokinterp.papers.weightdecay2026_fits import ARMS, Comparison, Fits, Regim
 def reproduce(budget: Budget, folder: Path) -> Reproduction:
     """Train, fork and read the runs of a budget."""
     plan, trained = runs.plan(budget), folder / "runs"
-    runs.train_all(list(plan.configs), plan, trained)
+    train_all(list(plan.configs), trained, **plan.how)
     published, counts = of_counts()
     own = boundary(runs.read_runs(plan.smaller.configs, trained), plan.smaller.horizons, plan.n_bootstrap)
     collapsing = runs.read_runs(plan.collapsing, trained)

@@ -22,13 +22,14 @@ from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMomen
 from grokinterp.laws import onset
 from grokinterp.papers import weightdecay2026_probes as probes
 from grokinterp.papers.claims import Budget
+from grokinterp.papers.training import train_all
 from grokinterp.papers.weightdecay2026_claims import ARMS, BINS, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026_fits import GROK, regime
 from grokinterp.papers.weightdecay2026_probes import ProbeGrid
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.fork import children
 from grokinterp.training.runs import Run
-from grokinterp.training.sweep import grid, sweep
+from grokinterp.training.sweep import grid
 
 SEEDS = (7, 11, 31, 42, 73, 97, 123, 199, 401, 977)  # the paper's
 EARLY = 100  # epochs, after which the peak of σ_H counts as the Phase-2 amplitude
@@ -84,6 +85,11 @@ class Plan:
     workers: int | None = None
     ensemble: int | None = len(SEEDS)
     device: str = "cpu"
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What `sweep` is to be told."""
+        return {"workers": self.workers, "ensemble": self.ensemble, "device": self.device}
 
     @property
     def configs(self) -> Iterator[RunConfig]:
@@ -165,17 +171,6 @@ def steps_per_epoch(config: RunConfig) -> int:
     """Updates in which every training example is seen once."""
     n_train = len(config.task.build().indices("train"))
     return math.ceil(n_train / (config.batch_size or n_train))
-
-
-def train_all(configs: Sequence[RunConfig], plan: Plan, folder: Path) -> None:
-    """Train what is not finished yet.
-
-    Raises:
-        GrokinterpError: a run fails.
-    """
-    outcomes = sweep(configs, folder, workers=plan.workers, ensemble=plan.ensemble, device=plan.device)
-    for _, outcome in outcomes[outcomes["state"] != "finished"].iterrows():
-        raise GrokinterpError(f"the run {folder / outcome['digest']} is {outcome['state']}: {outcome['error']}; call again to go on")
 
 
 # --- one run -----------------------------------------------------------------------------------------------------------------------
@@ -274,7 +269,7 @@ def run_pairs(plan: Plan, folder: Path) -> dict[str, pd.DataFrame]:
             top = peak(diagnostics(run)["entropy_spread"], paired.after * epoch)
             planned.setdefault(name, []).append((run, top, arms(run, top.step, paired.window * epoch)))
     out = folder / "forks"
-    train_all([config for rows in planned.values() for _, _, forks in rows for config in forks.values()], plan, out)
+    train_all([config for rows in planned.values() for _, _, forks in rows for config in forks.values()], out, **plan.how)
     return {name: pd.DataFrame([_paired_row(run, top, forks, out) for run, top, forks in rows]) for name, rows in planned.items()}
 
 

@@ -23,6 +23,7 @@ from grokinterp.errors import GrokinterpError
 MAX_TRIES = 3
 POLL = 0.05  # seconds
 LONGEST_PAUSE = 60.0  # seconds between two looks at a run that another process has
+HINT = '(if all die at once: workers import the script that sweeps, so it must be a file, with its calls below `if __name__ == "__main__":`)'
 
 Call = tuple[Callable[..., bool], tuple[Any, ...]]
 """A function and its arguments; it says whether it is done (True) or has to be called again later (False)."""
@@ -175,7 +176,7 @@ def _settle(job: _Job, future: Any, failed: Callable[[int, str], object]) -> boo
         job.lost += 1
         if job.lost < MAX_TRIES:
             return False
-        failed(job.position, f"its worker died {job.lost} times: {type(error).__name__}: {error}")
+        failed(job.position, f"its worker died {job.lost} times: {type(error).__name__}: {error} {HINT}")
         return True
     job.not_before = time.monotonic() + job.pause
     job.pause = min(2 * job.pause, LONGEST_PAUSE)

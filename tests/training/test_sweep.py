@@ -267,7 +267,7 @@ def test_a_run_whose_worker_always_dies_is_given_up(tiny: RunConfig, tmp_path: P
     hospital = Hospital({1: 99})
     table = sweep(configs, tmp_path, executor=hospital, progress=False)
     assert table["state"].tolist() == ["finished", "failed", "finished"]
-    assert table["error"][1] == "its worker died 3 times: BrokenProcessPool: a worker was killed"
+    assert table["error"][1].startswith("its worker died 3 times: BrokenProcessPool: a worker was killed (if all die at once: ")
     assert hospital.calls == 5
 
 

@@ -1,0 +1,57 @@
+"""What every paper does with its plan: train all of it, and read runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from tqdm.auto import tqdm
+
+from grokinterp.errors import GrokinterpError
+from grokinterp.training.config import RunConfig
+from grokinterp.training.executors import LocalPool
+from grokinterp.training.runs import Run
+from grokinterp.training.sweep import default_workers, sweep
+
+Result = TypeVar("Result")
+
+
+def train_all(configs: Sequence[RunConfig], folder: Path, **options: Any) -> list[Run]:
+    """Train what is not finished yet and open everything: one run each, in the order of the configs.
+
+    Args:
+        configs: what to train; may be empty.
+        folder: of the run folders.
+        options: of `sweep`.
+
+    Raises:
+        GrokinterpError: a run fails.
+    """
+    if not configs:
+        return []
+    for _, outcome in sweep(configs, folder, **options).iterrows():
+        if outcome["state"] != "finished":
+            raise GrokinterpError(f"the run {folder / outcome['digest']} is {outcome['state']}: {outcome['error']}; call again to go on")
+    return [Run(folder / config.digest) for config in configs]
+
+
+def side_by_side(function: Callable[..., Result], arguments: Mapping[str, tuple[Any, ...]], workers: int | None) -> dict[str, Result]:
+    """A function of each of several arguments, by name, with one torch thread each.
+
+    Args:
+        function: importable by name, since other processes call it.
+        arguments: its arguments by name.
+        workers: processes; None for as many as cores, 0 for this one, with its own number of threads.
+    """
+    if workers == 0:
+        return {name: function(*each) for name, each in arguments.items()}
+    with LocalPool(workers or default_workers("cpu")) as pool:
+        futures = {name: pool.submit(_with_one_thread, function, *each) for name, each in arguments.items()}
+        return {name: future.result() for name, future in tqdm(futures.items(), unit="run", disable=None)}
+
+
+def _with_one_thread(function: Callable[..., Result], *arguments: Any) -> Result:
+    torch.set_num_threads(1)
+    return function(*arguments)
