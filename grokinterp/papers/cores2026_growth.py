@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from grokinterp.analysis import Report, analyze
 from grokinterp.papers.cores2026_runs import GROKKED, LEARNED, Plan, first
-from grokinterp.papers.training import train_all
+from grokinterp.papers.training import side_by_side, train_all
 from grokinterp.training.config import RunConfig
-from grokinterp.training.executors import LocalPool
 from grokinterp.training.fork import children
 from grokinterp.training.runs import Run
-from grokinterp.training.sweep import default_workers
 
 LAST = 5  # checkpoints whose median is the end of a run (chosen here: training has spikes)
 EPOCH_2000 = 2_000
@@ -54,12 +51,18 @@ class Grown:
         return xr.concat(parts, "step")
 
 
-def grow(plan: Plan, folder: Path) -> list[Grown]:
-    """Train the models of modular addition until they have grokked, fork them with λ = 1 and λ = 0, and read the core off every checkpoint."""
-    runs = train_all([config.with_(stop=plan.settled) for config in plan.modular], folder, workers=plan.workers)
-    forks = [fork for run, config in zip(runs, plan.modular, strict=True) for fork in _forks(run, config.steps)]
+def grow(configs: Sequence[RunConfig], plan: Plan, folder: Path) -> list[Grown]:
+    """Train models of modular addition until they have grokked, fork them with λ = 1 and λ = 0, and read the core off every checkpoint.
+
+    Args:
+        configs: of a plan, one a seed.
+        plan: says when a model has grokked, and how many processes there are.
+        folder: of the runs.
+    """
+    runs = train_all([config.with_(stop=plan.settled) for config in configs], folder, workers=plan.workers)
+    forks = [fork for run, config in zip(runs, configs, strict=True) for fork in _forks(run, config.steps)]
     forked = train_all(forks, folder / "forks", workers=plan.workers)
-    reports = read_all([*runs, *forked], plan.workers)
+    reports = list(side_by_side(read, {str(run.path): (run.path,) for run in (*runs, *forked)}, plan.workers).values())
     of_fork = {(run.config.seed, run.config.optimizer.weight_decay): report for run, report in zip(forked, reports[len(runs) :], strict=True)}
     return [
         Grown(run, report, of_fork.get((run.config.seed, run.config.optimizer.weight_decay)), of_fork.get((run.config.seed, 0.0)))
@@ -72,19 +75,6 @@ def _forks(run: Run, steps: int) -> list[RunConfig]:
     if run.steps[-1] + LAST * run.config.checkpoints.every > steps:
         return []
     return list(children(run, run.steps[-1], weight_decay=[run.config.optimizer.weight_decay, 0.0], stop=None, steps=steps).values())
-
-
-def read_all(runs: Sequence[Run], workers: int | None) -> list[Report]:
-    """The core over the checkpoints of each run; kept in the run's folder, and opened there the next time."""
-    if workers == 0:
-        return [read(run.path) for run in runs]
-    with LocalPool(workers or default_workers("cpu")) as pool:
-        return [future.result() for future in [pool.submit(_read_with_one_thread, run.path) for run in runs]]
-
-
-def _read_with_one_thread(folder: Path) -> Report:
-    torch.set_num_threads(1)
-    return read(folder)
 
 
 def read(folder: Path) -> Report:

@@ -38,6 +38,7 @@ class Plan:
     Attributes:
         chains: the Markov models.
         modular: the models of modular addition; each is forked with and without weight decay once it has grokked.
+        long: those that are followed for the paper's 20,000 epochs.
         settled: when these have grokked and are forked (chosen here; the paper's branch begins 100 epochs after grokking).
         in_decay: trainings whose grokking time is a law of λ.
         in_p: the same for p.
@@ -46,6 +47,7 @@ class Plan:
 
     chains: Mapping[Chain, RunConfig]
     modular: Sequence[RunConfig]
+    long: Sequence[RunConfig]
     in_decay: Sequence[RunConfig]
     in_p: Sequence[RunConfig]
     settled: str = f"{GROKKED} for 5"
@@ -64,7 +66,8 @@ def plan(budget: Budget) -> Plan:
     chains = [Chain(normalization, lr, seed) for normalization in ("post", "pre") for lr in rates for seed in SEEDS]
     return Plan(
         {chain: presets.cores2026_markov(chain.seed, "post" if chain.normalization == "post" else "pre", chain.lr) for chain in chains},
-        [presets.cores2026_modular(P, seed, epochs=20_000 if full else 4_000) for seed in range(3)],
+        [presets.cores2026_modular(P, seed, epochs=4_000) for seed in range(3)],
+        [presets.cores2026_modular(P, seed) for seed in range(3 if full else 1)],
         [_timed(P, decay, seed, 512, 1 if full else 10) for decay in DECAYS for seed in range(12 if full else 4)],
         [_timed(p, 1.0, seed, None, 1 if full else 20) for p in PRIMES for seed in range(12 if full else 3)],
     )
@@ -92,7 +95,7 @@ def _tiny() -> Plan:
         return presets.cores2026_grokking_time(p, decay, seed, batch_size=None, steps=900).with_(**small)
 
     in_decay, in_p = [timed(23, decay, seed=1) for decay in (1.25, 1.5, 2.0)], [timed(p, 1.5, seed=0) for p in (19, 23, 29)]
-    return Plan(chains, [modular], in_decay, in_p, settled=GROKKED, workers=0)
+    return Plan(chains, [modular], [], in_decay, in_p, settled=GROKKED, workers=0)
 
 
 def times(configs: Sequence[RunConfig], folder: Path, workers: int | None) -> pd.DataFrame:

@@ -80,7 +80,8 @@ def published_agreement() -> AgreementStudy:
 def published_measurements() -> dict[str, paper.Measurement]:
     in_decay, in_p = published_times()
     laws = paper.fitted(in_decay, in_p)
-    of_models = {**paper.of_chains(*published_chains()), **paper.of_growth(published_growths()), **paper.of_times(*laws, in_p)}
+    growths = published_growths()
+    of_models = {**paper.of_chains(*published_chains()), **paper.of_growth(growths), **paper.of_long(growths), **paper.of_times(*laws, in_p)}
     return {**of_models, **of_gpt2(published_agreement())}
 
 
@@ -140,8 +141,8 @@ def test_the_cpu_budget_is_the_papers_in_fewer_epochs() -> None:
     assert all(config.model.interventions == (PostNorm(),) for chain, config in plan.chains.items() if chain.normalization == "post")
     assert all(config.model.normalization == "pre" for chain, config in plan.chains.items() if chain.normalization == "pre")
     assert {chain.lr for chain in full.chains} == {1e-3, 1e-4}
-    assert len(plan.modular) == len(full.modular) == 3
-    assert (plan.modular[0].steps, full.modular[0].steps) == (12_000, 60_000)
+    assert len(plan.modular) == len(full.modular) == len(full.long) == 3
+    assert (plan.modular[0].steps, *(config.steps for config in plan.long)) == (12_000, 60_000)
     assert len(plan.in_decay) == 24
     assert len(full.in_decay) == 72
     assert {config.batch_size for config in plan.in_decay} == {512}
