@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         GrokinterpError: the disk is full; what stood at ``path`` is untouched.
     """
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}{os.getpid()}")
+    # A name of its own for each process and thread: two drivers of a sweep may write one table at a time.
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}{os.getpid()}-{threading.get_ident()}")
     try:
         yield temporary
         with open(temporary, "rb") as handle:
