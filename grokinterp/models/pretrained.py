@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -144,9 +143,9 @@ def _read_config(folder: Path) -> Any:
 
 def _build(config: Any, name: str, device: str, dtype: torch.dtype) -> Any:
     """A HookedTransformer of that architecture with memory that nothing has been written to yet."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from grokinterp.models.hooked import hooked_transformer
 
-    cfg = HookedTransformerConfig(
+    return hooked_transformer(
         model_name=name,
         original_architecture="GPT2LMHeadModel",
         n_layers=config.n_layer,
@@ -163,14 +162,9 @@ def _build(config: Any, name: str, device: str, dtype: torch.dtype) -> Any:
         normalization_type="LN",
         tie_word_embeddings=config.tie_word_embeddings,
         default_prepend_bos=False,
-        init_weights=False,
         device=device,
         dtype=dtype,
     )
-    with warnings.catch_warnings():
-        # transformer-lens 3.9 announces that 4.0 removes HookedTransformer; pyproject.toml pins it below 4.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*HookedTransformer is deprecated.*")
-        return HookedTransformer(cfg)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -207,10 +206,10 @@ def _keep(model: Any, config: TinyConfig, weights: Path) -> Any:
 
 def _build(config: TinyConfig) -> Any:
     """The architecture, with its tokenizer and weights still to come."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from grokinterp.models.hooked import hooked_transformer
 
     tokenizer = WordTokenizer(vocabulary(NOUNS[: config.n_nouns]))
-    cfg = HookedTransformerConfig(
+    model = hooked_transformer(
         model_name="tiny",
         n_layers=config.n_layers,
         d_model=config.d_model,
@@ -222,12 +221,7 @@ def _build(config: TinyConfig) -> Any:
         act_fn="gelu_new",
         normalization_type="LN",
         default_prepend_bos=False,
-        init_weights=False,
         device="cpu",
     )
-    with warnings.catch_warnings():
-        # transformer-lens 3.9 announces that 4.0 removes HookedTransformer; pyproject.toml pins it below 4.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*HookedTransformer is deprecated.*")
-        model = HookedTransformer(cfg)
     model.tokenizer = tokenizer
     return model

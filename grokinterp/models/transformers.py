@@ -7,7 +7,6 @@ library's default has changed under grokking results before.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -122,11 +121,13 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
         from grokinterp.models.probes import Probe
 
         return Probe(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from transformer_lens import HookedTransformer
 
     from grokinterp.models.edited import EditedTransformer, add_norms, put_in_force
+    from grokinterp.models.hooked import hooked_transformer
 
-    cfg = HookedTransformerConfig(
+    model = hooked_transformer(
+        EditedTransformer if config.interventions else HookedTransformer,
         n_layers=config.n_layers,
         d_model=config.d_model,
         n_heads=config.n_heads,
@@ -139,13 +140,8 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
         act_fn=config.act_fn,
         normalization_type="LN" if config.normalization == "pre" else None,
         attention_dir="causal" if config.causal else "bidirectional",
-        init_weights=False,
         device="cpu",
     )
-    with warnings.catch_warnings():
-        # transformer-lens 3.9 announces that 4.0 removes HookedTransformer; pyproject.toml pins it below 4.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*HookedTransformer is deprecated.*")
-        model = EditedTransformer(cfg) if config.interventions else HookedTransformer(cfg)
     add_norms(model, config.interventions)
     initialise(model, config.init, torch.Generator().manual_seed(seed))
     if waves := config.intervention(FourierInit):

@@ -1,0 +1,124 @@
+"""What every figure is made of: variables out of a dataset, lines, colours and the one layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from grokinterp.errors import GrokinterpError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999"
+STYLES = [(colour, dash) for dash in ("solid", "dash", "dot", "dashdot") for colour in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)]
+STEPS = "training steps"
+BAR = "%{x}: %{y:.4~g}<extra>%{fullData.name}</extra>"
+MAX_POINTS = 2000
+
+
+class MissingVariables(GrokinterpError):
+    """A dataset lacks what a figure draws."""
+
+
+# --- data ------------------------------------------------------------------------------------------------------------------------
+
+
+def has(dataset: xr.Dataset, name: str, steps: int = 1) -> bool:
+    """Whether a variable is there in numbers, with a finite value at no fewer than `steps` steps."""
+    if name not in dataset.data_vars or dataset[name].dtype.kind not in "iufb":
+        return False
+    value = dataset[name]
+    # Infinities count as missing too: nothing can be drawn of them.
+    finite = value.where(abs(value) < np.inf).notnull()
+    return int(finite.any([dim for dim in finite.dims if dim not in ("step", "eval_step")]).sum()) >= steps
+
+
+def need(dataset: xr.Dataset, name: str, steps: int = 1) -> xr.DataArray:
+    """A variable, or `MissingVariables` raised where `has` says no.
+
+    Raises:
+        MissingVariables: it is not there, or at fewer steps.
+    """
+    if not has(dataset, name, steps):
+        over = f" over at least {steps} steps" if steps > 1 else ""
+        raise MissingVariables(f"this figure draws {name!r}{over}, which the dataset does not hold; run the measure that gives it")
+    return dataset[name]
+
+
+def at_last_step(value: xr.DataArray) -> xr.DataArray:
+    """A variable at its last step, or as it is where it has none."""
+    return value.isel(step=-1) if "step" in value.dims else value
+
+
+def values_of(value: xr.DataArray) -> np.ndarray:
+    """A variable's numbers in float64."""
+    return np.asarray(value.to_numpy(), dtype=float)
+
+
+def thin(values: np.ndarray, limit: int = MAX_POINTS) -> np.ndarray:
+    """Indices, ascending and at most `limit`, that draw a long line without losing a spike.
+
+    The first and the last point stay, and the smallest and largest of each of equal stretches between.
+
+    Args:
+        values: the line's finite heights.
+        limit: at least 4.
+    """
+    n = len(values)
+    if n <= limit:
+        return np.arange(n)
+    edges = np.linspace(1, n - 1, (limit - 2) // 2 + 1).astype(int)
+    extremes = [start + pick(values[start:stop]) for start, stop in pairwise(edges) for pick in (np.argmin, np.argmax)]
+    return np.unique([0, *extremes, n - 1])
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------------------------
+
+
+def lines_of(values: dict[str, xr.DataArray]) -> list[go.Scatter]:
+    """A line for each array over its own steps, long ones thinned, values that are not finite left out."""
+    lines = []
+    for i, (label, value) in enumerate(values.items()):
+        colour, dash = STYLES[i % len(STYLES)]
+        x, y = value[value.dims[0]].to_numpy(), values_of(value)
+        kept = np.flatnonzero(np.isfinite(y))
+        kept = kept[thin(y[kept])]
+        lines.append(go.Scatter(x=x[kept], y=y[kept], name=label, mode="lines", line={"color": colour, "dash": dash, "width": 2}))
+    return lines
+
+
+def heat_style(hover: str) -> dict[str, Any]:
+    """Colours, colour bar and hover text of every heat map."""
+    # Below the panel, where it takes nothing of a narrow screen's width.
+    bar = {
+        "title": {"text": "norm", "side": "right"},
+        "orientation": "h",
+        "x": 0,
+        "xanchor": "left",
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
+    }
+    return {"colorscale": "Cividis", "colorbar": bar | {"thickness": 10, "nticks": 5, "tickangle": 0, "outlinewidth": 0}, "hovertemplate": hover}
+
+
+def layout_figure(title: str, caption: str, traces: Sequence[Any], x: str, y: str, *, log: bool = False) -> go.Figure:
+    """The one layout of every figure: title, caption, named axes, legend below."""
+    figure = go.Figure(list(traces), layout={"template": "none"})
+    figure.update_layout(
+        title={"text": title, "x": 0, "xref": "paper", "y": 1, "yanchor": "top", "yref": "container", "pad": {"t": 10, "b": 10}},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "#1a1a1a"},
+        hovermode="x unified" if figure.data[0].type == "scatter" else "closest",
+        legend={"orientation": "h", "xref": "container", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"},
+        showlegend=len(figure.data) > 1,
+        margin={"l": 8, "r": 20, "t": 40, "b": 8},
+        meta={"caption": caption},
+    )
+    figure.update_xaxes(title_text=x, automargin=True, gridcolor="#e4e4e4", zeroline=False, hoverformat=",d" if x == STEPS else None)
+    figure.update_yaxes(title_text=y, automargin=True, gridcolor="#e4e4e4", zeroline=False, hoverformat=".4g" if log or x == STEPS else None)
+    return figure.update_yaxes(type="log", exponentformat="power", tickfont_size=10) if log else figure

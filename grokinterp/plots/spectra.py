@@ -1,0 +1,94 @@
+"""Figures of Fourier spectra and of neurons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+
+from grokinterp.plots.parts import BAR, BLUE, GREY, STEPS, VERMILLION, at_last_step, heat_style, layout_figure, need, values_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MAX_COLUMNS = 1000
+EXPLAINED = 0.85
+"""Share of variance above which a neuron counts as explained by one frequency (Nanda et al. 2023, section 4)."""
+
+
+def embedding_spectrum(dataset: xr.Dataset) -> go.Figure:
+    """Norm of the embedding W_E at each frequency: a heat map over steps, or bars for a single step, key frequencies set apart.
+
+    Draws ``W_E_norm``.
+    """
+    caption = "How strongly the embedding varies with its token at each frequency. "
+    return _spectrum(dataset, "W_E_norm", "Fourier spectrum of the embedding W_E", caption)
+
+
+def logit_map_spectrum(dataset: xr.Dataset) -> go.Figure:
+    """Norm of the neuron-to-logit map W_L at each frequency: a heat map over steps, or bars for a single step, key frequencies set apart.
+
+    Draws ``W_L_norm``.
+    """
+    caption = "How strongly the neurons write to the logits at each frequency. "
+    return _spectrum(dataset, "W_L_norm", "Fourier spectrum of the neuron-to-logit map W_L", caption)
+
+
+def logits_2d(dataset: xr.Dataset) -> go.Figure:
+    """Norm over answers of every two-dimensional Fourier component of the logits at the last step, one square cell each.
+
+    Draws ``logit_component_norm``.
+    """
+    caption = (
+        "Each cell is a wave over the first operand times a wave over the second; the circuit shows as bright 2 × 2 blocks on the diagonal, "
+        "one for each key frequency. Colours are stretched near zero and end at the largest cell other than the constant."
+    )
+    last = at_last_step(need(dataset, "logit_component_norm")).transpose("component_y", "component_x")
+    x, y = ([str(name) for name in last[dim].to_numpy()] for dim in ("component_x", "component_y"))
+    varying = last.where((last["component_x"] != "1") | (last["component_y"] != "1"))
+    hover = "x: %{x}, y: %{y}<br>norm %{z:.4g}<extra></extra>"
+    cells = go.Heatmap(x=x, y=y, z=values_of(last), zmin=0, zmax=float(varying.max()), **heat_style(hover))
+    cells.colorscale = [(position**2, colour) for position, colour in cells.colorscale]  # else one strong frequency hides the others
+    figure = layout_figure("Logits in the two-dimensional Fourier basis", caption, [cells], "component of x", "component of y")
+    # Left to itself, plotly stretches cells to the panel and puts the constant at the bottom.
+    figure.update_yaxes(type="category", scaleanchor="x", constrain="domain", autorange="reversed")
+    figure.update_xaxes(type="category", constrain="domain", constraintoward="left", tickangle=-90)
+    return figure.update_layout(height=700)
+
+
+def neurons(dataset: xr.Dataset) -> go.Figure:
+    """Number of neurons by the frequency that explains most of their variance, at the last step, split at `EXPLAINED`.
+
+    Draws ``neuron_frequency`` and ``neuron_share``.
+    """
+    frequency, share = (values_of(at_last_step(need(dataset, name))) for name in ("neuron_frequency", "neuron_share"))
+    alive = np.isfinite(frequency)
+    bars = []
+    for label, chosen, colour in ((f"share above {EXPLAINED}", share > EXPLAINED, BLUE), ("share below", ~(share > EXPLAINED), GREY)):
+        found, count = np.unique(frequency[alive & chosen].astype(int), return_counts=True)
+        bars.append(go.Bar(x=found, y=count, name=label, width=0.8, marker_color=colour, hovertemplate=BAR))
+    caption = f"Each neuron counts at the frequency that explains most of its variance, in blue where that is more than {EXPLAINED:.0%}."
+    caption += "" if alive.all() else f" Left out: {(~alive).sum():,} neurons that are constant over all inputs."
+    return layout_figure("Neurons by dominant frequency", caption, bars, "frequency", "number of neurons").update_layout(barmode="stack")
+
+
+def _spectrum(dataset: xr.Dataset, name: str, title: str, caption: str) -> go.Figure:
+    norm = need(dataset, name).transpose("frequency", "step")
+    frequency, steps = norm["frequency"].to_numpy(), norm["step"].to_numpy()
+    if len(steps) > 1:
+        columns = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_COLUMNS)).round().astype(int))
+        hover = "step %{x:,}, frequency %{y}<br>norm %{z:.4g}<extra></extra>"
+        cells = go.Heatmap(x=steps[columns], y=frequency, z=values_of(norm)[:, columns], **heat_style(hover))
+        return layout_figure(title, caption + "Rows that brighten are frequencies that the model comes to use.", [cells], STEPS, "frequency")
+    key = np.isin(frequency, dataset["key_frequency"].to_numpy() if "key_frequency" in dataset.coords else [])
+    height = values_of(norm)[:, -1]
+    groups = (("key frequencies", key, VERMILLION), ("other frequencies", ~key, GREY))
+    bars = [
+        go.Bar(x=frequency[chosen], y=height[chosen], name=label, width=0.8, marker_color=colour, hovertemplate=BAR)
+        for label, chosen, colour in groups
+        if chosen.any()
+    ]
+    return layout_figure(title, caption + "Tall bars are frequencies that the model uses.", bars, "frequency", "norm").update_layout(
+        barmode="overlay"
+    )
