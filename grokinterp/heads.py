@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.interventions import NoAttention
 from grokinterp.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
         appended; ``head_entropy`` (nats) by layer and head.
 
     Raises:
-        GrokinterpError: a model with a single head a layer, which has nothing to compare.
+        GrokinterpError: a model with a single head a layer, which has nothing to compare, or one that was built without attention.
     """
     import xarray as xr
 
     cfg = snapshot.model.cfg
+    if without := [kind for kind in getattr(snapshot.model, "interventions", ()) if isinstance(kind, NoAttention)]:
+        raise GrokinterpError(f"head diagnostics read attention patterns, and this model was built with {without[0]}; leave the measure out")
     if cfg.n_heads < 2:
         raise GrokinterpError(f"head diagnostics compare the heads of a layer, and this model has {'one' if cfg.n_heads else 'none'}")
     sites = [f"blocks.{layer}.attn.hook_pattern" for layer in range(cfg.n_layers)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from grokinterp import GrokinterpError, analyze, tasks
+from grokinterp import GrokinterpError, NoAttention, analyze, tasks
 from grokinterp.heads import head_entropy, head_similarity, heads, participation_ratio
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.snapshot import Snapshot
@@ -71,3 +71,11 @@ def test_a_single_head_has_nothing_to_compare() -> None:
     task = tasks.modular_addition(7)
     with pytest.raises(GrokinterpError, match="has one"):
         heads(Snapshot(build_model(ModelConfig(d_model=16, n_heads=1), task, seed=0), task))
+
+
+def test_a_model_without_attention_has_no_heads() -> None:
+    """TransformerLens would give patterns all the same: those of zero weights."""
+    task = tasks.modular_addition(7)
+    model = build_model(ModelConfig(d_model=16, n_heads=2, interventions=(NoAttention(),)), task, seed=0)
+    with pytest.raises(GrokinterpError, match=r"built with NoAttention\(\)"):
+        heads(Snapshot(model, task))

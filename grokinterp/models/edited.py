@@ -26,6 +26,7 @@ class EditedTransformer(HookedTransformer):
     forward pass that starts at layer 0, from a residual stream that has been edited already, does not edit it again.
     """
 
+    interventions: tuple[Architecture, ...] = ()
     embedding_edits: Sequence[Callable[[Tensor], Tensor]] = ()
 
     def input_to_embed(self, *args: Any, **kwargs: Any) -> Any:
@@ -71,7 +72,7 @@ def put_in_force(model: Any, interventions: Sequence[Architecture], task: Task) 
                     edits.append(partial(hook_function, hook=model.hook_dict[name]))
                 else:
                     model.hook_dict[name].register_forward_hook(partial(_permanent, hook_function))
-    model.embedding_edits = edits
+    model.embedding_edits, model.interventions = edits, tuple(interventions)
 
 
 def _permanent(hook_function: HookFunction, module: Any, inputs: Any, output: Tensor) -> Tensor:
