@@ -52,8 +52,13 @@ class Measurement:
     note: str = ""
 
     def __str__(self) -> str:
-        interval = "" if math.isnan(self.low) else f" [{self.low:.4g}, {self.high:.4g}]"
-        return f"{self.value:,.4g}{interval}"
+        interval = "" if math.isnan(self.low) else f" [{_written(self.low)}, {_written(self.high)}]"
+        return f"{_written(self.value)}{interval}"
+
+
+def _written(number: float) -> str:
+    """Four digits, or all that stand before the point: counts and epochs are read as they are, not as powers of ten."""
+    return f"{number:,.0f}" if 1_000 <= abs(number) < math.inf else f"{number:.4g}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,7 +80,8 @@ def mean_onset(own: pd.DataFrame, planned: int) -> Measurement:
         words.append(f"at least: {n - len(reached)} of {n} not within {own['horizon'].max():,} epochs")
     words.append(f"range over runs; sd {epochs.std(ddof=1):,.0f}" if n > 1 else "one run")
     words.append(f"{own['onset_on_grid'].mean():,.0f} on the paper's grid of 200")
-    return Measurement(float(epochs.mean()), float(epochs.min()), float(epochs.max()), n, "; ".join(words))
+    low, high = (epochs.min(), epochs.max()) if n > 1 else (math.nan, math.nan)
+    return Measurement(float(epochs.mean()), float(low), float(high), n, "; ".join(words))
 
 
 def of_ratios(table: pd.DataFrame) -> dict[str, Measurement]:
@@ -140,6 +141,8 @@ def _horizon(own: pd.DataFrame) -> str:
 def percent(peaks: pd.Series) -> Measurement:
     """Mean and range of accuracies, in percent."""
     values = 100 * peaks
+    if len(values) == 1:
+        return Measurement(float(values.iloc[0]))
     return Measurement(float(values.mean()), float(values.min()), float(values.max()), len(values), "range over runs")
 
 

@@ -68,3 +68,11 @@ def test_nanda2023_in_small_is_the_papers_story(smoke: Reproduction) -> None:
     if smoke.paper == "nanda2023":
         verdicts = smoke.table()["verdict"]
         assert verdicts[["groks", "phases", "fve", "restricted", "excluded"]].tolist() == ["reproduced"] * 5
+
+
+def test_counts_and_epochs_are_written_in_full() -> None:
+    assert str(Measurement(52_530.4)) == "52,530"
+    assert str(Measurement(85_208_161, 0.98765, 1_234.5)) == "85,208,161 [0.9877, 1,234]"
+    assert str(Measurement(-0.012345)) == "-0.01235"
+    assert str(Measurement(float("nan"))) == "nan"
+    assert str(Measurement(1, 0, float("inf"))) == "1 [0, inf]"
