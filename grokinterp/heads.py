@@ -44,8 +44,8 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
     import xarray as xr
 
     cfg = snapshot.model.cfg
-    if without := [kind for kind in getattr(snapshot.model, "interventions", ()) if isinstance(kind, NoAttention)]:
-        raise GrokinterpError(f"head diagnostics read attention patterns, and this model was built with {without[0]}; leave the measure out")
+    if NoAttention() in getattr(snapshot.model, "interventions", ()):
+        raise GrokinterpError(f"head diagnostics read attention patterns, and this model was built with {NoAttention()}; leave the measure out")
     if cfg.n_heads < 2:
         raise GrokinterpError(f"head diagnostics compare the heads of a layer, and this model has {'one' if cfg.n_heads else 'none'}")
     sites = [f"blocks.{layer}.attn.hook_pattern" for layer in range(cfg.n_layers)]

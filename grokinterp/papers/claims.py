@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import replacing
 from grokinterp.notebook import html_table
@@ -50,6 +53,18 @@ class Measurement:
     high: float = math.nan
     n: int = 1
     note: str = ""
+
+    @classmethod
+    def over_runs(cls, values: ArrayLike, note: str = "") -> Measurement:
+        """The mean over runs with their range, which a single run does not have.
+
+        Args:
+            values: one a run, at least one.
+            note: to go with it.
+        """
+        each = np.asarray(values, dtype=float)
+        low, high = (each.min(), each.max()) if len(each) > 1 else (math.nan, math.nan)
+        return cls(float(each.mean()), float(low), float(high), len(each), note)
 
     def __str__(self) -> str:
         interval = "" if math.isnan(self.low) else f" [{_written(self.low)}, {_written(self.high)}]"

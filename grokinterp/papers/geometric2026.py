@@ -80,8 +80,7 @@ def mean_onset(own: pd.DataFrame, planned: int) -> Measurement:
         words.append(f"at least: {n - len(reached)} of {n} not within {own['horizon'].max():,} epochs")
     words.append(f"range over runs; sd {epochs.std(ddof=1):,.0f}" if n > 1 else "one run")
     words.append(f"{own['onset_on_grid'].mean():,.0f} on the paper's grid of 200")
-    low, high = (epochs.min(), epochs.max()) if n > 1 else (math.nan, math.nan)
-    return Measurement(float(epochs.mean()), float(low), float(high), n, "; ".join(words))
+    return Measurement.over_runs(epochs, "; ".join(words))
 
 
 def of_ratios(table: pd.DataFrame) -> dict[str, Measurement]:
@@ -140,19 +139,16 @@ def _horizon(own: pd.DataFrame) -> str:
 
 def percent(peaks: pd.Series) -> Measurement:
     """Mean and range of accuracies, in percent."""
-    values = 100 * peaks
-    if len(values) == 1:
-        return Measurement(float(values.iloc[0]))
-    return Measurement(float(values.mean()), float(values.min()), float(values.max()), len(values), "range over runs")
+    return Measurement.over_runs(100 * peaks, "range over runs" if len(peaks) > 1 else "")
 
 
 def of_trials(table: pd.DataFrame) -> dict[str, Measurement]:
     """What was trained before, apart from the paper."""
     found = {f"trial_{tag(arm)}": mean_onset(own, len(own)) for arm in TRIALS if len(own := of(table, arm))}
     if len(free := of(table, "free-1-6e-4")):
-        values, n_ended = free[f"test_at_{FREE_AT}"], int((free["followed"] < FREE_AT).sum())
+        n_ended = int((free["followed"] < FREE_AT).sum())
         note = f"range over runs; {n_ended} of {len(free)} end earlier, above 0.95"
-        found["trial_free"] = Measurement(float(values.mean()), float(values.min()), float(values.max()), len(free), note)
+        found["trial_free"] = Measurement.over_runs(free[f"test_at_{FREE_AT}"], note)
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
 from grokinterp import presets
@@ -85,5 +84,4 @@ def _first(dataset: xr.Dataset, split: str) -> float:
 
 def _summarised(values: list[float]) -> Measurement:
     """Mean and range over runs."""
-    spread = (float(np.min(values)), float(np.max(values))) if len(values) > 1 else (math.nan, math.nan)
-    return Measurement(float(np.mean(values)), *spread, n=len(values), note="range over seeds" if len(values) > 1 else "")
+    return Measurement.over_runs(values, "range over seeds" if len(values) > 1 else "")
