@@ -1,0 +1,38 @@
+"""Every number stays the same: runs and digests that an earlier version wrote, read by this one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import grokinterp as gi
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import make  # noqa: E402  (a script beside this file)
+
+GOLDEN = json.loads((HERE / "golden.json").read_text())
+
+
+@pytest.mark.parametrize("name", GOLDEN["runs"])
+def test_measures_of_kept_runs_are_what_they_were(name: str) -> None:
+    measured = make.measured(gi.Run(HERE / name))
+    for variable, value in GOLDEN["runs"][name].items():
+        np.testing.assert_allclose(np.array(measured[variable], float), np.array(value, float), rtol=1e-9, atol=1e-12, err_msg=variable)
+
+
+def test_digests_of_old_configs_are_stable() -> None:
+    assert make.digests() == GOLDEN["digests"]
+    assert make.plans() == GOLDEN["plans"]
+
+
+@pytest.mark.parametrize("name", GOLDEN["runs"])
+def test_kept_configs_read_back_to_their_digest(name: str) -> None:
+    run = gi.Run(HERE / name)
+    assert run.config.digest == make.configs()[name].digest
+    assert run.finished
