@@ -16,9 +16,10 @@ from torch import Tensor
 from benchmarks.timing import Row, interleaved, ratio, show
 from grokinterp.ace import agreement_cores, generate, verb_logits
 from grokinterp.ace.core import Core, Project
-from grokinterp.models.tiny import WordTokenizer
-from grokinterp.tasks import Prompts, agreement
-from grokinterp.tasks.grammar import vocabulary
+from grokinterp.language.grammar import vocabulary
+from grokinterp.language.prompts import agreement
+from grokinterp.language.tiny import WordTokenizer
+from grokinterp.tasks import Prompts
 from grokinterp.training.sweep import torch_threads
 
 N_TOKENS = 20

@@ -12,10 +12,10 @@ import torch
 
 from benchmarks.timing import Row, interleaved, ratio, show
 from grokinterp import presets
-from grokinterp.fsd import permutation_test, signals
-from grokinterp.heads import BATCH, heads
+from grokinterp.measures.fsd import permutation_test, signals
+from grokinterp.measures.heads import BATCH, heads
+from grokinterp.measures.progress import progress
 from grokinterp.models import ModelConfig, build_model
-from grokinterp.progress import progress
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.sweep import torch_threads
 

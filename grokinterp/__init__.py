@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from grokinterp import ace, fsd, heads, interventions, laws, presets, tasks
+    from grokinterp import ace, interventions, laws, presets, tasks
     from grokinterp.analysis import MEASURES, Report, analyze, when
     from grokinterp.errors import GrokinterpError
     from grokinterp.interventions import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Sphere,
         UniformAttention,
     )
+    from grokinterp.measures import fsd, heads
     from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig, ModelConfig, load_model, published
     from grokinterp.papers import reproduce
     from grokinterp.snapshot import Snapshot
@@ -78,9 +79,9 @@ _PUBLIC = {
     "ace": "grokinterp.ace:",
     "analyze": "grokinterp.analysis:analyze",
     "fork": "grokinterp.training.fork:fork",
-    "fsd": "grokinterp.fsd:",
+    "fsd": "grokinterp.measures.fsd:",
     "grid": "grokinterp.training.sweep:grid",
-    "heads": "grokinterp.heads:",
+    "heads": "grokinterp.measures.heads:",
     "interventions": "grokinterp.interventions:",
     "laws": "grokinterp.laws:",
     "load_model": "grokinterp.models.pretrained:load_model",

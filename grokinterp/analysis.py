@@ -16,17 +16,17 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
-from grokinterp.ace.measures import ace
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.files import replacing
-from grokinterp.fsd import filtered_loss, fsd
-from grokinterp.heads import heads
+from grokinterp.measures.ace import ace
+from grokinterp.measures.fsd import filtered_loss, fsd
+from grokinterp.measures.heads import heads
+from grokinterp.measures.progress import progress, spectrum
 from grokinterp.models.published import Published
 from grokinterp.models.published import load as load_published
 from grokinterp.notebook import html_table
-from grokinterp.progress import progress, spectrum
+from grokinterp.reports.words import Number, Phases, headline, in_words, phases
 from grokinterp.snapshot import Snapshot
-from grokinterp.summary import Number, Phases, headline, in_words, phases
 from grokinterp.tasks import Prompts, Task
 from grokinterp.training.config import Condition
 from grokinterp.training.runs import Run
@@ -146,7 +146,7 @@ class Report:
 
     def to_html(self, path: str | Path) -> Path:
         """Write the report as one HTML file that opens without a network."""
-        from grokinterp.report import to_html
+        from grokinterp.reports.page import to_html
 
         return to_html(self.dataset, Path(path))
 

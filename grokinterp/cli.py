@@ -258,9 +258,9 @@ def flip(
         device: cpu or cuda, for a pretrained model.
     """
     from grokinterp import ace
+    from grokinterp.language.prompts import agreement, read_prompts, token_ids
+    from grokinterp.language.tiny import tiny
     from grokinterp.models.pretrained import load_model
-    from grokinterp.models.tiny import tiny
-    from grokinterp.tasks.agreement import agreement, read_prompts, token_ids
 
     language_model = tiny() if model == "tiny" else load_model(model, device=device)
     token_ids(language_model.tokenizer, prompt)  # what cannot be read is said before anything is computed

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from grokinterp.errors import unknown_name
 from grokinterp.interventions import CosineUnembed, FourierInit, PostNorm, Sphere, UniformAttention
 from grokinterp.interventions.architecture import Architecture as Intervention
-from grokinterp.models.probe_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
+from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import CheckpointSchedule, OptimizerConfig, RunConfig

@@ -11,8 +11,8 @@ import torch
 from clock import clock_weights
 
 from grokinterp import presets
+from grokinterp.language.tiny import TinyConfig, train_tiny
 from grokinterp.models import ModelConfig, build_model
-from grokinterp.models.tiny import TinyConfig, train_tiny
 from grokinterp.tasks import Task, modular_addition
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.runs import Run

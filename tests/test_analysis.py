@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 
 from grokinterp import GrokinterpError, Report, Run, analyze, tasks
+from grokinterp.measures.progress import progress
 from grokinterp.models import ModelConfig, build_model
-from grokinterp.progress import progress
+from grokinterp.reports.words import Phases, in_words, phases
 from grokinterp.snapshot import Snapshot
-from grokinterp.summary import Phases, in_words, phases
 
 
 def weight_sum(snapshot: Snapshot) -> dict[str, float]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grokinterp import GrokinterpError
-from grokinterp.fourier import (
+from grokinterp.groups.fourier import (
     combination_table,
     combined_mean,
     component_frequencies,

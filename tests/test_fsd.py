@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from grokinterp import GrokinterpError, tasks
-from grokinterp.fourier import combination_table
-from grokinterp.fsd import (
+from grokinterp.groups.fourier import combination_table
+from grokinterp.measures.fsd import (
     degree,
     filtered_loss,
     fourier_rank,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError
-from grokinterp.fourier import frequency_power
-from grokinterp.group_fourier import inverse_transform, irrep_basis, irrep_power, product_mean, representation_power, transform
+from grokinterp.groups.fourier import frequency_power
+from grokinterp.groups.symmetric_fourier import inverse_transform, irrep_basis, irrep_power, product_mean, representation_power, transform
 from grokinterp.tasks import SymmetricGroup
 
 

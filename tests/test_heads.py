@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError, NoAttention, analyze, tasks
-from grokinterp.heads import head_entropy, head_similarity, heads, participation_ratio
+from grokinterp.measures.heads import head_entropy, head_similarity, heads, participation_ratio
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.snapshot import Snapshot
 

@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from grokinterp import FourierAblation, GrokinterpError, published, tasks
-from grokinterp.fourier import component_frequencies, fourier_basis, pair_spectrum
+from grokinterp.groups.fourier import component_frequencies, fourier_basis, pair_spectrum
+from grokinterp.measures.progress import progress
 from grokinterp.models import ModelConfig, build_model
-from grokinterp.progress import progress
 from grokinterp.snapshot import Snapshot
 
 

@@ -54,14 +54,14 @@ def test_the_wheel_holds_the_package_and_its_data_and_is_small(built: dict[str, 
     assert wheel.stat().st_size < 2_000_000
     names = set(zipfile.ZipFile(wheel).namelist())
     inside = {name for name in names if ".dist-info/" not in name}
-    assert inside == MODULES | {"grokinterp/report_page.html", "grokinterp/py.typed"}
+    assert inside == MODULES | {"grokinterp/reports/page.html", "grokinterp/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
 def test_the_source_distribution_builds_the_same_package(built: dict[str, Path]) -> None:
     with tarfile.open(built["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names >= MODULES | {"grokinterp/report_page.html", "grokinterp/py.typed", "pyproject.toml", "README.md", "LICENSE"}
+    assert names >= MODULES | {"grokinterp/reports/page.html", "grokinterp/py.typed", "pyproject.toml", "README.md", "LICENSE"}
 
 
 SMOKE = """

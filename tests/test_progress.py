@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from grokinterp import GrokinterpError, presets, tasks
-from grokinterp.fourier import combination_table, fourier_basis
+from grokinterp.groups.fourier import combination_table, fourier_basis
+from grokinterp.measures.progress import key_frequencies, progress, spectrum
 from grokinterp.models import ModelConfig, build_model
-from grokinterp.progress import key_frequencies, progress, spectrum
 from grokinterp.snapshot import Snapshot
 
 

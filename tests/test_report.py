@@ -19,8 +19,8 @@ import xarray as xr
 from test_plots import STEPS, make_dataset
 
 from grokinterp import plots
-from grokinterp.report import _powers_of_ten, to_html
-from grokinterp.summary import headline
+from grokinterp.reports.page import _powers_of_ten, to_html
+from grokinterp.reports.words import headline
 
 HOSTILE = '</title><script>alert(1)</script> & "quotes" $data'
 
@@ -150,7 +150,7 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path, monkeypat
     def fail(*_: Any) -> str:
         raise RuntimeError("half way")
 
-    monkeypatch.setattr("grokinterp.report._page", fail)
+    monkeypatch.setattr("grokinterp.reports.page._page", fail)
     with pytest.raises(RuntimeError):
         to_html(make_dataset(), path)
     assert path.read_bytes() == before

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import grokinterp as gi
-from grokinterp.progress import key_frequencies
+from grokinterp.measures.progress import key_frequencies
 
 checkpoint = os.environ.get("GROKINTERP_CHECKPOINT")
 if checkpoint:

@@ -9,7 +9,7 @@
 # %%
 import grokinterp as gi
 from grokinterp import ace
-from grokinterp.models.tiny import TinyConfig, tiny
+from grokinterp.language.tiny import TinyConfig, tiny
 
 model = tiny(TinyConfig(n_layers=2, d_model=48, n_ctx=32, n_nouns=24, steps=300, lr=5e-3))  # or: gi.load_model("gpt2")
 prompts = gi.tasks.agreement(model.tokenizer, n=120, seed=0)

@@ -75,7 +75,7 @@ def extract(
         if value < 1:
             raise GrokinterpError(f"{name} must be at least 1; got {value}")
     if isinstance(data, Prompts):
-        from grokinterp.ace.agreement import agreement_cores
+        from grokinterp.language.agreement import agreement_cores
 
         if (score, positions, readout, split, sketch) != (None, "all", None, "all", None):
             raise GrokinterpError("prompts say themselves what is sampled and read; pass rank, energy and batch_size alone")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.fourier import check_frequencies, combination_table, combined_mean, frequency_projector
+from grokinterp.groups.fourier import check_frequencies, combination_table, combined_mean, frequency_projector
 from grokinterp.interventions.base import HookFunction, Hooks, Intervention
 from grokinterp.tasks import CyclicGroup, Task
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.fourier import check_frequencies
+from grokinterp.groups.fourier import check_frequencies
 from grokinterp.interventions.base import Hooks, Intervention, layer_of_heads
 from grokinterp.tasks import Task
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.architecture import Architecture, CosineUnembed, FourierInit, FreezeHeads, NoAttention, UniformAttention, in_order
 from grokinterp.interventions.base import layer_of_heads
-from grokinterp.models.probe_configs import ProbeConfig, Probes
+from grokinterp.models.baseline_configs import ProbeConfig, Probes
 from grokinterp.tasks import Task
 
 Activation = Literal["relu", "gelu"]
@@ -118,7 +118,7 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
         dtype: what the float32 draws are turned into.
     """
     if isinstance(config, ProbeConfig):
-        from grokinterp.models.probes import Probe
+        from grokinterp.models.baselines import Probe
 
         return Probe(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
     from transformer_lens import HookedTransformer

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.tasks.agreement import Prompts, agreement, read_prompts
+from grokinterp.groups.cyclic import CyclicGroup
+from grokinterp.groups.symmetric import SymmetricGroup
 from grokinterp.tasks.markov import MarkovChain, markov_chain
 from grokinterp.tasks.modular import (
     modular_addition,
@@ -17,8 +19,11 @@ from grokinterp.tasks.modular import (
     modular_quadratic,
     modular_subtraction,
 )
-from grokinterp.tasks.permutations import SymmetricGroup, permutations
-from grokinterp.tasks.table import CyclicGroup, SplitRule, Task
+from grokinterp.tasks.permutations import permutations
+from grokinterp.tasks.table import SplitRule, Task
+
+if TYPE_CHECKING:
+    from grokinterp.language.prompts import Prompts, agreement, read_prompts
 
 __all__ = [
     "TASKS",
@@ -91,3 +96,10 @@ class TaskConfig:
         if self.answer_seed is not None:
             task = task.with_random_answers(self.answer_seed)
         return task.split(self.train_fraction, self.split_seed, self.split_rule)
+
+
+def __getattr__(name: str) -> Any:
+    # Prompts of a language model lie in a room above this one, and are expected here too.
+    if name not in ("Prompts", "agreement", "read_prompts"):
+        raise AttributeError(f"module 'grokinterp.tasks' has no attribute {name!r}")
+    return getattr(importlib.import_module("grokinterp.language.prompts"), name)

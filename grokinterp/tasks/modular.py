@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.groups.cyclic import CyclicGroup
 from grokinterp.shapes import Tokens
-from grokinterp.tasks.table import CyclicGroup, Task
+from grokinterp.tasks.table import Task
 
 
 def modular_addition(p: int, equals: bool = True) -> Task:

@@ -9,34 +9,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.groups.cyclic import CyclicGroup
+from grokinterp.groups.symmetric import SymmetricGroup
 from grokinterp.shapes import Answers, ExampleMask, Examples, PairGrid, Targets, Tokens
 
 if TYPE_CHECKING:
     from grokinterp.tasks.markov import MarkovChain
-    from grokinterp.tasks.permutations import SymmetricGroup
 
 SplitRule = Literal["torch", "python", "first"]
-
-
-@dataclass(frozen=True)
-class CyclicGroup:
-    """The cyclic group Z_n behind a modular task, and the token that stands for each element.
-
-    Attributes:
-        order: n, the number of elements.
-        tokens: token of element x = 0 … n − 1. Addition mod p: x itself. Multiplication mod a prime p: the
-            powers of a generator of the p − 1 non-zero residues, so that products become sums of exponents.
-        signs: the answer's element is ``signs[0]·x + signs[1]·y mod n``: (1, 1) for + and ×, (1, −1) for − and ÷.
-    """
-
-    order: int
-    tokens: tuple[int, ...]
-    signs: tuple[int, int] = (1, 1)
-
-    @property
-    def n_frequencies(self) -> int:
-        """⌊n/2⌋: the real frequencies 1 … ⌊n/2⌋, the constant left out."""
-        return self.order // 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from typing import Any
 
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.events import Event, ResetHeadMoments
-from grokinterp.models.probe_configs import Probes
+from grokinterp.models.baseline_configs import Probes
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
 

@@ -18,7 +18,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.shapes import Examples
 from grokinterp.tasks import Task
 from grokinterp.training.config import Condition, RunConfig
-from grokinterp.training.engine import Engine, why_not
+from grokinterp.training.engine.engine import Engine, why_not
 from grokinterp.training.learner import Learner, ModuleLearner, Moments, Weights
 from grokinterp.training.runs import Run, read_metrics
 from grokinterp.training.trackers import Tracker, following

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from grokinterp.models.tiny import WordTokenizer
-from grokinterp.tasks.grammar import NOUNS, vocabulary
+from grokinterp.language.grammar import NOUNS, vocabulary
+from grokinterp.language.tiny import WordTokenizer
 
 
 def random_gpt2(n_layers: int = 3, dtype: torch.dtype = torch.float64, seed: int = 0, **config: Any) -> Any:

@@ -15,9 +15,11 @@ from test_bridge import bridge_of
 from test_resume import by_hooks
 
 from grokinterp import GrokinterpError, ace, analyze
-from grokinterp.ace import agreement_cores, agreement_sweep, best_core, canonical_correlations, coordinates, margins, verb_logits, verb_probabilities
-from grokinterp.ace.resume import residual_hooks
-from grokinterp.tasks import Prompts, agreement, read_prompts
+from grokinterp.ace import agreement_cores, best_core, canonical_correlations, coordinates, margins, verb_logits, verb_probabilities
+from grokinterp.language.prompts import agreement
+from grokinterp.language.resume import residual_hooks
+from grokinterp.language.sweep import agreement_sweep
+from grokinterp.tasks import Prompts, read_prompts
 
 LAST = "blocks.2.hook_resid_post"
 

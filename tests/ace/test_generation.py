@@ -13,9 +13,9 @@ from test_bridge import bridge_of
 
 from grokinterp import GrokinterpError, ace
 from grokinterp.ace import Core, agreement_cores, best_core, generate
-from grokinterp.ace.generation import LIMIT
-from grokinterp.tasks import agreement
-from grokinterp.tasks.grammar import Verb, parse, sentences_of
+from grokinterp.language.generation import LIMIT
+from grokinterp.language.grammar import Verb, parse, sentences_of
+from grokinterp.language.prompts import agreement
 
 PROMPT = "The keys to the cabinet"
 LAST = "blocks.2.hook_resid_post"

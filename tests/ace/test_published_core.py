@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from grokinterp import Report, ace, analyze, published
-from grokinterp.fourier import frequency_projector
+from grokinterp.groups.fourier import frequency_projector
 
 KEYS = np.array([6, 23, 37, 39, 41])
 HOOK = "blocks.0.hook_resid_post"

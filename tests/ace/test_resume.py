@@ -13,8 +13,9 @@ from torch import Tensor
 from grokinterp import GrokinterpError
 from grokinterp.ace import Core
 from grokinterp.ace.core import Project
-from grokinterp.ace.resume import Resumed, Whole, last_token, residual_hooks, resumable
-from grokinterp.tasks import Prompts, agreement
+from grokinterp.language.prompts import agreement
+from grokinterp.language.resume import Resumed, Whole, last_token, residual_hooks, resumable
+from grokinterp.tasks import Prompts
 
 VARIANTS: list[dict[str, Any]] = [
     {},

@@ -15,8 +15,8 @@ import numpy as np
 
 import grokinterp as gi
 from grokinterp import presets
-from grokinterp.papers.geometric2026_arms import ARMS, SEEDS
-from grokinterp.papers.weightdecay2026_runs import plan
+from grokinterp.papers.geometric2026.arms import ARMS, SEEDS
+from grokinterp.papers.weightdecay2026.runs import plan
 from grokinterp.training.config import RunConfig
 
 HERE = Path(__file__).parent

@@ -17,7 +17,7 @@ from grokinterp.interventions.architecture import Architecture
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import Task, TaskConfig
 from grokinterp.training.config import OptimizerConfig
-from grokinterp.training.engine import Engine, why_not
+from grokinterp.training.engine.engine import Engine, why_not
 from grokinterp.training.learner import ModuleLearner, Weights
 from grokinterp.training.train import train
 

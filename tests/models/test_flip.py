@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from grokinterp import ace, analyze, load_model
 from grokinterp.cli import main
-from grokinterp.tasks import agreement
-from grokinterp.tasks.grammar import vocabulary
+from grokinterp.language.grammar import vocabulary
+from grokinterp.language.prompts import agreement
 
 GPT2 = Path(__file__).parents[3] / "shared" / "data" / "gpt2-tokenizer"
 SIZES = {"gpt2": {"n_layer": 12, "n_head": 12}, "gpt2-medium": {"n_layer": 24, "n_head": 16}, "gpt2-large": {"n_layer": 36, "n_head": 20}}
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_flip_prints_probabilities_and_both_texts(grammar_model: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("grokinterp.models.tiny.tiny", lambda: grammar_model)
+    monkeypatch.setattr("grokinterp.language.tiny.tiny", lambda: grammar_model)
     assert main(["flip", "tiny", "The keys to the cabinet", "--tokens", "5", "--temperature", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("core of rank 1 at blocks.1.hook_resid_post; over 60 test prompts AUC 1.000 clean, 0.000 with flip")

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError, RunConfig, TaskConfig, ace, analyze, presets, tasks
-from grokinterp.fsd import filtered_loss, fsd, signals
-from grokinterp.heads import heads
 from grokinterp.interventions import FourierAblation
+from grokinterp.measures.fsd import filtered_loss, fsd, signals
+from grokinterp.measures.heads import heads
+from grokinterp.measures.progress import progress
 from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig, build_model, trained_parameters
 from grokinterp.models.neurons import neuron_hooks, neuron_logit_weights
 from grokinterp.models.scan import _by_pairs, _by_states, selective_scan
-from grokinterp.progress import progress
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.config import CheckpointSchedule, OptimizerConfig
-from grokinterp.training.engine import Engine, why_not
+from grokinterp.training.engine.engine import Engine, why_not
 from grokinterp.training.train import train
 
 SMALL = {

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError, analyze, published
-from grokinterp.fourier import pair_spectrum
-from grokinterp.progress import key_frequencies
+from grokinterp.groups.fourier import pair_spectrum
+from grokinterp.measures.progress import key_frequencies
 from grokinterp.snapshot import Snapshot
 
 

@@ -12,9 +12,9 @@ import torch
 from grokinterp import GrokinterpError
 from grokinterp.ace import margins, pair_accuracy, verb_logits
 from grokinterp.files import read_json
-from grokinterp.models.tiny import TinyConfig, WordTokenizer, cache_folder, sample_sequences, tiny, train_tiny
-from grokinterp.tasks import agreement
-from grokinterp.tasks.grammar import MISMATCH, parse, sentences_of, vocabulary
+from grokinterp.language.grammar import MISMATCH, parse, sentences_of, vocabulary
+from grokinterp.language.prompts import agreement
+from grokinterp.language.tiny import TinyConfig, WordTokenizer, cache_folder, sample_sequences, tiny, train_tiny
 
 QUICK = TinyConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=16, n_nouns=6, steps=3, batch_size=4)
 
@@ -61,7 +61,7 @@ def test_the_second_call_reads_the_cache(own_cache: Path, monkeypatch: pytest.Mo
     (folder,) = own_cache.iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert read_json(folder / "config.json")["d_model"] == 16
-    monkeypatch.setattr("grokinterp.models.tiny.train_tiny", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("grokinterp.language.tiny.train_tiny", lambda *_, **__: pytest.fail("trained again"))
     again = tiny(QUICK)
     tokens = torch.tensor([again.tokenizer.encode("the keys to the box")])
     assert torch.equal(trained(tokens), again(tokens))
@@ -73,7 +73,7 @@ def test_an_interrupted_training_leaves_nothing_that_is_read(own_cache: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("grokinterp.models.tiny.write_tensors", stop)
+        patched.setattr("grokinterp.language.tiny.write_tensors", stop)
         with pytest.raises(KeyboardInterrupt):
             tiny(QUICK)
     assert tiny(QUICK).cfg.d_model == 16

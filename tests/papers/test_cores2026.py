@@ -12,11 +12,9 @@ import pytest
 
 from grokinterp.interventions import PostNorm
 from grokinterp.papers import Reproduction, reproduce
-from grokinterp.papers import cores2026 as paper
-from grokinterp.papers import cores2026_claims as claims
-from grokinterp.papers import cores2026_runs as runs
-from grokinterp.papers.cores2026_agreement import AgreementStudy, of_gpt2
-from grokinterp.papers.cores2026_chains import ARMS
+from grokinterp.papers.cores2026 import claims, paper, runs
+from grokinterp.papers.cores2026.agreement import AgreementStudy, of_gpt2
+from grokinterp.papers.cores2026.chains import ARMS
 from grokinterp.tasks import MarkovChain
 from grokinterp.training.runs import Run
 

@@ -9,10 +9,9 @@ from gpt2_folders import random_gpt2
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.models.tiny import TinyConfig
-from grokinterp.papers import cores2026_agreement as agreement
-from grokinterp.papers import cores2026_claims as claims
-from grokinterp.tasks.grammar import FRAMES, vocabulary
+from grokinterp.language.grammar import FRAMES, vocabulary
+from grokinterp.language.tiny import TinyConfig
+from grokinterp.papers.cores2026 import agreement, claims
 
 SMALL = TinyConfig(n_layers=2, d_model=48, n_ctx=32, n_nouns=24, steps=400, lr=5e-3)
 

@@ -13,9 +13,7 @@ import xarray as xr
 
 from grokinterp.analysis import Report
 from grokinterp.papers import Reproduction, reproduce
-from grokinterp.papers import fsd2026 as paper
-from grokinterp.papers import fsd2026_claims as claims
-from grokinterp.papers import fsd2026_runs as runs
+from grokinterp.papers.fsd2026 import claims, paper, runs
 from grokinterp.training.runs import Run
 
 P = 97

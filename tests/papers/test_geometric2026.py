@@ -15,11 +15,8 @@ from grokinterp import GrokinterpError, presets
 from grokinterp.interventions import CosineUnembed, FourierInit, PostNorm, Sphere, UniformAttention
 from grokinterp.models.transformers import ModelConfig, build_model, trained_parameters
 from grokinterp.papers import Measurement, Reproduction
-from grokinterp.papers import geometric2026 as paper
-from grokinterp.papers import geometric2026_claims as claims
-from grokinterp.papers import geometric2026_fits as fits
-from grokinterp.papers import geometric2026_runs as runs
-from grokinterp.papers.geometric2026_arms import ARMS, SEEDS
+from grokinterp.papers.geometric2026 import claims, fits, paper, runs
+from grokinterp.papers.geometric2026.arms import ARMS, SEEDS
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 

@@ -12,11 +12,12 @@ import pytest
 import xarray as xr
 
 from grokinterp import GrokinterpError
-from grokinterp.papers import Reproduction, predictors, reproduce
-from grokinterp.papers import predictors_contest as contests
-from grokinterp.papers import predictors_runs as runs
+from grokinterp.papers import Reproduction, reproduce
 from grokinterp.papers.claims import Budget
-from grokinterp.papers.predictors_contest import Contest
+from grokinterp.papers.predictors import contest as contests
+from grokinterp.papers.predictors import paper as predictors
+from grokinterp.papers.predictors import runs
+from grokinterp.papers.predictors.contest import Contest
 from grokinterp.snapshot import Snapshot
 
 STEPS = np.arange(0, 2_100, 100.0)

@@ -18,11 +18,8 @@ from grokinterp import GrokinterpError, presets
 from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
 from grokinterp.laws import LogisticBoundary
 from grokinterp.papers import Measurement, Reproduction
-from grokinterp.papers import weightdecay2026 as paper
-from grokinterp.papers import weightdecay2026_claims as claims
-from grokinterp.papers import weightdecay2026_fits as fits
-from grokinterp.papers import weightdecay2026_probes as probes
-from grokinterp.papers import weightdecay2026_runs as runs
+from grokinterp.papers.weightdecay2026 import baselines as probes
+from grokinterp.papers.weightdecay2026 import claims, fits, paper, runs
 from grokinterp.training.runs import Run
 
 # --- the set-up ----------------------------------------------------------------------------------------------------------------------

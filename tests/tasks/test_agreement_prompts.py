@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError, tasks
-from grokinterp.models.tiny import WordTokenizer
-from grokinterp.tasks import Prompts, Task, agreement, read_prompts
-from grokinterp.tasks.agreement import token_ids
-from grokinterp.tasks.grammar import FRAMES, NOUNS, Noun, Verb, parse, vocabulary
+from grokinterp.language.grammar import FRAMES, NOUNS, Noun, Verb, parse, vocabulary
+from grokinterp.language.prompts import agreement, token_ids
+from grokinterp.language.tiny import WordTokenizer
+from grokinterp.tasks import Prompts, Task, read_prompts
 
 GPT2 = Path(__file__).parents[3] / "shared" / "data" / "gpt2-tokenizer"
 

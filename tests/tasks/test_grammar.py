@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from grokinterp import GrokinterpError
-from grokinterp.tasks.grammar import (
+from grokinterp.language.grammar import (
     FRAMES,
     MISMATCH,
     NOUNS,

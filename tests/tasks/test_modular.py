@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError, tasks
-from grokinterp.fourier import combination_table
+from grokinterp.groups.fourier import combination_table
 from grokinterp.tasks import TaskConfig
 
 OPERATIONS = {

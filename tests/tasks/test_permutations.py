@@ -11,8 +11,8 @@ import torch
 
 from grokinterp import GrokinterpError, tasks
 from grokinterp.interventions import FourierAblation
+from grokinterp.measures.progress import progress
 from grokinterp.models import ModelConfig, build_model
-from grokinterp.progress import progress
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import SymmetricGroup, TaskConfig
 

@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 
 from grokinterp import GrokinterpError, presets, train
 from grokinterp.training.config import RunConfig
-from grokinterp.training.engine import Engine, why_not
+from grokinterp.training.engine.engine import Engine, why_not
 from grokinterp.training.learner import ModuleLearner
 from grokinterp.training.sweep import ensembles
 from grokinterp.training.train import train_together

@@ -16,7 +16,7 @@ from grokinterp.models import ModelConfig
 from grokinterp.models.transformers import BiasSite
 from grokinterp.tasks import Task, TaskConfig
 from grokinterp.training.config import OptimizerConfig, RunConfig
-from grokinterp.training.engine import Engine, adamw_, adamw_coefficients, why_not
+from grokinterp.training.engine.engine import Engine, adamw_, adamw_coefficients, why_not
 from grokinterp.training.learner import Learner, ModuleLearner, Weights, loss_and_accuracy
 
 TINY = ModelConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=32)
@@ -224,7 +224,7 @@ def test_evaluation_is_the_modules_in_one_chunk_and_in_many(config: RunConfig, m
     expected = module.evaluate()[0]
     assert set(expected) == {"train_loss", "train_accuracy", "test_loss", "test_accuracy", "weight_norm"}
     assert engine.evaluate()[0] == pytest.approx(expected, rel=1e-5 if config.dtype == "float32" else 1e-10)
-    monkeypatch.setattr("grokinterp.training.engine.EVALUATION_ELEMENTS", 32 * 10)
+    monkeypatch.setattr("grokinterp.training.engine.engine.EVALUATION_ELEMENTS", 32 * 10)
     assert engine.evaluate()[0] == pytest.approx(expected, rel=1e-5 if config.dtype == "float32" else 1e-10)
 
 

@@ -102,7 +102,8 @@ _KILLER = """
 import json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from grokinterp import RunConfig, train
+from grokinterp import RunConfig
+from grokinterp import train
 from grokinterp.files import read_tensors
 from grokinterp.models import build_model
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""Finite groups: elements, products, representations and Fourier transforms."""

@@ -1,0 +1,1 @@
+"""Agreement in language models: prompts, grammar and tiny model, last token, layer sweep, generation."""

@@ -1,0 +1,351 @@
+"""Subject-verb agreement prompts: a head noun, an attractor of the other number, and a verb still to come."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.language.grammar import FRAMES, NOUNS, VERBS, Noun, Subject, Verb, sample_subject, spelled
+from grokinterp.shapes import ExampleMask, Tokens
+from grokinterp.tasks.table import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Ends = Int[Tensor, "example"]
+VerbForms = Int[Tensor, "example form"]
+Half = Literal["extraction", "test"]
+
+_TRIES = 200  # draws for one new prompt before the words count as used up
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """Prompts that end before a verb, with the number that it should have.
+
+    Attributes:
+        name: where they come from.
+        texts: the prompts.
+        tokens: [example, position], int64, without a beginning-of-text token; behind its end a prompt repeats its last token, which
+            nothing reads in a causal model.
+        ends: position of each prompt's last token.
+        plural: whether the head is plural.
+        extraction: which prompts cores are extracted from; the others are for testing.
+        singular_verbs: token of each singular form, [example, form]; the first form is the one that fits the prompt's tense.
+        plural_verbs: token of each plural form, in the same order.
+        words: text of each verb's token.
+        frames: name of each prompt's frame, "" where unknown.
+        heads: singular of each head noun, "" where unknown.
+        dropped: words of the lists that the tokenizer does not hold as one token.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    tokens: Tokens
+    ends: Ends
+    plural: ExampleMask
+    extraction: ExampleMask
+    singular_verbs: VerbForms
+    plural_verbs: VerbForms
+    words: Mapping[int, str]
+    frames: tuple[str, ...]
+    heads: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+
+    n_classes = 2  # a Snapshot asks for it
+
+    @property
+    def n_vocab(self) -> int:
+        """The smallest vocabulary that holds every token here."""
+        return 1 + max(int(ids.max()) for ids in (self.tokens, self.verbs))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Task.__dataclass_fields__ or hasattr(Task, name):
+            raise GrokinterpError(f'this measure reads the {name} of a task, which agreement prompts do not have; the measure for them is "ace"')
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def verbs(self) -> Int[Tensor, "verb"]:
+        """Every verb's token once, ascending."""
+        verbs: Tensor = torch.unique(torch.cat([self.singular_verbs, self.plural_verbs]))
+        return verbs
+
+    @cached_property
+    def signs(self) -> Float[Tensor, "example verb"]:
+        """1 for a prompt's plural verbs, −1 for its singular ones, 0 for verbs of other prompts; float64."""
+        signs = torch.zeros(len(self), len(self.verbs), dtype=torch.float64)
+        for forms, sign in ((self.plural_verbs, 1.0), (self.singular_verbs, -1.0)):
+            signs.scatter_(1, torch.searchsorted(self.verbs, forms), sign)
+        return signs
+
+    def take(self, examples: Int[Tensor, "chosen"]) -> Prompts:
+        """Some of the prompts, without positions that none of them reaches."""
+        chosen: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                chosen[field.name] = value[examples]
+            elif field.name in ("texts", "frames", "heads"):
+                chosen[field.name] = tuple(value[int(i)] for i in examples)
+        chosen["tokens"] = chosen["tokens"][:, : int(chosen["ends"].max()) + 1]
+        return replace(self, **chosen)
+
+    def half(self, half: Half) -> Prompts:
+        """The prompts that cores are extracted from, or those that they are tested on.
+
+        Raises:
+            GrokinterpError: neither "extraction" nor "test".
+        """
+        if half not in ("extraction", "test"):
+            raise unknown_name("half", half, ("extraction", "test"))
+        return self.take(torch.nonzero(self.extraction == (half == "extraction")).squeeze(1))
+
+    def table(self) -> pd.DataFrame:
+        """Minimal pairs, as agreement test suites have them: a prompt and the two verb forms of which one goes on.
+
+        Returns:
+            Columns ``prompt``, ``number``, ``singular_verb``, ``plural_verb`` (which `read_prompts` reads back), ``right``, ``wrong``
+            (the whole strings), ``half``, ``frame``, ``head``.
+        """
+        import pandas as pd
+
+        singular, plural = ([self.words[int(token)] for token in forms[:, 0]] for forms in (self.singular_verbs, self.plural_verbs))
+        is_plural = self.plural.tolist()
+        table: pd.DataFrame = pd.DataFrame(
+            {
+                "prompt": self.texts,
+                "number": ["plural" if p else "singular" for p in is_plural],
+                "singular_verb": [verb.strip() for verb in singular],
+                "plural_verb": [verb.strip() for verb in plural],
+                "right": [text + (b if p else a) for text, a, b, p in zip(self.texts, singular, plural, is_plural, strict=True)],
+                "wrong": [text + (a if p else b) for text, a, b, p in zip(self.texts, singular, plural, is_plural, strict=True)],
+                "half": ["extraction" if e else "test" for e in self.extraction.tolist()],
+                "frame": self.frames,
+                "head": self.heads,
+            }
+        )
+        return table
+
+
+def agreement(
+    tokenizer: Any,
+    n: int = 1_200,
+    seed: int = 0,
+    *,
+    held_out_nouns: bool = False,
+    held_out_frames: Sequence[str] = (),
+    nouns: Sequence[Noun] = NOUNS,
+    verbs: Sequence[Verb] = VERBS,
+) -> Prompts:
+    """Prompts in five frames whose head and attractor always differ in number (arXiv 2602.22600; the words are chosen here).
+
+    Half are singular and half for testing; in each half of the data half open with "In the past,", and frames, numbers and tenses are
+    balanced. Head and attractor are single tokens with a space before them.
+
+    Args:
+        tokenizer: with ``encode(text, add_special_tokens=False)``.
+        n: number of different prompts, a multiple of 4 (paper: 1,200).
+        seed: of the generator that draws the words.
+        held_out_nouns: give the two halves nouns of their own.
+        held_out_frames: frames that only the testing half has; it has no others then. () for all frames in both.
+        nouns: to draw from.
+        verbs: whose logits are read, present first and past second.
+
+    Raises:
+        GrokinterpError: a verb form that is not one token, a frame that does not exist, an n that cannot be halved twice, fewer words
+            than the prompts need.
+    """
+    if n < 8 or n % 4:
+        raise GrokinterpError(f"n prompts fall into two halves of two numbers, so n is a multiple of 4 and at least 8; got {n}")
+    for frame in held_out_frames:
+        if frame not in FRAMES:
+            raise unknown_name("frame", frame, FRAMES)
+    shown = [frame for frame in FRAMES if frame not in held_out_frames]
+    if not shown:
+        raise GrokinterpError("every frame is held out, so that none is left to extract from; hold out fewer")
+    rng = np.random.default_rng(seed)
+    kept, dropped = _single_tokens(tokenizer, nouns)
+    kept = [kept[int(i)] for i in rng.permutation(len(kept))]
+    halves = (kept[::2], kept[1::2]) if held_out_nouns else (kept, kept)
+    if min(len(half) for half in halves) < 2:
+        raise GrokinterpError(f"each half needs 2 nouns whose forms are one token each; {len(kept)} of {len(nouns)} are, under this tokenizer")
+    subjects: dict[str, Subject] = {}
+    for own, frames in zip(halves, (shown, list(held_out_frames) or shown), strict=True):
+        cells = [(past, frame, plural) for past, frame, plural in product((False, True), frames, (False, True))]
+        for i in range(n // 2):
+            past, frame, plural = cells[i % len(cells)]
+            subject = _new(subjects, lambda f=frame, p=plural, b=past, w=own: sample_subject(f, p, not p, b, w, rng))
+            subjects[str(subject)] = subject
+    drawn = list(subjects.values())
+    return _prompts(
+        "agreement",
+        [spelled(text) for text in subjects],
+        [subject.plural for subject in drawn],
+        np.arange(n) < n // 2,
+        [tuple(verbs[::-1] if subject.past else verbs) for subject in drawn],
+        tokenizer,
+        frames=tuple(subject.frame for subject in drawn),
+        heads=tuple(subject.head.singular for subject in drawn),
+        dropped=dropped,
+    )
+
+
+def read_prompts(path: str | Path, tokenizer: Any, seed: int = 0) -> Prompts:
+    """Prompts of one's own, from CSV or JSON lines.
+
+    Args:
+        path: a ``.csv`` file with a header, or ``.jsonl``/``.json`` with one object a line. Columns: ``prompt``; ``number``, "singular" or
+            "plural"; and, in all rows or none, ``singular_verb`` and ``plural_verb``, without which is/are and was/were are read.
+        tokenizer: with ``encode(text, add_special_tokens=False)``.
+        seed: of the split into extraction and test, half of each number (rounded up) for extraction.
+
+    Raises:
+        GrokinterpError: a file that cannot be read or another suffix; a missing column, an empty prompt, an unknown number, a verb that is
+            not one token; fewer than 2 prompts of either number.
+    """
+    path = Path(path)
+    texts: list[str] = []
+    plural: list[bool] = []
+    verbs: list[tuple[Verb, ...]] = []
+    for where, row in _rows(path):
+        text, number = (str(row.get(name) or "").strip() for name in ("prompt", "number"))
+        pair = [str(row.get(name) or "").strip() for name in ("singular_verb", "plural_verb")]
+        if not text:
+            raise GrokinterpError(f"{where}: the prompt is empty")
+        if number.lower() not in ("singular", "plural"):
+            raise GrokinterpError(f'{where}: number is "singular" or "plural"; got {number!r}')
+        if bool(pair[0]) != bool(pair[1]) or (verbs and bool(pair[0]) == (verbs[0] is VERBS)):
+            raise GrokinterpError(f"{where}: singular_verb and plural_verb are given together, in all rows or in none")
+        texts.append(text)
+        plural.append(number.lower() == "plural")
+        verbs.append((Verb(*pair),) if pair[0] else VERBS)
+    for name, count in (("plural", sum(plural)), ("singular", len(plural) - sum(plural))):
+        if count < 2:
+            raise GrokinterpError(
+                f"{path} has {count} {name} prompts; agreement needs at least 2 of each number, one to extract from and one to test"
+            )
+    extraction = np.zeros(len(texts), dtype=bool)
+    for is_plural in (False, True):
+        own = np.random.default_rng(seed).permutation(np.flatnonzero(np.array(plural) == is_plural))
+        extraction[own[: (len(own) + 1) // 2]] = True
+    blank = ("",) * len(texts)
+    return _prompts(path.name, texts, plural, extraction, verbs, tokenizer, frames=blank, heads=blank)
+
+
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text as the model sees it, with nothing added in front or behind.
+
+    Raises:
+        GrokinterpError: no tokenizer, or an empty text.
+    """
+    if tokenizer is None:
+        raise GrokinterpError("this model has no tokenizer; set model.tokenizer, or load it with load_model")
+    if not text.strip():
+        raise GrokinterpError("the prompt is empty; pass at least one word")
+    return [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]
+
+
+def verb_ids(tokenizer: Any, verbs: Sequence[Verb]) -> dict[str, int]:
+    """The token of each verb form, by form, with a space before it.
+
+    Raises:
+        GrokinterpError: a form that is not one token.
+    """
+    found: dict[str, int] = {}
+    for form in {form: None for verb in verbs for form in verb}:
+        ids = token_ids(tokenizer, " " + form)
+        if len(ids) != 1:
+            raise GrokinterpError(f"the verb {' ' + form!r} is {len(ids)} tokens under this tokenizer, and a margin reads one; choose other verbs")
+        found[form] = ids[0]
+    return found
+
+
+def _prompts(
+    name: str,
+    texts: Sequence[str],
+    plural: Sequence[bool],
+    extraction: np.ndarray,
+    verbs: Sequence[Sequence[Verb]],
+    tokenizer: Any,
+    **rest: Any,
+) -> Prompts:
+    rows = [token_ids(tokenizer, text) for text in texts]
+    longest = max(len(row) for row in rows)
+    token_of = verb_ids(tokenizer, [verb for own in {tuple(own): None for own in verbs} for verb in own])
+    return Prompts(
+        name=name,
+        texts=tuple(texts),
+        tokens=torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows]),
+        ends=torch.tensor([len(row) - 1 for row in rows]),
+        plural=torch.tensor(list(plural)),
+        extraction=torch.from_numpy(extraction),
+        singular_verbs=torch.tensor([[token_of[verb.singular] for verb in own] for own in verbs]),
+        plural_verbs=torch.tensor([[token_of[verb.plural] for verb in own] for own in verbs]),
+        words={token: " " + form for form, token in token_of.items()},
+        **rest,
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row with the place to name in an error."""
+    if path.suffix not in (".csv", ".jsonl", ".json"):
+        raise GrokinterpError(f"prompts are read from .csv, or from .jsonl with one object a line; got {path}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GrokinterpError(f"{path} cannot be read as text: {error}") from None
+    if path.suffix == ".csv":
+        reader = csv.DictReader(lines)
+        if missing := {"prompt", "number"} - set(reader.fieldnames or ()):
+            raise GrokinterpError(f"{path} has no column {' or '.join(sorted(missing))}; its header is {', '.join(reader.fieldnames or ['empty'])}")
+        yield from ((f"{path}, line {reader.line_num}", row) for row in reader)
+        return
+    for i, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {i}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise GrokinterpError(f"{where}: not JSON ({error})") from None
+        if not isinstance(row, dict) or not {"prompt", "number"} <= row.keys():
+            raise GrokinterpError(f"{where}: needs an object with prompt and number")
+        yield where, row
+
+
+def _ids(tokenizer: Any, text: str) -> list[int] | None:
+    """The tokens of words of the lists; None where the tokenizer does not know them."""
+    try:
+        return token_ids(tokenizer, text)
+    except GrokinterpError:
+        if tokenizer is None:
+            raise
+        return None
+
+
+def _single_tokens(tokenizer: Any, nouns: Sequence[Noun]) -> tuple[list[Noun], tuple[str, ...]]:
+    kept = [noun for noun in nouns if all(len(_ids(tokenizer, " " + form) or ()) == 1 for form in noun)]
+    return kept, tuple(noun.singular for noun in nouns if noun not in kept)
+
+
+def _new(subjects: Mapping[str, Subject], draw: Any) -> Subject:
+    for _ in range(_TRIES):
+        subject: Subject = draw()
+        if str(subject) not in subjects:
+            return subject
+    raise GrokinterpError(f"these words make no more than about {len(subjects)} different prompts; ask for fewer, or give more nouns")

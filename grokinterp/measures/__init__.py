@@ -1,0 +1,1 @@
+"""WHAT IS READ off a snapshot: one module a family of measures."""

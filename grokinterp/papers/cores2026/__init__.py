@@ -1,0 +1,5 @@
+"""Algorithmic cores (arXiv 2602.22600): configurations, claims, trainings and what is read off them."""
+
+from grokinterp.papers.cores2026.paper import reproduce
+
+__all__ = ["reproduce"]

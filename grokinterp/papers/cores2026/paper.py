@@ -1,0 +1,276 @@
+"""Transformers converge to invariant algorithmic cores (arXiv 2602.22600): claims beside measurements.
+
+All models are post-LN with PyTorch's initialisation and betas and without the dropout of 0.1 that is in the author's code, but for the pre-LN
+arm of the Markov models. Three models of modular addition are trained for 4,000 epochs; for the paper's 20,000 one is under "cpu" and all are
+under "full". Where grokking is timed, accuracy is looked at every 10 steps under "cpu", every 20 on the full batch, instead of every step.
+Agreement is measured on small models of a generated grammar, under "full" on the three published GPT-2s too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from grokinterp.laws import GrokkingTimeInP, PowerLaw, grokking_time_in_p, power_law
+from grokinterp.laws.drawing import draw, line, points
+from grokinterp.papers.claims import Budget, Measurement, Reproduction
+from grokinterp.papers.cores2026 import runs
+from grokinterp.papers.cores2026.agreement import AgreementStudy, gpt2_agreement, of_gpt2, of_tiny, tiny_agreement
+from grokinterp.papers.cores2026.chains import ARMS, chains
+from grokinterp.papers.cores2026.claims import CLAIMS, IN_SMALL, PRIMES, pair_name, published_time
+from grokinterp.papers.cores2026.growth import Grown, grow, numbers
+from grokinterp.tasks import MarkovChain
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+LABELS = {"post": "post-LN", "pre_normalized": "pre-LN, normalized", "pre_residual": "pre-LN, residual stream"}
+RATE = 1e-3  # the learning rate in the paper's text, which the claims are measured at
+
+
+def reproduce(budget: Budget, folder: Path) -> Reproduction:
+    """Train and read the runs of a budget, pretrained models first: what is missing there should be known at once.
+
+    Raises:
+        GrokinterpError: under "full", a GPT-2 that is neither in ``models/`` nor in the Hugging Face cache nor to be had from the hub.
+    """
+    agreement, agreement_figures, agreement_tables = _agreement(budget)
+    plan = runs.plan(budget)
+    seeds, pairs = chains(plan, folder / "markov")
+    models, longer = (grow(configs, plan, folder / "modular") for configs in (plan.modular, plan.long))
+    growths, long_growths = (pd.DataFrame([numbers(model) for model in each]) for each in (models, longer))
+    in_decay, in_p = (runs.times(configs, folder / "times", plan.workers) for configs in (plan.in_decay, plan.in_p))
+    laws = fitted(in_decay, in_p)
+    rate = RATE if RATE in set(seeds["lr"]) else float(seeds["lr"].iloc[0])
+    found = {
+        **of_chains(seeds[seeds["lr"] == rate], pairs[pairs["lr"] == rate]),
+        **of_growth(growths),
+        **(of_long(long_growths) if longer else {}),
+        **of_times(*laws, in_p),
+        **agreement,
+    }
+    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
+    tables = {"markov": seeds, "markov-pairs": pairs, "modular": growths, "times-decay": in_decay, "times-p": in_p}
+    figures = {
+        **chain_figures(seeds, pairs),
+        **growth_figures([*longer, *models[len(longer) :]]),
+        **{name: law.figure() for name, law in zip(("decay", "p"), laws) if law},
+    }
+    tables |= {"modular-long": long_growths} if longer else {}
+    return Reproduction("cores2026", budget, CLAIMS, kept, {**figures, **agreement_figures}, {**tables, **agreement_tables})
+
+
+def _agreement(budget: Budget) -> tuple[dict[str, Measurement], dict[str, go.Figure], dict[str, pd.DataFrame]]:
+    """Measurements, figures and tables; none under "smoke", which has no minutes to train language models in."""
+    found: dict[str, Measurement] = {}
+    studies: dict[str, AgreementStudy] = {}
+    if budget == "full":
+        studies["gpt2"] = gpt2_agreement()
+        found |= of_gpt2(studies["gpt2"])
+    if budget != "smoke":
+        studies["tiny"] = tiny_agreement()
+        found |= of_tiny(studies["tiny"])
+    figures = {f"{name}-{part}": figure for name, study in studies.items() for part, figure in study.figures.items()}
+    return found, figures, {f"{name}-{part}": table for name, study in studies.items() for part, table in study.tables().items()}
+
+
+def averaged(values: pd.Series, note: str = "") -> Measurement:
+    """Mean and range over the runs that have a value; the others are counted."""
+    known = values.dropna()
+    if known.empty:
+        return Measurement(math.nan, n=0, note=f"missing in all {len(values)} runs")
+    words = [note, f"missing in {len(values) - len(known)} of {len(values)}" if len(known) < len(values) else ""]
+    return Measurement(float(known.mean()), float(known.min()), float(known.max()), len(known), "; ".join(filter(None, [*words, "range over runs"])))
+
+
+def extreme(values: pd.Series, which: str, note: str = "") -> Measurement:
+    """The smallest or largest value, NaN where one is missing."""
+    value = values.min(skipna=False) if which == "min" else values.max(skipna=False)
+    return Measurement(float(value), n=len(values), note=note)
+
+
+# --- Markov chains -----------------------------------------------------------------------------------------------------------------
+
+
+def of_chains(seeds: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Measurement]:
+    """Each arm's numbers, over seeds and pairs of seeds."""
+    found: dict[str, Measurement] = {}
+    for arm in ARMS:
+        own, both = seeds[seeds["arm"] == arm], pairs[pairs["arm"] == arm]
+        name = "markov" if arm == "post" else arm
+        lost = own["base"] - own["keep"]
+        found |= {
+            f"{name}_rank": averaged(own["rank"], spectrum(own)),
+            f"{name}_keep_gap": Measurement(float(lost[lost.abs().idxmax()]), float(lost.min()), float(lost.max()), len(own), "range over runs"),
+            f"{name}_real": averaged(own["real"]),
+            f"{name}_imaginary": averaged(own["imaginary"]),
+            f"{name}_r2": extreme(own["r2_of_oracle"], "min", f"largest {own['r2_of_oracle'].max():.3f}"),
+        }
+        if arm == "post":
+            found |= _of_post(own, both)
+        else:
+            found |= {
+                f"{name}_remove": averaged(own["remove"]),
+                f"{name}_overlap": extreme(both["overlap"], "max"),
+                f"{name}_cca": extreme(both["cca_3"], "min", f"the first at least {both['cca_1'].min():.3f}") if "cca_3" in both else _no_third(both),
+                f"{name}_third": averaged(own["third"]),
+            }
+    return found
+
+
+def _no_third(pairs: pd.DataFrame) -> Measurement:
+    return Measurement(math.nan, n=len(pairs), note="cores of fewer than three dimensions")
+
+
+def spectrum(own: pd.DataFrame) -> str:
+    """The energy of an arm's leading dimensions, in words."""
+    shares = own[[name for name in own if str(name).startswith("energy_")]].mean().to_numpy()[:5]
+    return "cumulative energy " + ", ".join(f"{share:.4f}" for share in shares)
+
+
+def _of_post(own: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Measurement]:
+    """What the paper gives seed by seed and pair by pair."""
+    angles = pairs[[name for name in pairs if str(name).startswith("angle_")]]
+    found = {
+        "markov_base": averaged(own["base"]),
+        "markov_keep": averaged(own["keep"]),
+        "markov_angles_min": Measurement(float(angles.min(axis=None)), n=len(pairs)),
+        "markov_angles_max": Measurement(float(angles.max(axis=None)), n=len(pairs)),
+        "markov_weights": averaged(pairs["weights"]),
+    }
+    for _, row in own.iterrows():
+        found |= {f"markov_{name}_{row['seed']:.0f}": Measurement(float(row[name])) for name in ("remove", "third")}
+    for _, row in pairs.iterrows():
+        names = pair_name((int(row["seed"]), int(row["other"])))
+        found[f"markov_overlap_{names}"] = Measurement(float(row["overlap"]))
+        found |= {f"markov_cca_{names}_{i}": Measurement(float(row.get(f"cca_{i}", math.nan))) for i in (1, 2, 3)}
+    return found
+
+
+def chain_figures(seeds: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, go.Figure]:
+    """Eigenvalues in the complex plane; principal angles and canonical correlations of all pairs."""
+    truth = MarkovChain().eigenvalues
+    dots = [points(truth.real, truth.imag, "the chain", 6, "x")]
+    for i, (arm, own) in enumerate(seeds.groupby("arm")):
+        x = np.concatenate([own["real"], own["real"], own["third"]])
+        y = np.concatenate([own["imaginary"], -own["imaginary"], np.zeros(len(own))])
+        dots.append(points(x, y, LABELS[str(arm)], i, "circle-open"))
+    caption = "Each circle is an eigenvalue of one model's core; crosses are those of the chain it learned, the constant left out."
+    plane = draw("Eigenvalues of the cores' dynamics", caption, dots, "real part", "imaginary part").update_yaxes(scaleanchor="x", range=[-0.4, 0.4])
+    each = {
+        "principal-angles": ("angle_", "Principal angles of all pairs of cores", "degrees", "At 90° two cores have no direction in common."),
+        "canonical-correlations": (
+            "cca_",
+            "Canonical correlations of all pairs of cores",
+            "correlation",
+            "At 1 two cores say the same about an input.",
+        ),
+    }
+    return {"eigenvalues": plane} | {name: _of_pairs(pairs, *words) for name, words in each.items()}
+
+
+def _of_pairs(pairs: pd.DataFrame, prefix: str, title: str, label: str, caption: str) -> go.Figure:
+    names = [str(name) for name in pairs if str(name).startswith(prefix)]
+    ranks = np.array([int(name.removeprefix(prefix)) for name in names])
+    dots = [
+        points(np.tile(ranks, len(own)), own[names].to_numpy().ravel(), LABELS[str(arm)], i, "circle-open")
+        for i, (arm, own) in enumerate(pairs.groupby("arm"))
+    ]
+    return draw(title, f"{caption} Each circle is one pair of models.", dots, "component", label).update_xaxes(dtick=1)
+
+
+# --- modular addition --------------------------------------------------------------------------------------------------------------
+
+
+def of_growth(growths: pd.DataFrame) -> dict[str, Measurement]:
+    """Sizes, modes and operators at grokking, at epoch 2,000 and at the end."""
+    end = f"epoch {growths['end'].max():,.0f}" if growths["end"].notna().any() else "no run groks in time to be forked"
+    energy = f"by energy alone {growths['energy_grok'].mean():.1f}"
+    shuffled = {when: f"shuffled answers {growths[f'modes_null_{when}'].mean():.1f}" for when in ("grok", "2000")}
+    since = (growths["reported_end"] / growths["reported_2000"]).mean()
+    apart = (growths["reported_end"] > growths["reported_free"]).where(growths["reported_free"].notna())
+    return {
+        "modular_grok": averaged(growths["grok"]),
+        "modular_size": averaged(growths["reported_grok"], energy),
+        "modular_keep_gap": extreme(growths["base_grok"] - growths["keep_grok"], "max"),
+        "modular_remove": extreme(growths["remove_grok"], "max"),
+        "modular_size_2000": averaged(growths["reported_2000"], f"by energy alone {growths['energy_2000'].mean():.1f}"),
+        "modular_grows": averaged(growths["reported_end"] / growths["reported_grok"], f"{end}; since epoch 2,000 × {since:.2g}"),
+        "modular_compact": averaged(growths["reported_free"] / growths["reported_grok"], end),
+        "modular_apart": averaged(apart.astype(float), end),
+        "modular_necessary": averaged(growths["necessary_end"] / growths["necessary_grok"], end),
+        "modular_sufficient": averaged(growths["sufficient_end"] / growths["sufficient_grok"], end),
+        "modular_modes": averaged(growths["modes_grok"], shuffled["grok"]),
+        "modular_modes_2000": averaged(growths["modes_2000"], shuffled["2000"]),
+        "modular_r2_start": averaged(growths["r2_start"]),
+        "modular_held_out_before": averaged(growths["held_out_before"]),
+        "modular_held_out_grok": averaged(growths["held_out_grok"]),
+        "modular_null_grok": extreme(growths["null_grok"], "max"),
+    }
+
+
+def of_long(growths: pd.DataFrame) -> dict[str, Measurement]:
+    """The same at the end of the paper's 20,000 epochs."""
+    shuffled = f"shuffled answers {growths['modes_null_end'].mean():.1f}"
+    return {
+        "modular_size_end": averaged(growths["reported_end"], f"by energy alone {growths['energy_end'].mean():.1f}"),
+        "modular_size_free": averaged(growths["reported_free"], f"by energy alone {growths['energy_free'].mean():.1f}"),
+        "modular_sufficient_end": averaged(growths["sufficient_end"]),
+        "modular_modes_end": averaged(growths["modes_end"], shuffled),
+    }
+
+
+def growth_figures(models: Sequence[Grown]) -> dict[str, go.Figure]:
+    """Core sizes of models over training with and without decay, and the first one's clock at the end."""
+    from grokinterp.plots import core_clock
+
+    lines = []
+    for model in models:
+        size, seed = model.size, model.run.config.seed
+        kinds = [("reported", "necessary", 0), ("sufficient", "sufficient", 2)]
+        lines += [line(size["step"].to_numpy(), size.sel(rank=rank).to_numpy(), f"{label}, seed {seed}", i) for rank, label, i in kinds]
+        if model.free is not None:
+            free = model.free["core_size"].sel(rank="reported")
+            lines.append(line(free["step"].to_numpy(), free.to_numpy(), f"necessary without decay, seed {seed}", 1, "dash"))
+    caption = "How many dimensions have to go before accuracy is at chance, and how few alone suffice; dashed, after weight decay is switched off."
+    last = models[0].until if models[0].decayed is None else models[0].decayed
+    return {"core-size": draw("Core size over training", caption, lines, "training steps", "dimensions"), "clock": core_clock(last.dataset)}
+
+
+# --- grokking times ----------------------------------------------------------------------------------------------------------------
+
+
+def fitted(in_decay: pd.DataFrame, in_p: pd.DataFrame) -> tuple[PowerLaw | None, GrokkingTimeInP | None]:
+    """The laws of grokking time in λ and in p; None where too few runs grok."""
+    enough = [table.loc[table["time"].notna(), name].nunique() for table, name in ((in_decay, "weight_decay"), (in_p, "p"))]
+    decay = power_law(in_decay["weight_decay"], in_decay["time"]) if enough[0] > 1 and in_decay["time"].notna().sum() > 2 else None
+    prime = grokking_time_in_p(in_p["p"], in_p["time"], rng=np.random.default_rng(0)) if enough[1] > 2 else None
+    return decay, prime
+
+
+def of_times(decay: PowerLaw | None, prime: GrokkingTimeInP | None, in_p: pd.DataFrame) -> dict[str, Measurement]:
+    """The constants of both laws, and whether all of the runs behind the second grok."""
+    found = {"theory_norm": Measurement(_norm_error(), note="arithmetic")}
+    if decay is not None:
+        found["time_exponent"] = Measurement(*decay.exponent, decay.n_runs, f"R² {decay.r2:.3f}; {decay.n_never} never grok")
+    if prime is not None:
+        times = in_p.groupby("p")["time"].mean()
+        beside = ", ".join(f"{p}: {time:,.0f} ({published_time(p):,.0f})" for p, time in zip(times.index.astype(int), times, strict=True))
+        found |= {
+            "time_omega": Measurement(*prime.omega, prime.n_runs, f"mean τ by p (paper's law): {beside}"),
+            "time_p_crit": Measurement(*prime.p_crit, prime.n_runs),
+            "time_r2": Measurement(prime.r2_of_means, n=prime.n_runs, note=f"over runs {prime.r2:.3f}"),
+            "time_never": Measurement(prime.n_runs / (prime.n_runs + prime.n_never), n=prime.n_runs + prime.n_never),
+        }
+    return found
+
+
+def _norm_error() -> float:
+    """‖ψ‖² over the frequencies against 3p/4."""
+    norms = {p: float(np.square(1 - np.cos(2 * np.pi * np.arange(1, p // 2 + 1) / p)).sum()) for p in PRIMES}
+    return max(abs(norm / (3 * p / 4) - 1) for p, norm in norms.items())

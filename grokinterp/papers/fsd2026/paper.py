@@ -1,0 +1,297 @@
+"""Circuit Synchronization Precedes Generalization (arXiv 2606.12966): configurations and claims.
+
+A seed names other draws here than in the paper, so times are accepted within a factor and leads within one interval of its 500-step
+grid; ours is 100 steps. Events have to hold for two evaluations. FSD is the paper's, K = 1; notes give K = 3 and 5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from grokinterp.analysis import Report
+from grokinterp.laws import ForkLaw, fork_law, lead_times
+from grokinterp.laws.drawing import draw, line, points
+from grokinterp.measures.fsd import IRREP_TOPS, TOPS
+from grokinterp.papers.claims import Budget, Measurement, Reproduction
+from grokinterp.papers.fsd2026 import runs
+from grokinterp.papers.fsd2026.claims import (
+    ABLATION,
+    CLAIMS,
+    CONFIGURATIONS,
+    CONSTANTS,
+    DELAYS,
+    GRID,
+    IN_SMALL,
+    S5_IRREPS,
+    TABLE_5,
+    VARIANTS,
+    name_of,
+)
+from grokinterp.training.runs import Run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def reproduce(budget: Budget, folder: Path) -> Reproduction:
+    """Train, fork and read the runs of a budget."""
+    plan = runs.plan(budget)
+    configs = {**plan.main, **plan.variants}
+    reports = runs.read_all(plan, folder)
+    moduli = {name: int(config.task.args["p"]) for name, config in configs.items()}
+    events = pd.DataFrame.from_dict({name: {"p": p, **runs.events(reports[name].dataset, p)} for name, p in moduli.items()}, orient="index")
+    main = events.loc[list(plan.main)]
+    draws = runs.fork_draws(plan, folder, main)
+    law = fitted(draws)
+    tests = _significance(plan, folder, main)
+    s5 = pd.DataFrame.from_dict({name: runs.s5_events(reports[name].dataset) for name in plan.s5}, orient="index")
+    found = {**of_runs(events), **of_main(main), **of_forks(draws, law, main), **of_significance(tests), **of_s5(s5)}
+    tables = {"configurations": _beside_the_paper(events), "forks": draws, "fork-law": delays(draws), "significance": tests}
+    if plan.s5:
+        tables["s5"] = s5
+    if law is not None:
+        tables["fork-fits"] = law.table()
+    if "p97-s42" in reports:
+        example, report = Run(folder / "p97-s42"), reports["p97-s42"]
+        tables["table-5"] = TABLE_5.join(runs.at_steps(example, report, list(TABLE_5.index)))
+        tables["ablation"] = _ablation(example, main["grok"]["p97-s42"])
+        found |= of_table_5(tables["table-5"]) | of_ablation(tables["ablation"])
+    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
+    return Reproduction("fsd2026", budget, CLAIMS, kept, _figures(reports, main, law), tables)
+
+
+def _significance(plan: runs.Plan, folder: Path, main: pd.DataFrame) -> pd.DataFrame:
+    """The tests of each run at its synchronization, by name; runs that never synchronize have none."""
+    onsets = main["sync_1"].dropna()
+    rows = {name: runs.significance(Run(folder / str(name)), int(step), plan.permutations) for name, step in onsets.items()}
+    tests: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["step", "fsd", "p_permutation", "p_shuffle"])
+    return tests
+
+
+def _ablation(run: Run, grok: float) -> pd.DataFrame:
+    """Accuracies at grokking, if there is any, and at the end."""
+    moments = {"grok": grok, "end": float(run.steps[-1])}
+    table: pd.DataFrame = pd.DataFrame({when: runs.zero_ablation(run, int(step)) for when, step in moments.items() if not math.isnan(step)})
+    return table
+
+
+def of_runs(events: pd.DataFrame) -> dict[str, Measurement]:
+    """Each run's own numbers; NaN where it never gets there."""
+    found: dict[str, Measurement] = {}
+    for name, row in events.iterrows():
+        note = _note(row)
+        if name in CONFIGURATIONS:
+            found |= {name_of(kind, name): Measurement(row[column], note=note) for kind, column in (("sync", "sync_1"), ("lead", "lead_1"))}
+        if name in CONFIGURATIONS or VARIANTS.get(str(name), ("", None))[1] is not None:
+            found[name_of("grok", name)] = Measurement(row["grok"], note="never" if math.isnan(row["grok"]) else "")
+        if str(name).startswith("mlp_only"):
+            found[str(name)] = Measurement(
+                float(math.isnan(row["grok"])), note="" if math.isnan(row["grok"]) else f"groks at step {row['grok']:,.0f}"
+            )
+        if name in VARIANTS:
+            found["lead_two_layers" if name in CONFIGURATIONS else name_of("lead", name)] = Measurement(row["lead_1"], note=note)
+        if name == "multiplication":
+            by_group = _note(row)
+            found["lead_multiplication"] = Measurement(row["residue_lead_1"], note=f"{_note(row, 'residue_')}; over discrete logarithms, {by_group}")
+    return found
+
+
+def _note(row: pd.Series, prefix: str = "") -> str:
+    """What the other K say, and how far FSD comes."""
+    leads = {top: row[f"{prefix}lead_{top}"] for top in TOPS}
+    words = [f"lead {'does not exist' if math.isnan(lead) else f'{lead:+,.0f}'} at K = {top}" for top, lead in leads.items()]
+    return f"FSD at most {row[f'{prefix}peak_1']:.2f} until grokking; {', '.join(words)}"
+
+
+def of_main(main: pd.DataFrame) -> dict[str, Measurement]:
+    """What the configurations say together."""
+    n = len(main)
+    close = (main["filtered"] - main["grok"]).abs() <= GRID
+    five = main["k"][[name for name in main.index if str(name).startswith("p97-")]].dropna()
+    found = {
+        "precedes": Measurement(float((main["lead_1"] > 0).mean()), n=n, note=f"never: {int(main['sync_1'].isna().sum())} of {n}"),
+        "filtered_with_grok": Measurement(float(close.mean()), n=n, note=f"filtered loss never falls: {int(main['filtered'].isna().sum())} of {n}"),
+        "rank_falls": Measurement(float((main["rank_50_grok"] < main["rank_50_early"]).mean()), n=n),
+        "rank_50": averaged(main["rank_50_grok"]),
+        "rank_90": averaged(main["rank_90_grok"]),
+        "frequencies": Measurement(float(five.nunique()), n=len(five), note=", ".join(f"{k:.0f}" for k in five)),
+        **{f"ahead_of_{loss}": averaged(main[loss] - main["sync_1"]) for loss in ("filtered", "restricted", "excluded")},
+    }
+    if main.dropna(subset="lead_1")["p"].nunique() > 1:
+        leads = lead_times(main["sync_1"], main["grok"], cluster=main["p"], rng=np.random.default_rng(0))
+        counts = f"{leads.n_positive} before, {leads.n_negative} after, {leads.n_ties} tied, {leads.n_measure_never} grok without"
+        others = ", ".join(f"{main[f'lead_{top}'].mean():+,.0f} ({main[f'lead_{top}'].notna().sum()} runs) at K = {top}" for top in TOPS[1:])
+        n_leads = int(main["lead_1"].notna().sum())
+        found["mean_lead"] = Measurement(*leads.mean, n=n_leads, note=f"bootstrap over primes; {others}")
+        found["sign_test"] = Measurement(leads.p_two_sided, n=n_leads, note=counts)
+        found["sign_test_by_prime"] = Measurement(leads.p_two_sided_clustered, n=n_leads, note=counts)
+    return found
+
+
+def of_s5(events: pd.DataFrame) -> dict[str, Measurement]:
+    """Leads on S5 and what dominates there; nothing without runs."""
+    if events.empty:
+        return {}
+    n, leads = len(events), events["lead_1"].dropna()
+    others = ", ".join(f"{events[f'lead_{top}'].mean():+,.0f} at K = {top}" for top in IRREP_TOPS[1:])
+    start = f"FSD before training: {', '.join(f'{value:.2f}' for value in events['start_1'])}"
+    named = events["irrep"].isin(S5_IRREPS)
+    return {
+        "s5_leads": Measurement(float(leads.min()), float(leads.min()), float(leads.max()), n, start),
+        "s5_precedes": Measurement(float((events["lead_1"] > 0).mean()), n=n, note=f"never: {int(events['sync_1'].isna().sum())} of {n}"),
+        "s5_mean_lead": Measurement(float(leads.mean()), n=len(leads), note=f"mean {others}"),
+        "s5_grok": averaged(events["grok"]),
+        "s5_irreps": Measurement(float(named.mean()), n=n, note=", ".join(events["irrep"])),
+    }
+
+
+def averaged(values: pd.Series) -> Measurement:
+    """Mean and range over the runs that have a value; the others are counted."""
+    known = values.dropna()
+    if known.empty:
+        return Measurement(math.nan, n=0, note=f"missing in all {len(values)} runs")
+    note = f"range over runs; missing in {len(values) - len(known)} of {len(values)}"
+    return Measurement(float(known.mean()), float(known.min()), float(known.max()), n=len(known), note=note)
+
+
+def of_significance(tests: pd.DataFrame) -> dict[str, Measurement]:
+    """The largest p-values; none where nothing synchronizes."""
+    return {name: Measurement(float(tests[name].max()), n=len(tests)) for name in ("p_permutation", "p_shuffle") if len(tests)}
+
+
+def of_table_5(table: pd.DataFrame) -> dict[str, Measurement]:
+    """Norms step by step, and how far ranks and accuracies are off at most."""
+    found = {f"norm_{step}": Measurement(norm) for step, norm in table["norm"].items()}
+    for key, name, paper in (
+        ("table_5_rank_50", "rank_50", "paper_rank"),
+        ("table_5_rank_90", "rank_90", "paper_rank"),
+        ("table_5_accuracy", "accuracy", "paper_accuracy"),
+    ):
+        found[key] = Measurement(float((table[name] - table[paper]).abs().max()), note="ours " + "/".join(f"{value:.3g}" for value in table[name]))
+    return found
+
+
+def of_ablation(table: pd.DataFrame) -> dict[str, Measurement]:
+    """Accuracy at grokking without each layer's output."""
+    if "grok" not in table:
+        return {name_of("zero", name): Measurement(math.nan, note="never groks") for name in ABLATION}
+    return {name_of("zero", name): Measurement(row["grok"], note=f"{row['end']:.1f} % at the end") for name, row in table.iterrows()}
+
+
+# --- the fork law --------------------------------------------------------------------------------------------------------------------
+
+
+FORKED_ELSEWHERE = {
+    1: "",
+    5: "; at K = 1 FSD does not reach 0.80 before grokking, so the fork is at K = 5",
+    0: "; FSD does not reach 0.80 before grokking at any K, so the fork is halfway to grokking",
+}
+
+
+def fitted(draws: pd.DataFrame) -> ForkLaw | None:
+    """The law at each prime with draws that grok at two λ or more; None without any."""
+    grokking = draws[~draws["censored"].astype(bool)]
+    enough = grokking.groupby("p")["weight_decay"].nunique() > 1
+    usable = draws[draws["p"].isin(enough.index[enough])]
+    if usable.empty:
+        return None
+    return fork_law(usable["weight_decay"], usable["delay"], usable["p"], usable["censored"], rng=np.random.default_rng(0))
+
+
+def delays(draws: pd.DataFrame) -> pd.DataFrame:
+    """Steps to grokking by p and λ, over the draws that grok, beside the paper's."""
+    by = draws.assign(delay=draws["delay"].where(~draws["censored"].astype(bool))).groupby(["p", "weight_decay"])
+    table: pd.DataFrame = by.agg(
+        fork_at=("fork_at", "first"), mean=("delay", "mean"), sd=("delay", "std"), draws=("seed", "size"), never=("censored", "sum")
+    )
+    table["paper"] = [DELAYS.get(int(p), {}).get(int(decay), "") for p, decay in table.index]
+    return table
+
+
+def of_forks(draws: pd.DataFrame, law: ForkLaw | None, main: pd.DataFrame) -> dict[str, Measurement]:
+    """Constants of the law, whether Δt falls with λ, and what never groks."""
+    found: dict[str, Measurement] = {}
+    for p in CONSTANTS if "p97-s42" in main.index else ():
+        own = draws[draws["p"] == p]
+        fit = None if law is None else law.groups.get(p)
+        names = [f"fork_{of}_{p}" for of in ("mean", "least_squares", "r2")]
+        if fit is None:
+            why = "the run never groks: nowhere to fork" if own.empty else "draws grok at fewer than two λ"
+            found |= {name: Measurement(math.nan, n=len(own), note=why) for name in names}
+            continue
+        at = f"forked at step {own['fork_at'].iloc[0]:,}, {fit.n_never} of {fit.n_draws} draws never grok"
+        at += FORKED_ELSEWHERE[int(own["top"].iloc[0])]
+        values = (Measurement(*fit.mean_product), Measurement(*fit.least_squares), Measurement(fit.r2_of_means["mean_product"]))
+        others = ("", "", f"; of least squares {fit.r2_of_means['least_squares']:.2f}; trend p = {fit.p_trend:.2g}")
+        found |= {
+            name: Measurement(value.value, value.low, value.high, fit.n_draws, at + more)
+            for name, value, more in zip(names, values, others, strict=True)
+        }
+    return found | _of_draws(draws)
+
+
+def _of_draws(draws: pd.DataFrame) -> dict[str, Measurement]:
+    if draws.empty:
+        return {}
+    never = draws["censored"].astype(bool)
+    means = draws[~never].groupby(["p", "weight_decay"])["delay"].mean()
+    delays_of = [means[means.index.get_level_values("p") == p].to_numpy() for p in draws["p"].unique()]
+    falls = [len(delay) > 1 and bool((np.diff(delay) < 0).all()) for delay in delays_of]
+    extreme = (draws["p"] == 131) & (draws["weight_decay"] == 5)
+    norm = draws["norm"].dropna()
+    found = {
+        "fork_falls": Measurement(float(np.mean(falls)), n=len(falls), note="over the draws that grok, at two λ or more"),
+        "fork_never": Measurement(float(never[~extreme].mean()), n=int((~extreme).sum()), note="followed for 6,000/λ + 1,000 steps"),
+        "fork_norm": averaged(norm),
+        "fork_norm_cv": Measurement(float(norm.std() / norm.mean()), n=len(norm)),
+    }
+    if extreme.any():
+        found["fork_never_131"] = Measurement(float(never[extreme].mean()), n=int(extreme.sum()), note="followed for 2,200 steps")
+    return found
+
+
+# --- tables and figures --------------------------------------------------------------------------------------------------------------
+
+
+def _beside_the_paper(events: pd.DataFrame) -> pd.DataFrame:
+    published = pd.DataFrame.from_dict({name: row._asdict() for name, row in CONFIGURATIONS.items()}, orient="index")
+    table: pd.DataFrame = events.join(published.add_prefix("paper_"))
+    return table
+
+
+def _figures(reports: Mapping[str, Report], main: pd.DataFrame, law: ForkLaw | None) -> dict[str, go.Figure]:
+    name = "p97-s42" if "p97-s42" in reports else str(main.index[0])
+    figures = {"synchronization": synchronization(reports[name].dataset, int(main["p"][name]), name), "leads": leads(main)}
+    return figures if law is None else figures | {"fork-law": law.figure()}
+
+
+def synchronization(dataset: xr.Dataset, p: int, name: str) -> go.Figure:
+    """FSD at each K, test accuracy and filtered loss of one run over steps."""
+    steps = dataset["step"].to_numpy()
+    accuracy = dataset["metric_test_accuracy"]
+    lines = [line(steps, dataset["fsd"].sel(top=top).to_numpy(), f"FSD, K = {top}", i) for i, top in zip((0, 5, 3), TOPS, strict=True)]
+    lines.append(line(accuracy["eval_step"].to_numpy(), accuracy.to_numpy(), "test accuracy", 1))
+    if "filtered_loss" in dataset:
+        lines.append(line(steps, dataset["filtered_loss"].to_numpy() / math.log(p), "filtered loss / ln p", 2, "dot"))
+    ends = steps[[0, -1]]
+    lines.append(line(ends, np.full(2, runs.SYNC), "FSD threshold", 4, "dash"))
+    caption = "Where FSD crosses the dashed line before accuracy rises, synchronization precedes grokking. At 1, filtered loss is that of guessing."
+    return draw(f"Synchronization and grokking, {name}", caption, lines, "training steps", "share, or loss over ln p")
+
+
+def leads(main: pd.DataFrame) -> go.Figure:
+    """The lead of each configuration at each K, beside the paper's."""
+    names = np.array([str(name) for name in main.index])
+    dots = [points(names, main[f"lead_{top}"].to_numpy(), f"ours, K = {top}", i) for i, top in zip((0, 5, 3), TOPS, strict=True)]
+    published = np.array([CONFIGURATIONS[name].grok - CONFIGURATIONS[name].sync if name in CONFIGURATIONS else math.nan for name in names])
+    dots.append(points(names, published, "paper", 1, "diamond-open"))
+    never = ", ".join(name for name, lead in zip(names, main["lead_1"], strict=True) if math.isnan(lead))
+    caption = "Steps from synchronization to grokking; above 0, synchronization comes first." + (f" No lead at K = 1: {never}." if never else "")
+    return draw("Leads over grokking", caption, dots, "configuration", "lead (steps)")

@@ -1,0 +1,5 @@
+"""Spherical and uniform-attention topologies (arXiv 2603.05228): configurations, claims, trainings and what is read off them."""
+
+from grokinterp.papers.geometric2026.paper import reproduce
+
+__all__ = ["reproduce"]

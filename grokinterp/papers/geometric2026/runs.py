@@ -1,0 +1,183 @@
+"""The trainings of arXiv 2603.05228 and what is read off them: onsets, peaks, curves, and what the architecture promises.
+
+No claims here; `geometric2026` sets the numbers beside the paper's. Training is on the full batch, so steps are epochs. Any part of a plan can be
+trained, in any order: ``train_arms(plan("cpu"), folder, ["sphere-1-6e-4"], n_seeds=3)``; what is finished is read, the rest is "not run".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from grokinterp.errors import unknown_name
+from grokinterp.interventions import CosineUnembed, Sphere, UniformAttention
+from grokinterp.laws import onset
+from grokinterp.papers.claims import Budget
+from grokinterp.papers.geometric2026.arms import ARMS, SEEDS
+from grokinterp.papers.geometric2026.claims import FREE_AT, GRID
+from grokinterp.papers.training import train_all
+from grokinterp.tasks import TaskConfig
+from grokinterp.training.config import RunConfig
+from grokinterp.training.runs import Run
+
+GROK, GROK_S5 = (0.95, ">"), (0.99, ">=")
+PERSISTENCE = 2  # evaluations in a row (chosen here: training has spikes)
+PLACES = [f"blocks.0.hook_resid_{place}" for place in ("pre", "mid", "post")]
+SETTINGS = ["arm", "seed", "weight_decay", "lr", "beta2", "temperature", "horizon"]
+COLUMNS = [*SETTINGS, "onset", "onset_on_grid", "followed", "train_peak", "test_peak", f"test_at_{FREE_AT}"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a budget runs.
+
+    Attributes:
+        arms: configurations by arm, one a seed.
+        workers: processes; None for as many as cores, 0 for this one.
+        ensemble: runs that train as one tensor program; on a CPU that is no faster here (measured).
+        device: "cpu" or "cuda".
+    """
+
+    arms: Mapping[str, Sequence[RunConfig]]
+    workers: int | None = None
+    ensemble: int | None = 1
+    device: str = "cpu"
+
+
+def plan(budget: Budget) -> Plan:
+    """The trainings of a budget: tiny models, a few seeds of most arms, or ten of all."""
+    if budget == "smoke":
+        return Plan(_tiny(), workers=0)
+    if budget == "cpu":
+        return Plan({name: arm.configs(SEEDS[: arm.n_cpu], arm.horizon_cpu) for name, arm in ARMS.items() if arm.n_cpu})
+    arms = {name: arm.configs(SEEDS) for name, arm in ARMS.items()}
+    return Plan(arms, ensemble=None, device="cuda") if torch.cuda.is_available() else Plan(arms)
+
+
+def _tiny() -> dict[str, list[RunConfig]]:
+    """Models that grok within 400 epochs at λ = 1 and not at 0, and two that only begin to train (chosen here)."""
+    changes = {"task.train_fraction": 0.7, "model.d_model": 32, "model.d_mlp": 64, "optimizer.lr": 1e-2}
+    seeds = {"sphere-1-6e-4": 2, "sphere-0-6e-4": 1, "layer-1-6e-4": 1, "layer-0-6e-4": 1, "uniform-sphere-1-b98": 1, "s5-sphere-0": 1}
+    arms = {name: [config.with_(**changes) for config in ARMS[name].configs(SEEDS[:n], 400)] for name, n in seeds.items()}
+    addition, s4 = TaskConfig("modular_addition", {"p": 31}, 0.7), TaskConfig("permutations", {"n": 4}, 0.7)
+    tasks = {name: s4 if ARMS[name].s5 else addition for name in arms}
+    short = dict.fromkeys(("uniform-sphere-1-b98", "s5-sphere-0"), 50)
+    return {
+        name: [config.with_(task=replace(tasks[name], split_seed=config.seed), steps=short.get(name, config.steps)) for config in configs]
+        for name, configs in arms.items()
+    }
+
+
+def train_arms(plan: Plan, folder: Path, names: Iterable[str] | None = None, n_seeds: int | None = None) -> None:
+    """Train what is not finished yet of a plan, or of some of its arms.
+
+    Args:
+        plan: what to run.
+        folder: of the run folders.
+        names: arms; None for all.
+        n_seeds: of each arm at most; None for all.
+
+    Raises:
+        GrokinterpError: a run fails, or an arm that the plan does not have.
+    """
+    chosen = list(plan.arms if names is None else names)
+    for name in chosen:
+        if name not in plan.arms:
+            raise unknown_name("arm", name, plan.arms)
+    configs = [config for name in chosen for config in plan.arms[name][:n_seeds]]
+    train_all(configs, folder, workers=plan.workers, ensemble=plan.ensemble, device=plan.device)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------------------
+
+
+def finished(config: RunConfig, folder: Path) -> Run | None:
+    """The run of a configuration, or None if it is not finished."""
+    path = folder / config.digest
+    run = Run(path) if (path / "config.json").exists() else None
+    return run if run is not None and run.finished else None
+
+
+def read_runs(plan: Plan, folder: Path) -> pd.DataFrame:
+    """One row a finished run.
+
+    Returns:
+        ``arm`` and the settings in which arms differ (``temperature`` is NaN for a free W_U); ``horizon``, epochs at most; ``onset``, the first
+        epoch of two evaluations in a row with a test accuracy above 0.95 (S5: of 0.99 or more), NaN for never; ``onset_on_grid``, the next one
+        that the paper evaluates; ``followed``, the last epoch; ``train_peak`` and ``test_peak``, the largest accuracies; ``test_at_2400``, test
+        accuracy at epoch 2,400, or at the end of a run that ends earlier.
+    """
+    rows = []
+    for name, configs in plan.arms.items():
+        for config in configs:
+            if (run := finished(config, folder)) is not None:
+                rows.append({"arm": name, **_settings(config), **_outcome(run.metrics, config)})
+    table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
+    return table
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    cosine = config.model.intervention(CosineUnembed)
+    return {
+        "seed": config.seed,
+        "weight_decay": config.optimizer.weight_decay,
+        "lr": config.optimizer.lr,
+        "beta2": config.optimizer.betas[1],
+        "temperature": math.nan if cosine is None else cosine.temperature,
+        "horizon": config.steps,
+    }
+
+
+def _outcome(metrics: pd.DataFrame, config: RunConfig) -> dict[str, float]:
+    threshold, direction = GROK_S5 if config.task.name == "permutations" else GROK
+    grok = onset(metrics["step"], metrics["test_accuracy"], threshold, direction, PERSISTENCE, interpolate=False)
+    return {
+        "onset": grok,
+        "onset_on_grid": grok if math.isnan(grok) else float(GRID * math.ceil(grok / GRID)),
+        "followed": float(metrics["step"].iloc[-1]),
+        "train_peak": float(metrics["train_accuracy"].max()),
+        "test_peak": float(metrics["test_accuracy"].max()),
+        f"test_at_{FREE_AT}": float(metrics.loc[metrics["step"] <= FREE_AT, "test_accuracy"].iloc[-1]),
+    }
+
+
+def curves(plan: Plan, folder: Path) -> dict[str, pd.Series]:
+    """Test accuracy over epochs of the first seed of each arm in which that is finished, by arm."""
+    runs = {name: finished(configs[0], folder) for name, configs in plan.arms.items()}
+    return {name: run.metrics.set_index("step")["test_accuracy"] for name, run in runs.items() if run is not None}
+
+
+def promises(plan: Plan, folder: Path) -> pd.DataFrame:
+    """How far the first finished run of each arm is from what its architecture promises, at every kept checkpoint.
+
+    Returns:
+        By arm ``off_sphere``, the largest deviation of the norm of a residual vector from 1 at the three places, and ``off_thirds``, that of an
+        attention weight from 1/3, over 512 test examples; NaN where the arm promises no such thing.
+    """
+    rows = {}
+    for name, configs in plan.arms.items():
+        run = next((run for config in configs if (run := finished(config, folder)) is not None), None)
+        kinds = set() if run is None else {type(intervention) for intervention in run.config.model.interventions}
+        if run is not None and kinds & {Sphere, UniformAttention}:
+            off = pd.DataFrame([_deviations(run, step) for step in run.steps]).max()
+            rows[name] = {
+                "off_sphere": off["off_sphere"] if Sphere in kinds else math.nan,
+                "off_thirds": off["off_thirds"] if UniformAttention in kinds else math.nan,
+            }
+    table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["off_sphere", "off_thirds"])
+    return table
+
+
+def _deviations(run: Run, step: int) -> dict[str, float]:
+    tokens, pattern = run.task.tokens[run.task.fixed_batch(512)], "blocks.0.attn.hook_pattern"
+    with torch.no_grad():
+        _, cache = run.model(step).run_with_cache(tokens, names_filter=[*PLACES, pattern])
+    norms = torch.stack([cache[place].double().norm(dim=-1) for place in PLACES])
+    third = torch.full_like(cache[pattern], 1 / 3)
+    return {"off_sphere": float((norms - 1).abs().max()), "off_thirds": float((cache[pattern] - third).abs().max())}

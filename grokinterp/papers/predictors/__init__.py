@@ -1,0 +1,5 @@
+"""Which measure sees grokking coming first: configurations, claims, trainings and what is read off them."""
+
+from grokinterp.papers.predictors.paper import reproduce
+
+__all__ = ["reproduce"]

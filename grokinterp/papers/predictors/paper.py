@@ -1,0 +1,309 @@
+"""The contest of grokking predictors: which quantity announces grokking earliest at a fixed rate of false alarms?
+
+Papers introduce a quantity by showing that it moves before grokking in runs that grok. Whether it stays put in runs that never do, and
+whether the loss curve would have told as much, they leave open. Here every candidate meets the same runs, half of them and more without
+grokking, under rules that were fixed, in this file, before anything was scored:
+
+- **Runs.** One architecture, that of arXiv 2606.12966. Those that grok differ in λ, so that a fixed time is no good predictor. Those that do not have
+  no decay, too little, random answers, or too few training pairs; the latter two share their λ with the ones that grok. Every run has a seed of its
+  own: no two share weights, split or minibatches, so intervals resample runs. A run counts by what it does, not by what it was meant to do.
+- **Grokking** is the first of two evaluations in a row with a test accuracy of 0.95.
+- **Window.** All runs are watched from the start, a grokking one until it groks, any other to the horizon, which is the same for all. An alarm
+  says "this run will grok before the horizon". In a run that never groks it is false whenever it is raised; so the training clock, which reads
+  the same in every run, cannot both keep a false-alarm rate and warn.
+- **Alarm.** The value is past the threshold at two evaluations in a row; the alarm is raised at the second, since only then does one know.
+- **Halves.** Even seeds calibrate and odd seeds score. Up or down is the way the value goes before grokking: up if the calibration half has an
+  AUC (below) of 0.5 or more. The threshold is the lowest that way at which a new run that never groks raises a false alarm with a probability of at
+  most α: of n calibration runs that never grok, ⌊α(n + 1)⌋ − 1 may raise one. Combinations are fitted to the calibration half as well.
+- **Order.** By relative lead: (grok − alarm)/grok, 0 where there is no alarm before grokking, mean over the grokking runs of the scored half.
+- **Causality.** A value may use the run up to that step, nothing later. Nanda's key frequencies are therefore those of the moment; the variants
+  with the frequencies of the final model are listed as using hindsight, and take no part in claims. What else one must know is in ``needs``.
+- **When, not whether.** AUC says how well the value tells evaluations at most `within` steps before grokking from all other evaluations of
+  runs that have not grokked; ``auc_same_step`` compares evaluations at one step, so that the clock stands at 0.5. ``gain`` is what a
+  candidate adds to the AUC of clock, training loss and weight norm, all combined by logistic regression.
+- **Luck of the halves.** The same over random halvings, stratified by kind and scored both ways: mean and spread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.stats import binomtest
+
+from grokinterp.errors import GrokinterpError
+from grokinterp.laws import onset, paired_difference
+from grokinterp.laws.drawing import draw, line
+from grokinterp.laws.results import Estimate
+from grokinterp.papers.claims import Budget, Claim, Measurement, Reproduction
+from grokinterp.papers.predictors import runs
+from grokinterp.papers.predictors.contest import Contest, Score, gain, over_splits, score, values_of
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+SYNC = 0.80  # of arXiv 2606.12966
+PER = 1_000  # steps, of rates of change
+FLOOR = 1e-12  # nats, under logarithms; float32 logits say nothing below
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A quantity that may announce grokking.
+
+    Attributes:
+        words: what it is called in tables and figures.
+        needs: what one must have or know besides the weights.
+        read: its values by step, from the measures and metrics of a run.
+    """
+
+    words: str
+    needs: str
+    read: Callable[[xr.Dataset], xr.DataArray]
+
+
+def _log(values: xr.DataArray) -> xr.DataArray:
+    floored: xr.DataArray = xr.apply_ufunc(np.log, values.clip(min=FLOOR))
+    return floored
+
+
+def _rate(values: xr.DataArray) -> xr.DataArray:
+    """Change since the evaluation before, per 1,000 steps; NaN at the first."""
+    change = PER * values.diff("step") / values["step"].diff("step")
+    rate: xr.DataArray = change.reindex(step=values["step"])
+    return rate
+
+
+PLAIN, HINDSIGHT = "training metrics", "the final model"
+CANDIDATES = {
+    "clock": Candidate("training clock", PLAIN, lambda run: run["step"].astype(float)),
+    "train_loss": Candidate("training loss (log)", PLAIN, lambda run: _log(run["metric_train_loss"])),
+    "train_loss_rate": Candidate("rate of training loss (log)", PLAIN, lambda run: _rate(_log(run["metric_train_loss"]))),
+    "weight_norm": Candidate("weight norm", PLAIN, lambda run: run["metric_weight_norm"]),
+    "weight_norm_rate": Candidate("rate of weight norm (log)", PLAIN, lambda run: _rate(_log(run["metric_weight_norm"]))),
+    "test_loss": Candidate("test loss (log)", "test answers", lambda run: _log(run["metric_test_loss"])),
+    "fsd_1": Candidate("FSD, K = 1", "group", lambda run: run["fsd"].sel(top=1)),
+    "fsd_3": Candidate("FSD, K = 3", "group", lambda run: run["fsd"].sel(top=3)),
+    "fsd_5": Candidate("FSD, K = 5", "group", lambda run: run["fsd"].sel(top=5)),
+    "filtered_loss": Candidate("filtered loss", "group, test answers", lambda run: run["filtered_loss"]),
+    "restricted_loss": Candidate("restricted loss", "group, test answers", lambda run: run["restricted_loss_now"]),
+    "excluded_loss": Candidate("excluded loss", "group", lambda run: run["excluded_loss_now"]),
+    "gini_W_E": Candidate("Gini of W_E", "group", lambda run: run["gini"].sel(matrix="W_E", kind="components")),
+    "gini_W_L": Candidate("Gini of W_L", "group", lambda run: run["gini"].sel(matrix="W_L", kind="components")),
+    "head_similarity": Candidate("head similarity", "test inputs", lambda run: run["head_similarity"]),
+    "entropy_spread": Candidate("entropy spread", "test inputs", lambda run: run["entropy_spread"]),
+    "participation_ratio": Candidate("participation ratio", "test inputs", lambda run: run["participation_ratio"]),
+    "core_rank": Candidate("core rank", "test inputs", lambda run: run["core_rank"]),
+    "restricted_in_hindsight": Candidate("restricted loss, final keys", HINDSIGHT, lambda run: run["restricted_loss"].sel(split="all")),
+    "excluded_in_hindsight": Candidate("excluded loss, final keys", HINDSIGHT, lambda run: run["excluded_loss"].sel(split="train")),
+}
+BASE = ("clock", "train_loss", "weight_norm")
+COMBINED = {  # words and quantities
+    "base": ("clock + loss + norm", BASE),
+    "base_attention": ("clock + loss + norm + attention", (*BASE, "head_similarity", "entropy_spread")),
+    "base_fsd": ("clock + loss + norm + FSD", (*BASE, "fsd_1")),
+}
+PREDICTORS: dict[str, tuple[str, ...]] = {key: (key,) for key in CANDIDATES} | {key: quantities for key, (_, quantities) in COMBINED.items()}
+
+ALL, NONE, MORE, NO_GAIN = (0.9, 1.0), (0.0, 0.1), (1e-9, 1.0), (-1.0, 0.02)
+CLAIMS = (
+    Claim("fsd_precedes", "arXiv 2606.12966: FSD reaches 0.80 before grokking; share of all grokking runs", "1 (9/9)", (1, 1)),
+    Claim("fsd_elsewhere", "FSD of 0.80 means grokking: share of the runs that never grok with it anyhow", "0 (implied)", NONE),
+    Claim("fsd_announces", "FSD (K = 1) announces grokking at the false-alarm rate α: share of grokking runs", "all (implied)", ALL),
+    Claim("fsd_ahead_of_filtered", "FSD is earlier than the filtered loss: difference of relative leads", "> 0", MORE),
+    Claim("fsd_ahead_of_plain", "FSD is earlier than the best of the plain training metrics: difference of relative leads", "> 0 (implied)", MORE),
+    Claim("fsd_ahead_of_test_loss", "FSD is earlier than the test loss itself: difference of relative leads", "> 0 (implied)", MORE),
+    Claim("restricted_announces", "arXiv 2301.05217: restricted loss falls before grokking: share announced at α", "all (implied)", ALL),
+    Claim("excluded_announces", "arXiv 2301.05217: excluded loss rises before grokking: share announced at α", "all (implied)", ALL),
+    Claim("gini_announces", "arXiv 2301.05217: Gini of W_E rises before grokking: share announced at α", "all (implied)", ALL),
+    Claim("similarity_announces", "arXiv 2605.20441: head similarity tracks the regimes: share announced at α", "all (implied)", ALL),
+    Claim("entropy_announces", "arXiv 2605.20441: entropy spread tracks the regimes: share announced at α", "all (implied)", ALL),
+    Claim("attention_adds", "its author's later note: what both add to the AUC of clock, training loss and weight norm", "0", NO_GAIN),
+)
+ANNOUNCING = {
+    "fsd_announces": "fsd_1",
+    "restricted_announces": "restricted_loss",
+    "excluded_announces": "excluded_loss",
+    "gini_announces": "gini_W_E",
+    "similarity_announces": "head_similarity",
+    "entropy_announces": "entropy_spread",
+}
+IN_SMALL = {"fsd_elsewhere", "fsd_announces", "attention_adds"}  # the rest is measured at the contest's own size
+
+
+def reproduce(budget: Budget, folder: Path) -> Reproduction:
+    """Train and read the runs of a budget, and hold the contest."""
+    plan = runs.plan(budget)
+    contest = contest_of(plan, runs.read_all(plan, folder))
+    calibration = np.array([config.seed % 2 == 0 for _, config in plan.runs.values()])
+    scores = {key: score(contest, values_of(contest, PREDICTORS[key], calibration), calibration, plan.resamples) for key in PREDICTORS}
+    gains = gains_of(contest, calibration, plan.resamples)
+    splits = over_splits(contest, PREDICTORS, plan.splits, np.random.default_rng(1))
+    board = leaderboard(scores, gains, splits)
+    found = measured(contest, scores, gains)
+    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
+    tables = {"leaderboard": board, "runs": table_of_runs(plan, contest), "alarms": table_of_alarms(contest, scores)}
+    return Reproduction("predictors", budget, CLAIMS, kept, {"leaderboard": board_figure(board), "leads": leads_figure(scores, board)}, tables)
+
+
+def contest_of(plan: runs.Plan, datasets: Mapping[str, xr.Dataset]) -> Contest:
+    """The candidates' values of all runs side by side, on the steps of the longest.
+
+    Raises:
+        GrokinterpError: a candidate that is infinite somewhere.
+    """
+    names = list(plan.runs)
+    steps = max((datasets[name]["step"].to_numpy() for name in names), key=len)
+    series = {}
+    for key, candidate in CANDIDATES.items():
+        values = np.stack([candidate.read(datasets[name]).reindex(step=steps).to_numpy() for name in names])
+        if np.isinf(values).any():
+            raise GrokinterpError(f"{candidate.words} is infinite in {names[int(np.isinf(values).any(1).argmax())]}")
+        series[key] = values
+    accuracies = [datasets[name]["metric_test_accuracy"] for name in names]
+    grok = np.array([onset(of["step"], of, plan.grok, persistence=runs.PERSISTENCE, interpolate=False) for of in accuracies])
+    strata = np.array([kind if math.isnan(at) else f"{kind}, groks" for (kind, _), at in zip(plan.runs.values(), grok, strict=True)])
+    return Contest(names, strata, steps.astype(float), grok, series, plan.false_alarm_rate, plan.within, runs.PERSISTENCE)
+
+
+def gains_of(contest: Contest, calibration: np.ndarray, resamples: int) -> dict[str, Estimate]:
+    """What each predictor adds to the AUC of clock, training loss and weight norm; those that are made of these have none."""
+    further = {key: [name for name in quantities if name not in BASE] for key, quantities in PREDICTORS.items()}
+    return {key: gain(contest, BASE, more, calibration, resamples) for key, more in further.items() if more}
+
+
+# --- claims ------------------------------------------------------------------------------------------------------------------------
+
+
+def measured(contest: Contest, scores: Mapping[str, Score], gains: Mapping[str, Estimate]) -> dict[str, Measurement]:
+    """Our number for every claim."""
+    sync = np.array([onset(contest.steps, of, SYNC, persistence=runs.PERSISTENCE, interpolate=False) for of in contest.series["fsd_1"]])
+    best = max((key for key, candidate in CANDIDATES.items() if candidate.needs == PLAIN), key=lambda key: scores[key].rule.relative_lead)
+    found = {
+        "fsd_precedes": share((sync < contest.grok)[contest.groks], f"{np.isnan(sync[contest.groks]).sum()} never reach it"),
+        "fsd_elsewhere": share(~np.isnan(sync)[~contest.groks], "until the horizon"),
+        "fsd_ahead_of_filtered": ahead(scores, "fsd_1", "filtered_loss"),
+        "fsd_ahead_of_plain": ahead(scores, "fsd_1", best),
+        "fsd_ahead_of_test_loss": ahead(scores, "fsd_1", "test_loss"),
+        "attention_adds": Measurement(*gains["base_attention"], n=scores["base"].discrimination.n_runs),
+    }
+    for claim, key in ANNOUNCING.items():
+        of = scores[key].detection
+        note = f"false alarms {of.false_alarm_rate} of {of.n_never}; relative lead {of.relative_lead}; median lead {of.median_lead} steps"
+        found[claim] = Measurement(*of.detection_rate, n=of.n_grok, note=note)
+    return found
+
+
+def share(flags: np.ndarray, note: str) -> Measurement:
+    """Share of runs, with Wilson's interval."""
+    interval = binomtest(int(flags.sum()), len(flags)).proportion_ci(method="wilson")
+    return Measurement(float(flags.mean()), float(interval.low), float(interval.high), len(flags), note)
+
+
+def ahead(scores: Mapping[str, Score], one: str, other: str) -> Measurement:
+    """Mean difference of the relative leads of two predictors over the scored runs that grok, with the interval of a paired t-test."""
+    first, second = (scored_leads(scores[key]) for key in (one, other))
+    note = f"{first.mean():.3g} against {second.mean():.3g} of the {CANDIDATES[other].words}"
+    if np.ptp(first - second) == 0:
+        return Measurement(float((first - second).mean()), n=len(first), note=f"{note}; the same difference in every run")
+    return Measurement(*paired_difference(first, second).mean, n=len(first), note=note)
+
+
+def scored_leads(of: Score) -> np.ndarray:
+    """Lead over the time to grokking of the scored runs that grok, 0 for a run missed, [run]."""
+    table = of.detection.runs
+    grokking = table[~table["calibration"] & table["grok_time"].notna()]
+    leads: np.ndarray = (grokking["lead"].fillna(0) / grokking["grok_time"]).to_numpy()
+    return leads
+
+
+# --- tables and figures ------------------------------------------------------------------------------------------------------------
+
+
+def leaderboard(scores: Mapping[str, Score], gains: Mapping[str, Estimate], splits: pd.DataFrame) -> pd.DataFrame:
+    """A row each predictor, the longest relative lead first: estimates with the limits of their intervals (``_low``, ``_high``)."""
+    rows = {}
+    for key, (own, alarm, soon) in scores.items():
+        combined = key not in CANDIDATES
+        row: dict[str, object] = {
+            "predictor": COMBINED[key][0] if combined else CANDIDATES[key].words,
+            "needs": "; ".join(dict.fromkeys(CANDIDATES[name].needs for name in PREDICTORS[key])),
+            "direction": own.direction,
+            "threshold": own.sign * own.threshold,
+        }
+        estimates = {
+            "relative_lead": alarm.relative_lead,
+            "detection_rate": alarm.detection_rate,
+            "median_lead": alarm.median_lead,
+            "false_alarm_rate": alarm.false_alarm_rate,
+            "auc": soon.auc,
+            "auc_same_step": soon.auc_same_time,
+            "gain": gains.get(key, Estimate(np.nan, np.nan, np.nan)),
+        }
+        for name, estimate in estimates.items():
+            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        rows[key] = row
+    table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").join(splits)
+    ordered: pd.DataFrame = table.sort_values(["relative_lead", "split_relative_lead"], ascending=False)
+    return ordered
+
+
+def table_of_runs(plan: runs.Plan, contest: Contest) -> pd.DataFrame:
+    """What each run was set up to do, and when it grokked."""
+    rows = [
+        {
+            "kind": kind,
+            "p": config.task.args["p"],
+            "seed": config.seed,
+            "weight_decay": config.optimizer.weight_decay,
+            "train_fraction": config.task.train_fraction,
+            "half": "calibration" if config.seed % 2 == 0 else "scored",
+        }
+        for kind, config in plan.runs.values()
+    ]
+    table: pd.DataFrame = pd.DataFrame(rows, index=pd.Index(contest.names, name="run")).assign(grok=contest.grok)
+    return table
+
+
+def table_of_alarms(contest: Contest, scores: Mapping[str, Score]) -> pd.DataFrame:
+    """The step of every predictor's alarm in every run, empty for none; in the calibration half as well."""
+    steps = {key: of.detection.runs["alarm"].to_numpy() for key, of in scores.items()}
+    table: pd.DataFrame = pd.DataFrame({"grok": contest.grok, **steps}, index=pd.Index(contest.names, name="run"))
+    return table
+
+
+def board_figure(board: pd.DataFrame) -> go.Figure:
+    """Relative lead and false-alarm rate of every predictor, with their intervals."""
+    import plotly.graph_objects as go
+
+    from grokinterp.plots import BLUE, VERMILLION
+
+    row, dots = np.arange(len(board)), []
+    for column, name, shift, marker in (
+        ("relative_lead", "lead / time to grokking", -0.15, {"color": BLUE, "size": 7}),
+        ("false_alarm_rate", "false-alarm rate", 0.15, {"color": VERMILLION, "size": 6, "symbol": "diamond-open"}),
+    ):
+        value, low, high = (board[f"{column}{limit}"].to_numpy() for limit in ("", "_low", "_high"))
+        limits = {"type": "data", "symmetric": False, "arrayminus": value - low, "array": high - value, "thickness": 1, "width": 2}
+        dots.append(go.Scatter(x=value, y=row + shift, error_x=limits, name=name, mode="markers", marker=marker, text=board["predictor"]))
+    caption = "Best first: how long before grokking the alarm is raised, as a share of the way there (0 where missed), and how often it is false."
+    figure = draw("Who announces grokking first", caption, dots, "share", "")
+    return figure.update_yaxes(tickvals=row, ticktext=board["predictor"], range=[len(board) - 0.5, -0.5], tickfont={"size": 10})
+
+
+def leads_figure(scores: Mapping[str, Score], board: pd.DataFrame, shown: int = 5) -> go.Figure:
+    """Share of the scored grokking runs announced at least so early, for the best predictors and the training clock."""
+    lines = []
+    for i, key in enumerate(dict.fromkeys([*board.index[:shown], "clock"])):
+        leads = np.sort(scored_leads(scores[str(key)]))[::-1]
+        announced = leads[leads > 0]
+        ends, share_of = np.concatenate([announced, [0.0]]), np.append(np.arange(1, 1 + len(announced)), len(announced)) / len(leads)
+        lines.append(line(np.concatenate([[1.0], ends]), np.concatenate([[0.0], share_of]), str(board["predictor"][key]), i, shape="hv"))
+    caption = "The share of the runs that grok with an alarm at least so early; 1 is the start of training, 0 grokking itself."
+    return draw("Warning before grokking", caption, lines, "lead / time to grokking", "share of grokking runs announced")

@@ -1,0 +1,148 @@
+"""The architecture table of arXiv 2605.20441: at which weight decay models without attention grok.
+
+Times are epochs. The λ of the paper's seven settings are not stated; under "full" they are those of its multi-task table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from grokinterp import presets
+from grokinterp.laws import onset
+from grokinterp.laws.drawing import draw, line
+from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig
+from grokinterp.models.baseline_configs import Probes
+from grokinterp.models.transformers import build_model
+from grokinterp.papers.claims import Budget, Measurement
+from grokinterp.papers.weightdecay2026.claims import MULTITASK_DECAYS, PROBES, SMALLER_DECAYS
+from grokinterp.papers.weightdecay2026.fits import GROK, boundary
+from grokinterp.training.config import CheckpointSchedule, RunConfig
+from grokinterp.training.runs import Run
+from grokinterp.training.sweep import grid
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+SMALLER: Mapping[str, Probes] = {  # chosen here: each trains within a minute or two
+    "mlp": MLPConfig(d_model=64, d_hidden=128),
+    "lstm": LSTMConfig(n_layers=2, d_model=64, d_hidden=128),
+    "mamba": MambaConfig(n_layers=2, d_model=64, expand=2, d_state=8),
+}
+EPOCH = 10  # steps, in all of these
+PUBLISHED_EPOCHS = 10_000
+
+
+@dataclass(frozen=True)
+class ProbeGrid:
+    """Runs of one architecture over λ and seeds, and for how many epochs they are followed."""
+
+    configs: Sequence[RunConfig]
+    epochs: int
+
+
+def smaller(budget: Budget, seeds: Sequence[int]) -> dict[str, ProbeGrid]:
+    """Three λ and seeds of a smaller model of each architecture; one tiny MLP under "smoke"."""
+    if budget == "smoke":
+        tiny = _smaller("mlp", p=31, epochs=150, batch_size=77).with_(**{"task.train_fraction": 0.8, "optimizer.lr": 1.5e-3})
+        return {"mlp": ProbeGrid(grid(tiny, {"weight_decay": [SMALLER_DECAYS[0], SMALLER_DECAYS[-1]], "seed": [seeds[0]]}), 150)}
+    settings = {"weight_decay": list(SMALLER_DECAYS), "seed": list(seeds[:3])}
+    return {name: ProbeGrid(grid(_smaller(name), settings), 1_000) for name in SMALLER}
+
+
+def as_published(seeds: Sequence[int]) -> dict[str, ProbeGrid]:
+    """The paper's sizes, seven λ and all seeds."""
+    settings = {"weight_decay": list(MULTITASK_DECAYS), "seed": list(seeds)}
+    return {name: ProbeGrid(grid(presets.weightdecay2026_probe(name), settings), PUBLISHED_EPOCHS) for name in presets.ARCHITECTURES}
+
+
+def _smaller(name: str, p: int = 53, epochs: int = 1_000, batch_size: int = 141) -> RunConfig:
+    """In batches such that an epoch has 10 steps, as in the paper."""
+    config = presets.weightdecay2026_probe(name, p=p).with_(model=SMALLER[name], batch_size=batch_size)  # type: ignore[arg-type]
+    return config.with_(steps=epochs * EPOCH, eval_every=10 * EPOCH, checkpoints=CheckpointSchedule(every=epochs * EPOCH))
+
+
+def read(plan: Mapping[str, ProbeGrid], folder: Path) -> pd.DataFrame:
+    """A row a run: ``architecture``, ``weight_decay``, ``seed``; ``memorized`` and ``grok``, the first epochs with a train and a test accuracy of
+    0.99, NaN for never; ``followed``, the last epoch, and ``test_accuracy`` there."""
+    rows = []
+    for name, each in plan.items():
+        for config in each.configs:
+            metrics = Run(folder / config.digest).metrics
+            epochs = metrics["step"] / EPOCH
+            rows.append(
+                {
+                    "architecture": name,
+                    "weight_decay": config.optimizer.weight_decay,
+                    "seed": config.seed,
+                    "memorized": onset(epochs, metrics["train_accuracy"], GROK, interpolate=False),
+                    "grok": onset(epochs, metrics["test_accuracy"], GROK, interpolate=False),
+                    "followed": float(epochs.iloc[-1]),
+                    "test_accuracy": float(metrics["test_accuracy"].iloc[-1]),
+                }
+            )
+    table: pd.DataFrame = pd.DataFrame(rows)
+    return table
+
+
+def of_smaller(table: pd.DataFrame) -> dict[str, Measurement]:
+    """Which share of the smaller models of each architecture groks at the smallest and largest λ, and in which order."""
+    found = {}
+    for name, own in table.groupby("architecture"):
+        rates = own["grok"].notna().groupby(own["weight_decay"]).mean()
+        times = own.groupby("weight_decay")["grok"].mean()
+        note = ", ".join(f"λ = {decay:g}: {rate:.2g}{_at(time)}" for (decay, rate), time in zip(rates.items(), times, strict=True))
+        n = own.groupby("weight_decay").size().min()
+        found[f"smaller_{name}_low"] = Measurement(float(rates.iloc[0]), n=int(n), note=note)
+        found[f"smaller_{name}_high"] = Measurement(float(rates.iloc[-1]), n=int(n), note=note)
+    largest = table[table["weight_decay"] == table["weight_decay"].max()].groupby("architecture")["grok"].mean()
+    if set(PROBES) <= set(largest.dropna().index):
+        order = sorted(PROBES, key=lambda name: float(largest[name]))
+        expected = sorted(PROBES, key=lambda name: PROBES[name].boundary)
+        words = " before ".join(f"{name} ({largest[name]:.0f})" for name in order)
+        found["smaller_probes_order"] = Measurement(float(order == expected), n=len(table), note=f"mean epochs at the largest λ: {words}")
+    return found
+
+
+def _at(epoch: float) -> str:
+    return "" if math.isnan(epoch) else f" (mean epoch {epoch:.0f})"
+
+
+def of_paper(table: pd.DataFrame) -> dict[str, Measurement]:
+    """λ_c and grokking runs of the paper's own sizes."""
+    found = {}
+    for name, own in table.groupby("architecture"):
+        law = boundary(own, [PUBLISHED_EPOCHS]).logistic
+        number = Measurement(math.nan, n=len(own), note=law) if isinstance(law, str) else Measurement(*law.boundary, n=len(own))
+        found[f"boundary_{name}"] = number
+        found[f"grokked_{name}"] = Measurement(float(own["grok"].notna().sum()), n=len(own))
+    return found
+
+
+def of_parameters() -> dict[str, Measurement]:
+    """Parameters of the models whose number the paper gives."""
+    found = {}
+    for name, probe in PROBES.items():
+        if probe.parameters is not None:
+            config = presets.weightdecay2026_probe(name)  # type: ignore[arg-type]
+            n = sum(parameter.numel() for parameter in build_model(config.model, config.task.build(), config.seed).parameters())
+            found[f"parameters_{name}"] = Measurement(n, note=f"{n:,}")
+    return found
+
+
+def figure(plan: Mapping[str, ProbeGrid], folder: Path) -> go.Figure:
+    """Test accuracy of the first seed of each architecture and λ."""
+    styles = ("dot", "dash", "solid")
+    lines = []
+    for i, (name, each) in enumerate(plan.items()):
+        first = [config for config in each.configs if config.seed == each.configs[0].seed]
+        for config, style in zip(first, styles * len(first)):
+            metrics, decay = Run(folder / config.digest).metrics, config.optimizer.weight_decay
+            lines.append(line((metrics["step"] / EPOCH).to_numpy(), metrics["test_accuracy"].to_numpy(), f"{name}, λ = {decay:g}", i, style))
+    caption = "A model without attention groks too, sooner the larger λ; a run ends when its test accuracy reaches 0.99. One seed each."
+    return draw("Grokking without attention", caption, lines, "epochs", "test accuracy")

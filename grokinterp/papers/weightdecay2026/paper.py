@@ -1,0 +1,226 @@
+"""Weight Decay Regimes in Grokking Transformers (arXiv 2605.20441): configurations and claims.
+
+Times are epochs. Our trainings count steps, of which an epoch of the paper's task has 10 (4,704 training pairs in batches of 512), and are
+evaluated every 10 epochs, so that is how exactly grokking is timed. A seed names other draws here than in the paper.
+
+Under "cpu" the boundary and the intervention are measured on a smaller model and horizon, and every claim about these says so: one layer of
+64 dimensions and 8 heads, addition mod 53, 800 epochs of 10 steps. Under "full" the paper's own grid is run as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from grokinterp import presets
+from grokinterp.laws import LogisticBoundary
+from grokinterp.models.transformers import build_model, trained_parameters
+from grokinterp.papers.claims import Budget, Measurement, Reproduction
+from grokinterp.papers.training import train_all
+from grokinterp.papers.weightdecay2026 import baselines as probes
+from grokinterp.papers.weightdecay2026 import runs
+from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, CLAIMS, IN_SMALL, MULTITASK, MULTITASK_DECAYS, tag
+from grokinterp.papers.weightdecay2026.fits import ARMS, Comparison, Fits, RegimeName, boundary, compare, figures, fit_counts, readout_gain
+
+
+def reproduce(budget: Budget, folder: Path) -> Reproduction:
+    """Train, fork and read the runs of a budget."""
+    plan, trained = runs.plan(budget), folder / "runs"
+    train_all(list(plan.configs), trained, **plan.how)
+    published, counts = of_counts()
+    own = boundary(runs.read_runs(plan.smaller.configs, trained), plan.smaller.horizons, plan.n_bootstrap)
+    collapsing = runs.read_runs(plan.collapsing, trained)
+    pairs = runs.run_pairs(plan, trained)
+    compared = compare(pairs)
+    example = runs.along(plan.calibration or plan.pairs["near"].parents[0], trained)
+    without_attention = probes.read(plan.probes, trained)
+    found = of_parameters(budget) | counts | of_smaller(own, collapsing) | of_smaller_pairs(pairs, compared)
+    found |= probes.of_parameters() | probes.of_smaller(without_attention)
+    tables = {
+        "runs": own.runs,
+        "horizons": own.by_horizon,
+        "collapse": collapsing,
+        **{f"pairs-{name}": table for name, table in pairs.items()},
+        "differences": pd.DataFrame(list(compared.values())),
+        "diagnostics": example,
+        "probes": without_attention,
+    }
+    if plan.calibration is not None:
+        found |= of_calibration(example)
+    if plan.canonical is not None:
+        everything = runs.read_runs(plan.canonical.configs, trained)
+        canonical = boundary(everything[everything["weight_decay"] <= 5], plan.canonical.horizons, plan.n_bootstrap)
+        tasks = {key: boundary(runs.read_runs(grid.configs, trained), grid.horizons, plan.n_bootstrap) for key, grid in plan.multitask.items()}
+        tables |= {"canonical-runs": everything, "canonical-horizons": canonical.by_horizon}
+        tables |= {f"multitask-{'-'.join(key)}": task.by_horizon for key, task in tasks.items()}
+        found |= of_canonical(everything, canonical) | of_multitask(tasks, canonical) | of_paper_pairs(pairs, compared)
+        tables["published-probes"] = probes.read(plan.published_probes, trained)
+        found |= probes.of_paper(tables["published-probes"])
+    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
+    drawn = {"published-boundary": published.figure(), **figures(own, pairs, example), "probes": probes.figure(plan.probes, trained)}
+    return Reproduction("weightdecay2026", budget, CLAIMS, kept, drawn, tables)
+
+
+# --- what needs no training ----------------------------------------------------------------------------------------------------------
+
+
+def of_counts() -> tuple[LogisticBoundary, dict[str, Measurement]]:
+    """The paper's own fits, made again from its own counts."""
+    law = fit_counts(BINS["weight_decay"].to_list(), BINS["n"].to_list(), BINS["grokked"].to_list())
+    above = BINS["weight_decay"] > law.boundary.value
+    resamples = "1,500 resamples of runs within each λ"
+    found = {
+        "bins_boundary": Measurement(*law.boundary, n=law.n_runs),
+        "bins_steepness": Measurement(*law.steepness, n=law.n_runs),
+        "bins_low": Measurement(law.boundary.low, n=law.n_runs, note=resamples),
+        "bins_high": Measurement(law.boundary.high, n=law.n_runs, note=resamples),
+        "bins_runs": Measurement(law.n_runs, n=law.n_runs, note="the published bins hold 20 runs fewer than the published fit"),
+        "bins_grokking": Measurement(float(BINS["grokked"][above].sum()), n=law.n_runs),
+    }
+    for (size, operation), row in MULTITASK.items():
+        refit = fit_counts(MULTITASK_DECAYS, [5] * len(MULTITASK_DECAYS), row.grokked)
+        found[f"refit_{size}_{operation}"] = Measurement(*refit.boundary, n=refit.n_runs)
+    return law, found
+
+
+def of_parameters(budget: Budget) -> dict[str, Measurement]:
+    """Parameters of the three models; under "smoke" of the small one alone."""
+    found = {}
+    for size in get_args(presets.Size)[: 1 if budget == "smoke" else None]:
+        config = presets.weightdecay2026(size)
+        model = build_model(config.model, config.task.build(), config.seed)
+        n = sum(parameter.numel() for parameter in trained_parameters(model).values())
+        found[f"parameters_{size}"] = Measurement(n, note=f"{n:,}")
+    return found
+
+
+# --- our own model -------------------------------------------------------------------------------------------------------------------
+
+
+def of_smaller(fits: Fits, collapsing: pd.DataFrame) -> dict[str, Measurement]:
+    """The boundary of our own model, and what its attention readouts predict."""
+    table, rates, n, epochs = fits.runs, fits.rates, len(fits.runs), float(fits.by_horizon.index[-1])
+    smallest, grokking, gain = min(rates), table.dropna(subset="grok"), readout_gain(table)
+    both = f"R² {gain.with_attention:.2f} with, {gain.without:.2f} without, of runs that grok after epoch {runs.EARLY}, leaving one seed out"
+    found = {
+        "smaller_low": Measurement(rates[smallest], n=n, note=f"λ = {smallest:g}, {epochs:g} epochs"),
+        "smaller_high": Measurement(max(rates.values()), n=n, note=", ".join(f"{rate:.2g} at {decay:g}" for decay, rate in rates.items())),
+        "smaller_memorization": share(table[table["weight_decay"] == smallest], "memorization"),
+        "smaller_collapse": share(collapsing, "collapse"),
+        "smaller_times": Measurement(float(spearmanr(grokking["weight_decay"], grokking["grok"]).statistic), n=len(grokking)),
+        "smaller_readouts": Measurement(gain.with_attention - gain.without, n=gain.n, note=both),
+        "smaller_boundary": missing(fits.logistic, n),
+        "smaller_exponent": missing(fits.power, n),
+        "smaller_horizon": missing(fits.survival, n),
+    }
+    if not isinstance(fits.logistic, str):
+        at = [f"{row.logistic:.3g} logistic and {row.survival:.3g} survival at {row.Index:g}" for row in fits.by_horizon.itertuples()]
+        found["smaller_boundary"] = Measurement(*fits.logistic.boundary, n=n, note=f"within {epochs:g} epochs; {', '.join(at)}")
+    if not isinstance(fits.power, str):
+        left_out = f"above λ_c = {fits.power.offset:.3g}; {fits.n_below} runs grok at or below it; R² {fits.power.r2:.2f}"
+        found["smaller_exponent"] = Measurement(*fits.power.nu, n=fits.power.n_runs, note=f"{left_out}; prefactor {fits.power.prefactor} epochs")
+    if not isinstance(fits.survival, str):
+        ratio = fits.survival.at(epochs).value / fits.survival.at(epochs / 2).value
+        found["smaller_horizon"] = Measurement(ratio, n=n, note=f"{epochs:g} over {epochs / 2:g} epochs, by survival; {fits.survival}")
+    return found
+
+
+def share(table: pd.DataFrame, name: RegimeName) -> Measurement:
+    """Share of runs in a regime; the note counts all of them."""
+    counts = ", ".join(f"{count} {regime}" for regime, count in table["name"].value_counts().items())
+    return Measurement(float((table["name"] == name).mean()), n=len(table), note=counts)
+
+
+def missing(law: object, n: int) -> Measurement:
+    """No number, with the reason that stands in its place."""
+    return Measurement(math.nan, n=n, note=str(law))
+
+
+def of_smaller_pairs(pairs: Mapping[str, pd.DataFrame], compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Measurement]:
+    """The intervention on our own model."""
+    found: dict[str, Measurement] = {}
+    for name in [name for name in ("near", "above") if name in pairs]:
+        table, whole = pairs[name], compared[name, "whole_run"]
+        means = ", ".join(f"{arm} {table[arm].mean():.4f}" for arm in ARMS)
+        found |= {
+            f"smaller_reinit_d_{name}": number_of(compared[name, "reinit"], "d", f"; λ = {table['weight_decay'].iloc[0]:g}, mean peaks {means}"),
+            f"smaller_reinit_p_{name}": number_of(compared[name, "reinit"], "p"),
+            f"smaller_sham_p_{name}": number_of(compared[name, "reinit_sham"], "p"),
+            f"smaller_clip_p_{name}": number_of(compared[name, "clip"], "p", f"; clipping acts in {table['clipped'].sum()} of {len(table)}"),
+            f"smaller_whole_run_{name}": Measurement(whole.mean, n=whole.n, note=f"between {whole.smallest:+.4f} and {whole.largest:+.4f}"),
+        }
+    return found
+
+
+def number_of(row: Comparison, which: str, extra: str = "") -> Measurement:
+    """The mean, p or d of a comparison, with the others in the note; NaN with the reason where it does not exist."""
+    if row.reason and which != "mean":
+        return Measurement(math.nan, n=row.n, note=f"mean difference {row.mean:+.4f} nats; {row.reason}{extra}")
+    interval = (row.low, row.high) if which == "mean" else (math.nan, math.nan)
+    note = f"mean difference {row.mean:+.4f} [{row.low:+.4f}, {row.high:+.4f}] nats, d = {row.d:.2f}, p = {row.p:.2g}{extra}"
+    return Measurement(getattr(row, which), *interval, n=row.n, note=note)
+
+
+# --- the paper's own size ------------------------------------------------------------------------------------------------------------
+
+
+def of_calibration(table: pd.DataFrame) -> dict[str, Measurement]:
+    """The run at λ = 1, where it has got so far: means over the epochs that a claim names."""
+    found = {}
+    for name, reading in CALIBRATION.items():
+        values = table[reading.quantity].loc[reading.epochs[0] : reading.epochs[1]].dropna()
+        if reading.epochs[1] <= table.index[-1] and len(values):
+            several = len(values) > 1
+            ends = (float(values.min()), float(values.max())) if several else (math.nan, math.nan)
+            found[f"calibration_{name}"] = Measurement(float(values.mean()), *ends, note="range over epochs" if several else "")
+    return found
+
+
+def of_canonical(everything: pd.DataFrame, fits: Fits) -> dict[str, Measurement]:
+    """The paper's own grid."""
+    at = {decay: everything[everything["weight_decay"] == decay] for decay in everything["weight_decay"].unique()}
+    n, law, power = len(fits.runs), fits.logistic, fits.power
+    return {
+        **{f"rate_{tag(decay)}": Measurement(rate, n=len(at[decay])) for decay, rate in fits.rates.items()},
+        **{f"time_{tag(decay)}": Measurement(float(at[decay]["grok"].mean()), n=int(at[decay]["grok"].notna().sum())) for decay in (0.1, 2.0)},
+        "memorization": share(at[0.001], "memorization"),
+        "developmental": share(at[0.05], "developmental"),
+        "collapse": share(at[10.0], "collapse"),
+        "boundary": missing(law, n) if isinstance(law, str) else Measurement(*law.boundary, n=n),
+        "exponent": missing(power, n) if isinstance(power, str) else Measurement(*power.nu, n=power.n_runs),
+        "prefactor": missing(power, n) if isinstance(power, str) else Measurement(*power.prefactor, n=power.n_runs),
+    }
+
+
+def of_multitask(tasks: Mapping[tuple[presets.Size, str], Fits], canonical: Fits) -> dict[str, Measurement]:
+    """The replication on four operations, and how λ_c of the small model on addition moves with the horizon."""
+    found = {}
+    for key, fits in tasks.items():
+        name, law = "_".join(key), fits.logistic
+        counts = np.rint(5 * np.array(list(fits.rates.values())))
+        note = "ours " + "/".join(f"{count:.0f}" for count in counts)
+        found[f"counts_{name}"] = Measurement(float(np.abs(counts - MULTITASK[key].grokked).max()), n=len(fits.runs), note=note)
+        found[f"boundary_{name}"] = missing(law, len(fits.runs)) if isinstance(law, str) else Measurement(*law.boundary, n=len(fits.runs))
+    longer, shorter = tasks["small", "addition"].logistic, canonical.logistic
+    if isinstance(longer, str) or isinstance(shorter, str):
+        return found | {"horizon": missing(longer if isinstance(longer, str) else shorter, len(canonical.runs))}
+    return found | {"horizon": Measurement(longer.boundary.value / shorter.boundary.value, n=longer.n_runs + shorter.n_runs)}
+
+
+def of_paper_pairs(pairs: Mapping[str, pd.DataFrame], compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Measurement]:
+    """The intervention at the paper's own size."""
+    found = {}
+    for name in [name for name in pairs if name not in ("near", "above")]:
+        for arm in ("control", "reinit", "clip"):
+            found[f"{arm}_{name}"] = Measurement(float(pairs[name][arm].mean()), n=len(pairs[name]), note="in the window after the intervention")
+        for kind in ("reinit", "clip"):
+            found[f"{kind}_difference_{name}"] = number_of(compared[name, kind], "mean")
+            found[f"{kind}_p_{name}"] = number_of(compared[name, kind], "p")
+        found[f"reinit_d_{name}"] = number_of(compared[name, "reinit"], "d")
+    return found

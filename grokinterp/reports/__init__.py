@@ -1,0 +1,1 @@
+"""What comes out: words, page and notebook views."""

@@ -1,0 +1,162 @@
+"""One self-contained page for a dataset of measures: it opens offline, on any screen, and asks no other host for anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import escape
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from grokinterp.files import replacing
+from grokinterp.reports.words import headline
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    import xarray as xr
+
+
+def to_html(dataset: xr.Dataset, path: str | Path) -> Path:
+    """Write a dataset of measures as one HTML file: summary, headline numbers, figures with captions, configuration and provenance.
+
+    Args:
+        dataset: what an analysis gives. The attributes ``title`` and ``summary`` (paragraphs split by blank lines) are plain text;
+            ``phases``, ``config``, ``provenance`` and ``failures`` are JSON; each may be absent.
+        path: the file, replaced whole if it exists; its folder is made.
+
+    Returns:
+        The path written.
+    """
+    from grokinterp.plots import figures
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(_page(dataset, figures(dataset)), encoding="utf-8")
+    return path
+
+
+def _page(dataset: xr.Dataset, drawn: dict[str, go.Figure]) -> str:
+    from plotly.offline import get_plotlyjs
+
+    template = Template(resources.files("grokinterp.reports").joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(str(dataset.attrs.get("title") or "Report")),
+        summary=_paragraphs(str(dataset.attrs.get("summary", ""))),
+        notice=_notice(dataset),
+        headline=_headline(dataset),
+        figures="\n".join(_figure(name, figure) for name, figure in drawn.items()),
+        details=_details(dataset),
+        version=escape(_version()),
+        plotly=get_plotlyjs(),
+        data=_script_json({name: _spec(figure) for name, figure in drawn.items()}),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("grokinterp")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _paragraphs(text: str) -> str:
+    return "\n".join(f"<p>{escape(' '.join(part.split()))}</p>" for part in text.split("\n\n") if part.strip())
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------------------
+
+
+def _headline(dataset: xr.Dataset) -> str:
+    """The table of numbers at the last step."""
+    numbers = headline(dataset)
+    if not numbers:
+        return ""
+    body = "\n".join(
+        f'<tr><th scope="row">{escape(number.quantity)}<small>{escape(number.meaning)}</small></th>'
+        f"<td>{_powers_of_ten(escape(number.value))}</td></tr>"
+        for number in numbers
+    )
+    return (
+        '<section aria-labelledby="numbers"><h2 id="numbers">Headline numbers</h2>\n'
+        f"<table><caption>At the last step; losses in nats.</caption><tbody>\n{body}\n</tbody></table></section>"
+    )
+
+
+def _powers_of_ten(text: str) -> str:
+    """1.5e-09 as 1.5 × 10⁻⁹."""
+    return re.sub(r"e([+-])0*(\d+)\b", lambda match: f"&nbsp;×&nbsp;10<sup>{'−' if match[1] == '-' else ''}{match[2]}</sup>", text)
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------------------
+
+
+def _figure(name: str, figure: go.Figure) -> str:
+    """A figure's heading, panel, caption and download button."""
+    title, caption = str(figure.layout.title.text), str(figure.layout.meta["caption"])
+    parts = ", ".join(str(trace.name) for trace in figure.data if trace.name)
+    label = f"{title}: {figure.layout.yaxis.title.text} by {figure.layout.xaxis.title.text}" + (f", for {parts}." if parts else ".")
+    shape = "plot square" if figure.layout.yaxis.scaleanchor else "plot"
+    return (
+        f'<figure aria-labelledby="title-{escape(name)}">\n<h2 id="title-{escape(name)}">{escape(title)}</h2>\n'
+        f'<div class="{shape}" data-figure="{escape(name)}" tabindex="0" role="img" aria-label="{escape(label)}"></div>\n'
+        f'<p class="value" aria-live="polite" data-hint="Arrow keys go from value to value."></p>\n'
+        f"<figcaption>{escape(caption)}</figcaption>\n"
+        f'<button type="button" data-download="{escape(name)}" aria-describedby="title-{escape(name)}">Download data (CSV)</button>\n</figure>'
+    )
+
+
+def _spec(figure: go.Figure) -> dict[str, Any]:
+    """A figure as plain JSON, title and height left to the page, which fits them to the screen."""
+    layout = figure.layout.to_plotly_json()
+    for key in ("title", "height", "template", "meta"):
+        layout.pop(key, None)
+    # Traces one by one: a whole figure would pack its arrays as base64, which the page's CSV could not read.
+    return {"data": [trace.to_plotly_json() for trace in figure.data], "layout": layout}
+
+
+def _script_json(value: Any) -> str:
+    """JSON that no browser can take for the end of the script that it stands in."""
+    from plotly.utils import PlotlyJSONEncoder
+
+    text = json.dumps(value, cls=PlotlyJSONEncoder, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+# --- what stands behind ----------------------------------------------------------------------------------------------------------
+
+
+def _attribute(dataset: xr.Dataset, name: str) -> Any:
+    """An attribute that holds JSON, decoded; the text itself where it does not, None where it is absent."""
+    text = dataset.attrs.get(name)
+    try:
+        return None if text is None else json.loads(str(text))
+    except json.JSONDecodeError:
+        return str(text)
+
+
+def _notice(dataset: xr.Dataset) -> str:
+    failures = _attribute(dataset, "failures")
+    if not failures:
+        return ""
+    count = len(failures) if isinstance(failures, dict) else 1
+    what = "One result is" if count == 1 else f"{count} results are"
+    return f'<p class="note">{what} missing from this page; <a href="#failures">the reasons stand below</a>.</p>'
+
+
+def _details(dataset: xr.Dataset) -> str:
+    parts = []
+    failures = _attribute(dataset, "failures")
+    if failures:
+        reasons = failures if isinstance(failures, dict) else {"analysis": failures}
+        rows = "\n".join(f'<tr><th scope="row">{escape(str(name))}</th><td>{escape(str(reason))}</td></tr>' for name, reason in reasons.items())
+        parts.append(f'<details id="failures" open><summary>Missing results and why</summary><table><tbody>\n{rows}\n</tbody></table></details>')
+    for name, label in (("config", "Configuration"), ("provenance", "Provenance")):
+        value = _attribute(dataset, name)
+        if value:
+            text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+            parts.append(f'<details><summary>{label}</summary><pre tabindex="0">{escape(text)}</pre></details>')
+    return "\n".join(parts) or "<p>The dataset says nothing about its configuration or its provenance.</p>"

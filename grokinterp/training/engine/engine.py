@@ -1,0 +1,259 @@
+"""R models of one shape trained as one tensor program: the fast learner.
+
+It computes the loss and gradients of HookedTransformer (`forward.py`) and the updates of `torch.optim.AdamW`, both
+from parameters stacked along a first dimension, so that seeds, splits, learning rates and weight decays share every
+matrix product. `ModuleLearner` is the plain way and the test oracle; state moves between the two at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from grokinterp.errors import GrokinterpError
+from grokinterp.models.baseline_configs import ProbeConfig
+from grokinterp.models.transformers import ModelConfig, build_model, trained_parameters
+from grokinterp.shapes import Examples
+from grokinterp.tasks import Task
+from grokinterp.training.config import OptimizerConfig, RunConfig
+from grokinterp.training.engine.edits import frozen_entries
+from grokinterp.training.engine.forward import Layout, StackedExamples, StackedLogits, logits
+from grokinterp.training.learner import Moments, Weights
+
+EVALUATION_ELEMENTS = 2**20  # of the widest activation of a member at a time, so that a forward over the whole table stays in cache (chosen here)
+
+Flat = Float[Tensor, "member parameter"]
+Coefficients = Float[Tensor, "coefficient member 1"]
+
+
+def why_not(configs: Sequence[RunConfig]) -> str | None:
+    """Why these configs cannot train as one engine; None if they can.
+
+    Members may differ in seed, split, random answers and optimizer settings.
+    """
+    if not configs:
+        return "an engine needs at least one config"
+    first = configs[0]
+    if first.task.every_position:
+        return f"the engine computes the read-out position alone, and task {first.task.name!r} is trained on every position"
+    if isinstance(first.model, ProbeConfig):
+        return f"the engine computes transformers, and the model is of kind {first.model.kind!r}, which trains by itself"
+    for config in configs[1:]:
+        for name in ("model", "dtype", "batch_size"):
+            if getattr(config, name) != getattr(first, name):
+                return f"the members of an engine share one {name}; got {getattr(first, name)} and {getattr(config, name)}"
+        for name in ("name", "args", "train_fraction"):
+            if getattr(config.task, name) != getattr(first.task, name):
+                return f"the members of an engine share one task table; got task.{name} {getattr(first.task, name)} and {getattr(config.task, name)}"
+    return None
+
+
+class Engine:
+    """Models of one shape, trained in lock-step from stacked parameters; a `Learner`.
+
+    Args:
+        configs: one for each member; see `why_not` for what they must share.
+        tasks: the configs' tasks, already built.
+        device: "cpu" or "cuda".
+
+    Raises:
+        GrokinterpError: configs that cannot share an engine.
+    """
+
+    path = "engine"
+
+    def __init__(self, configs: Sequence[RunConfig], tasks: Sequence[Task], device: str = "cpu") -> None:
+        if (reason := why_not(configs)) is not None:
+            raise GrokinterpError(reason)
+        if len(tasks) != len(configs) or any(not torch.equal(task.tokens, tasks[0].tokens) for task in tasks):
+            counts = f"{len(tasks)} tasks for {len(configs)} configs"
+            raise GrokinterpError(f"an engine needs one task for each config, all with the same inputs; got {counts}")
+        assert isinstance(configs[0].model, ModelConfig)  # `why_not` has seen to it
+        self._model, self._device = configs[0].model, device
+        self._optimizers = [config.optimizer for config in configs]
+        self._layout = Layout(tasks[0], self._model, device)
+        self._answers = torch.stack([task.answers for task in tasks]).to(device)
+        self._splits = {split: torch.stack([task.indices(split) for task in tasks]).to(device) for split in ("train", "test")}
+        initial = [trained_parameters(build_model(config.model, task, config.seed)) for config, task in zip(configs, tasks, strict=True)]
+        self._shapes = {name: weight.shape for name, weight in initial[0].items()}
+        self._frozen = frozen_entries(self._model, self._shapes).to(device)
+        self._updates = [0] * len(configs)
+        with torch.no_grad():
+            flat = torch.stack([torch.cat([weight.flatten() for weight in member.values()]) for member in initial])
+        self._hold(flat.to(device, getattr(torch, configs[0].dtype)))
+
+    def _hold(self, flat: Flat, exp_avg: Flat | None = None, exp_avg_sq: Flat | None = None) -> None:
+        """Make these the parameters and Adam moments (zero if not given), with a view on each parameter by name."""
+        self._flat = flat
+        self._exp_avg = torch.zeros_like(flat) if exp_avg is None else exp_avg
+        self._exp_avg_sq = torch.zeros_like(flat) if exp_avg_sq is None else exp_avg_sq
+        self._parameters = {name: view.requires_grad_() for name, view in self._views(flat).items()}
+        self._graphs: dict[int, _Replay] = {}
+
+    def _views(self, flat: Tensor) -> dict[str, Tensor]:
+        """The last dimension of a flat tensor cut up into named parameters."""
+        pieces = torch.split(flat.detach(), [shape.numel() for shape in self._shapes.values()], dim=-1)
+        return {name: piece.view(*piece.shape[:-1], *shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+
+    def step(self, step: int, batches: Sequence[Examples] | None) -> None:
+        """See `Learner.step`."""
+        self._updates = [updates + 1 for updates in self._updates]
+        members = zip(self._optimizers, self._updates, strict=True)
+        coefficients = torch.tensor([adamw_coefficients(optimizer, step, updates) for optimizer, updates in members], dtype=self._flat.dtype)
+        batch, coefficients = self._batch(batches), coefficients.T[..., None].to(self._device)
+        if self._flat.is_cuda:
+            if batch.shape[1] not in self._graphs:
+                self._graphs[batch.shape[1]] = _Replay(self._update, (batch, coefficients), (self._flat, self._exp_avg, self._exp_avg_sq))
+            self._graphs[batch.shape[1]](batch, coefficients)
+        else:
+            self._update(batch, coefficients)
+
+    def _batch(self, batches: Sequence[Examples] | None) -> StackedExamples:
+        return self._splits["train"] if batches is None else torch.stack(list(batches)).to(self._device)
+
+    def _update(self, batch: StackedExamples, coefficients: Coefficients) -> None:
+        gradient = self._gradient(self._logits(batch), batch)
+        with torch.no_grad():
+            if not len(self._frozen):
+                adamw_(self._flat, gradient, self._exp_avg, self._exp_avg_sq, coefficients)
+                return
+            kept = self._flat[:, self._frozen]
+            adamw_(self._flat, gradient.index_fill_(1, self._frozen, 0), self._exp_avg, self._exp_avg_sq, coefficients)
+            self._flat.index_copy_(1, self._frozen, kept)
+
+    def _logits(self, batch: StackedExamples) -> StackedLogits:
+        return logits(self._model, self._parameters, self._layout, batch)
+
+    def _gradient(self, outputs: StackedLogits, batch: StackedExamples) -> Flat:
+        """Of the mean cross-entropy: from logits, (softmax − right answer) / examples, and back to every parameter."""
+        with torch.no_grad():
+            answers = self._answers.gather(1, batch)[..., None]
+            excess = torch.softmax(outputs, -1, dtype=torch.float64)
+            excess.scatter_(-1, answers, excess.gather(-1, answers) - 1).div_(batch.shape[1])
+        gradients = torch.autograd.grad(outputs, list(self._parameters.values()), excess.to(outputs.dtype), allow_unused=True, materialize_grads=True)
+        return torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+
+    def gradients(self, batches: Sequence[Examples] | None = None) -> tuple[list[float], list[Weights]]:
+        """Each member's loss in nats and its gradient by parameter name, at the present weights.
+
+        Args:
+            batches: example indices, one tensor of the same length for each member; None is the full training set.
+        """
+        batch = self._batch(batches)
+        outputs = self._logits(batch)
+        losses, _ = self._scores(outputs.detach(), batch)
+        views = self._views(self._gradient(outputs, batch))
+        return losses.mean(1).tolist(), [{name: view[member].clone() for name, view in views.items()} for member in range(len(self._flat))]
+
+    def _scores(self, outputs: StackedLogits, batch: StackedExamples) -> tuple[Tensor, Tensor]:
+        """Cross-entropy in nats and whether the largest logit is right, of every example, in float64."""
+        answers = self._answers.gather(1, batch)
+        losses = -torch.log_softmax(outputs, -1, dtype=torch.float64).gather(-1, answers[..., None])[..., 0]
+        return losses, (outputs.argmax(-1) == answers).double()
+
+    @torch.no_grad()
+    def evaluate(self) -> list[dict[str, float]]:
+        """See `Learner.evaluate`."""
+        members = len(self._flat)
+        table = torch.arange(self._answers.shape[1], device=self._device).expand(members, -1)
+        widest = max(self._model.d_mlp, self._model.d_model, self._parameters["unembed.W_U"].shape[-1])
+        chunks = torch.split(table, max(1, EVALUATION_ELEMENTS // widest), dim=1)
+        losses, right = (torch.cat(parts, dim=1) for parts in zip(*(self._scores(self._logits(chunk), chunk) for chunk in chunks), strict=True))
+        metrics: dict[str, Tensor] = {}
+        for split, examples in self._splits.items():
+            metrics |= {f"{split}_loss": losses.gather(1, examples).mean(1), f"{split}_accuracy": right.gather(1, examples).mean(1)}
+        metrics["weight_norm"] = self._flat.double().square().sum(1).sqrt()
+        return [{name: float(values[member]) for name, values in metrics.items()} for member in range(members)]
+
+    def weights(self, member: int) -> Weights:
+        """See `Learner.weights`."""
+        return {name: view.clone() for name, view in self._views(self._flat[member]).items()}
+
+    def moments(self, member: int) -> Moments:
+        """See `Learner.moments`."""
+        moments: Moments = {"updates": torch.tensor(self._updates[member], dtype=torch.int64)}
+        exp_avg, exp_avg_sq = self._views(self._exp_avg[member]), self._views(self._exp_avg_sq[member])
+        for name in self._shapes:
+            moments |= {f"exp_avg.{name}": exp_avg[name].clone(), f"exp_avg_sq.{name}": exp_avg_sq[name].clone()}
+        return moments
+
+    def load(self, member: int, weights: Weights, moments: Moments | None) -> None:
+        """See `Learner.load`."""
+        if moments is None:
+            zeros = {f"{key}.{name}": torch.zeros(shape) for key in ("exp_avg", "exp_avg_sq") for name, shape in self._shapes.items()}
+            moments = {"updates": torch.tensor(0), **zeros}
+        self._copy(member, self._flat, weights)
+        for key, flat in (("exp_avg", self._exp_avg), ("exp_avg_sq", self._exp_avg_sq)):
+            self._copy(member, flat, {name.removeprefix(f"{key}."): moment for name, moment in moments.items() if name.startswith(f"{key}.")})
+        self._updates[member] = int(moments["updates"])
+
+    def _copy(self, member: int, flat: Flat, values: Weights) -> None:
+        if {name: value.shape for name, value in values.items()} != self._shapes:
+            wrong = sorted(name for name in self._shapes.keys() | values.keys() if name not in values or values[name].shape != self._shapes.get(name))
+            raise GrokinterpError(f"these weights or moments belong to another model: {', '.join(wrong)} missing, unexpected or of another shape")
+        for name, view in self._views(flat[member]).items():
+            view.copy_(values[name])
+
+    def keep(self, members: Sequence[int]) -> None:
+        """See `Learner.keep`."""
+        chosen = list(members)
+        self._optimizers, self._updates = [self._optimizers[i] for i in chosen], [self._updates[i] for i in chosen]
+        self._answers = self._answers[chosen]
+        self._splits = {split: examples[chosen] for split, examples in self._splits.items()}
+        self._hold(self._flat[chosen], self._exp_avg[chosen], self._exp_avg_sq[chosen])
+
+
+def adamw_coefficients(optimizer: OptimizerConfig, step: int, updates: int) -> tuple[float, ...]:
+    """The numbers of one member's AdamW update, in the order in which `adamw_` takes them.
+
+    Args:
+        optimizer: the member's settings.
+        step: of the run; sets the learning rate.
+        updates: made so far with this one; sets the bias corrections.
+    """
+    lr, (beta1, beta2) = optimizer.lr_at(step), optimizer.betas
+    return 1 - lr * optimizer.weight_decay, 1 - beta1, beta2, 1 - beta2, (1 - beta2**updates) ** 0.5, optimizer.eps, -lr / (1 - beta1**updates)
+
+
+def adamw_(parameters: Flat, gradient: Flat, exp_avg: Flat, exp_avg_sq: Flat, coefficients: Coefficients) -> None:
+    """One update of AdamW with decoupled weight decay, in place, operation by operation that of `torch.optim.AdamW`."""
+    shrink, forget1, remember2, forget2, correction, eps, step = coefficients
+    parameters.mul_(shrink)
+    exp_avg.lerp_(gradient, forget1)
+    exp_avg_sq.mul_(remember2).addcmul_(gradient * forget2, gradient)
+    parameters.addcdiv_(exp_avg * step, exp_avg_sq.sqrt().div_(correction).add_(eps))
+
+
+class _Replay:
+    """A function of tensors captured once in a CUDA graph, then replayed for new values of the same shapes.
+
+    Args:
+        function: what to capture; changes `state` in place and returns nothing.
+        inputs: values of its arguments.
+        state: tensors that it changes; the warm-up calls that capture needs leave no trace in them.
+    """
+
+    def __init__(self, function: Callable[..., None], inputs: Sequence[Tensor], state: Sequence[Tensor]) -> None:
+        self._inputs = [value.clone() for value in inputs]
+        before = [value.clone() for value in state]
+        stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                function(*self._inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.no_grad():
+            for value, old in zip(state, before, strict=True):
+                value.copy_(old)
+        self._graph: Any = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            function(*self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> None:
+        for own, value in zip(self._inputs, inputs, strict=True):
+            own.copy_(value)
+        self._graph.replay()

@@ -1,0 +1,315 @@
+"""The forward pass of R toy transformers at once, from stacked parameters, with nothing computed twice.
+
+The residual stream at a position is the same for all inputs that agree on what the position has seen: its own token
+before the first attention, the whole prefix after it (the whole input without a causal mask). So a batch is not
+[example, position] here but one list of distinct rows, position after position, and attention is the only thing that
+moves between rows. The last block computes the read-out position alone.
+
+HookedTransformer is the specification; the tests compare losses and every gradient with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from grokinterp.interventions.architecture import MeanPool, NoAttention, UniformAttention
+from grokinterp.models.transformers import ModelConfig
+from grokinterp.shapes import Tokens
+from grokinterp.tasks import Task
+from grokinterp.training.engine.edits import edited, layer_norm, unembedding
+
+MIXED_ELEMENTS = 2**17  # products of attention patterns and values at a time (chosen here: half a megabyte in float32, within a core's cache)
+
+Stacked = Float[Tensor, "member _ _"]  # rows and their features; their numbers change within a function
+StackedLogits = Float[Tensor, "member _ answer"]
+StackedExamples = Int[Tensor, "member example"]
+RowIndex = Int[Tensor, "member _"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The distinct residual streams at one position.
+
+    Attributes:
+        of_example: the row that each example of the table has [example].
+        representative: the first example that has each row [row].
+    """
+
+    of_example: Int[Tensor, "example"]
+    representative: Int[Tensor, "row"]
+
+    @classmethod
+    def distinct(cls, seen: Tokens) -> Rows:
+        """One row for each distinct sequence of tokens seen [example, position]."""
+        unique, of_example = torch.unique(seen, dim=0, return_inverse=True)
+        examples = torch.arange(len(seen), device=seen.device)
+        first = torch.full((len(unique),), len(seen), device=seen.device).scatter_reduce(0, of_example, examples, "amin")
+        return cls(of_example, first)
+
+    def __len__(self) -> int:
+        return len(self.representative)
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What the output rows of one position read from a block's input rows.
+
+    Attributes:
+        position: of the query.
+        own: the row at this position that each output row continues [member, output]; None where they are the same.
+        sources: the rows that each output row attends to, counted over all positions [member, output, source].
+    """
+
+    position: int
+    own: RowIndex | None
+    sources: Int[Tensor, "member output source"]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One block's wiring: its numbers of input rows, position after position, and its queries."""
+
+    sizes: list[int]
+    queries: list[Query]
+
+
+class Layout:
+    """The distinct rows of a task's table, from which the wiring of any batch follows.
+
+    Before the first attention a position has one row a token. After it, it has one row a context if the table has
+    fewer contexts than the batch has examples ("shared" rows), and one row an example otherwise.
+
+    Args:
+        task: gives the tokens and the read-out position.
+        config: gives depth and causality.
+        device: where the indices live.
+
+    Attributes:
+        tokens: of the rows that enter the first block.
+        positions: of the same rows.
+    """
+
+    def __init__(self, task: Task, config: ModelConfig, device: str) -> None:
+        tokens = task.tokens.to(device)
+        self._attends, self._pools = config.intervention(NoAttention) is None, config.intervention(MeanPool) is not None
+        self._n_layers, self._causal = config.n_layers, config.causal and not self._pools
+        self._readout = task.readout % task.n_positions
+        positions = range(self._readout + 1 if self._causal else task.n_positions)
+        self._embedded = [Rows.distinct(tokens[:, i : i + 1]) for i in positions]
+        self._contexts = [Rows.distinct(tokens[:, : i + 1]) for i in positions] if self._causal else [Rows.distinct(tokens)] * len(positions)
+        self.tokens = torch.cat([tokens[rows.representative, i] for i, rows in enumerate(self._embedded)])
+        self.positions = torch.cat([torch.full((len(rows),), i, device=device) for i, rows in enumerate(self._embedded)])
+
+    def wire(self, batch: StackedExamples) -> tuple[list[Block], RowIndex | None]:
+        """How the rows of a batch of example indices feed each other, block after block.
+
+        Returns:
+            The blocks, none where nothing attends, and the read-out row of each example, None where they are the same.
+        """
+        if not self._attends and not self._pools:  # the rows that enter are those that are read
+            return [], self._embedded[self._readout].of_example[batch] + sum(map(len, self._embedded[: self._readout]))
+        last = self._n_layers - 1 if self._attends else -1
+        positions = range(len(self._contexts))
+        blocks = [self._block(layer, [self._readout] if layer == last else positions, batch) for layer in range(last + 1)]
+        return blocks, self._contexts[self._readout].of_example[batch] if self._is_shared(self._readout, batch) else None
+
+    def pool(self, batch: StackedExamples) -> Int[Tensor, "member output source"] | None:
+        """The rows whose mean every read-out row begins as, where positions are pooled."""
+        return self._block(0, [self._readout], batch).queries[0].sources if self._pools else None
+
+    def _is_shared(self, position: int, batch: StackedExamples) -> bool:
+        return len(self._contexts[position]) < batch.shape[1]
+
+    def _block(self, layer: int, outputs: Iterable[int], batch: StackedExamples) -> Block:
+        rows = self._embedded if layer == 0 else self._contexts
+        per_example = [layer > 0 and not self._is_shared(i, batch) for i in range(len(rows))]
+        sizes = [batch.shape[1] if own else len(row) for own, row in zip(per_example, rows, strict=True)]
+        # A position that has one row an example is only read by positions that have, too: they have seen no less.
+        slots = torch.arange(batch.shape[1], device=batch.device).expand_as(batch)
+        queries = []
+        for position in outputs:
+            examples = self._contexts[position].representative.expand(len(batch), -1) if self._is_shared(position, batch) else batch
+            read = range(position + 1 if self._causal else len(rows))
+            local = [slots if per_example[i] else rows[i].of_example[examples] for i in read]
+            # After the first attention a position's rows keep their granularity, so each continues itself.
+            own = local[position] if layer == 0 and sizes[position] > 1 else None
+            queries.append(Query(position, own, torch.stack([index + sum(sizes[:i]) for i, index in zip(read, local, strict=True)], dim=2)))
+        return Block(sizes, queries)
+
+
+def logits(config: ModelConfig, weights: Mapping[str, Tensor], layout: Layout, batch: StackedExamples) -> StackedLogits:
+    """All logits at the read-out position, for each member's own examples.
+
+    Args:
+        config: the architecture that the members share.
+        weights: stacked parameters [member, ...] by their names in HookedTransformer; absent biases are left out.
+        layout: of the task's table.
+        batch: example indices.
+    """
+    blocks, final = layout.wire(batch)
+    tokens, positions = (index.expand(len(batch), -1) for index in (layout.tokens, layout.positions))
+    rows = take(weights["embed.W_E"], tokens) + take(weights["pos_embed.W_pos"], positions)
+    if (pool := layout.pool(batch)) is not None:
+        rows = _mean(rows, pool)
+    rows = edited(config, weights, "post_embed_norm", rows)
+    for layer in range(config.n_layers):
+        prefix = f"blocks.{layer}."
+        own = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+        rows = edited(config, own, "post_attn_norm", _attention(config, own, rows, blocks[layer]) if blocks else rows)
+        if config.d_mlp:
+            rows = edited(config, own, "post_mlp_norm", _mlp(config, own, rows))
+    rows = _linear(_norm(config, weights, "ln_final", rows), unembedding(config, weights), weights.get("unembed.b_U"))
+    return take(rows, final)
+
+
+def take(rows: Stacked, index: RowIndex | None) -> Stacked:
+    """Each member's rows at its own indices; None leaves them as they are."""
+    if index is None:
+        return rows
+    flat, at = rows.flatten(0, 1), index + torch.arange(len(rows), device=rows.device)[:, None] * rows.shape[1]
+    if rows.is_cuda:  # where the gradient of index_select would add up in no fixed order
+        return functional.embedding(at, flat)
+    return flat.index_select(0, at.flatten()).view(*index.shape, -1)
+
+
+def _mean(rows: Stacked, sources: Int[Tensor, "member output source"]) -> Stacked:
+    """The mean of the rows that each output row has as its sources."""
+    return take(rows, sources.flatten(1)).view(*sources.shape, -1).mean(2)
+
+
+def _attention(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked, block: Block) -> Stacked:
+    """The residual stream after attention, at the output rows of the block's queries."""
+    heads = (config.n_heads, config.head_width)
+    normed = _norm(config, w, "ln1", rows)
+    values, uniform = _project(normed, w, "V"), config.intervention(UniformAttention)
+    keys = values if uniform else _project(normed, w, "K")
+    before, here = torch.split(rows, block.sizes, 1), torch.split(normed, block.sizes, 1)
+    carried, mixed = [], []
+    for query in block.queries:
+        n_rows, n_sources = query.sources.shape[1:]
+        if uniform:
+            mixed.append(_mean(values, query.sources))
+        elif n_sources > 1:
+            scores = _scores(_project(here[query.position], w, "Q"), keys, query, heads)
+            mixed.append(_mix(torch.softmax(scores / config.head_width**0.5, dim=2), values, query.sources))
+        else:  # a position that sees only itself attends to it fully
+            mixed.append(take(values, query.sources.flatten(1)))
+        carried.append(take(before[query.position], query.own).expand(-1, n_rows, -1))
+    residual, z = (parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in (carried, mixed))
+    return _add_linear(residual, z, w["attn.W_O"].flatten(1, 2), w.get("attn.b_O"))
+
+
+def _scores(asking: Stacked, keys: Stacked, query: Query, heads: tuple[int, int]) -> Float[Tensor, "member output source head"]:
+    """Query times key of every output row with each of its sources, for each head."""
+    n_keys, shape = keys.shape[1], query.sources.shape
+    if asking.shape[1] * n_keys > shape[1]:
+        return _dot(take(asking, query.own)[:, :, None], take(keys, query.sources.flatten(1)).view(*shape, -1), heads)
+    # Fewer pairs of distinct rows than outputs: score each pair once and look it up. Here `own` is None for a single
+    # asking row only: as many asking rows as outputs make more pairs, there being two sources or more.
+    pairs = _dot(asking[:, :, None], keys[:, None], heads)
+    asked = query.sources if query.own is None else query.own[..., None] * n_keys + query.sources
+    return take(pairs.flatten(1, 2), asked.flatten(1)).view(*shape, -1)
+
+
+def _mix(pattern: Float[Tensor, "member output source head"], values: Stacked, sources: Int[Tensor, "member output source"]) -> Stacked:
+    """Each output row's values, weighted head by head by its attention pattern."""
+    n_members, n_outputs, n_sources, n_heads = pattern.shape
+    if values.is_cuda:  # where the sums of `_Mix.backward` would add up in no fixed order
+        heads = take(values, sources.flatten(1)).view(n_members, n_outputs, n_sources, n_heads, -1)
+        return (pattern[..., None] * heads).sum(2).flatten(2)
+    rows = sources + torch.arange(n_members)[:, None, None] * values.shape[1]
+    mixed: Tensor = _Mix.apply(pattern.flatten(0, 1), values.flatten(0, 1), rows.flatten(0, 1))  # type: ignore[no-untyped-call]
+    return mixed.view(n_members, n_outputs, -1)
+
+
+class _Mix(torch.autograd.Function):
+    """The sum over sources of pattern times value, a few outputs at a time: the products of all of them would go to memory and back."""
+
+    @staticmethod
+    def forward(ctx: Any, pattern: Tensor, values: Tensor, sources: Tensor) -> Tensor:
+        ctx.save_for_backward(pattern, values, sources)
+        mixed = values.new_empty(len(pattern), values.shape[1])
+        for part in _parts(pattern, values):
+            products = _at_heads(values, sources[part], pattern.shape[2]).mul_(pattern[part][..., None])
+            torch.sum(products, 1, out=mixed[part].view(-1, *products.shape[2:]))
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,), (pattern, values, sources) = gradients, ctx.saved_tensors
+        of_pattern, of_values = torch.empty_like(pattern), torch.zeros_like(values)
+        for part in _parts(pattern, values):
+            products = _at_heads(values, sources[part], pattern.shape[2])
+            own = gradient[part].view(-1, 1, *products.shape[2:])
+            torch.sum(products.mul_(own), -1, out=of_pattern[part])
+            torch.mul(pattern[part][..., None], own, out=products)
+            of_values.index_add_(0, sources[part].flatten(), products.flatten(2).flatten(0, 1))
+        return of_pattern, of_values, None
+
+
+def _at_heads(values: Tensor, sources: Tensor, n_heads: int) -> Tensor:
+    """A copy of the values of each source, [output, source, head, feature]."""
+    return values.index_select(0, sources.flatten()).view(*sources.shape, n_heads, -1)
+
+
+def _parts(pattern: Tensor, values: Tensor) -> Iterator[slice]:
+    """Outputs in parts whose products stay in cache."""
+    size = max(1, MIXED_ELEMENTS // (pattern.shape[1] * values.shape[1]))
+    return (slice(start, start + size) for start in range(0, len(pattern), size))
+
+
+def _dot(left: Tensor, right: Tensor, heads: tuple[int, int]) -> Tensor:
+    """Inner products head by head, of vectors that hold all heads side by side."""
+    product = left * right
+    return product.view(*product.shape[:-1], *heads).sum(-1)
+
+
+def _mlp(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked) -> Stacked:
+    """The residual stream after the MLP."""
+    before = _linear(_norm(config, w, "ln2", rows), w["mlp.W_in"], w.get("mlp.b_in"))
+    hidden: Tensor = _Relu.apply(before) if config.act_fn == "relu" else functional.gelu(before)  # type: ignore[no-untyped-call]
+    return _add_linear(rows, hidden, w["mlp.W_out"], w.get("mlp.b_out"))
+
+
+class _Relu(torch.autograd.Function):
+    """ReLU in place, forward and backward: nothing else needs what goes in, and the hidden layer is the widest tensor of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.mark_dirty(values)
+        torch.relu_(values)
+        ctx.save_for_backward(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,), (values,) = gradients, ctx.saved_tensors
+        # The gradient comes fresh from a matrix product that nobody else reads.
+        torch.ops.aten.threshold_backward.grad_input(gradient, values, 0, grad_input=gradient)
+        return gradient
+
+
+def _norm(config: ModelConfig, w: Mapping[str, Tensor], name: str, rows: Stacked) -> Stacked:
+    """LayerNorm before a layer, or the rows as they are."""
+    return rows if config.normalization == "none" else layer_norm(w, name, rows)
+
+
+def _project(rows: Stacked, w: Mapping[str, Tensor], which: str) -> Stacked:
+    """Queries, keys or values of all heads side by side."""
+    weight, bias = w[f"attn.W_{which}"], w.get(f"attn.b_{which}")
+    return _linear(rows, weight.transpose(1, 2).flatten(2), None if bias is None else bias.flatten(1))
+
+
+def _linear(rows: Stacked, weight: Tensor, bias: Tensor | None) -> Stacked:
+    return torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
+
+
+def _add_linear(residual: Stacked, rows: Stacked, weight: Tensor, bias: Tensor | None) -> Stacked:
+    return torch.baddbmm(residual if bias is None else residual + bias[:, None], rows, weight)
