@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,19 @@ from grokinterp.errors import GrokinterpError
 if TYPE_CHECKING:
     from torch import Tensor
 
+TEXT_LIMIT = 1 << 24  # bytes of a JSON or other text file of ours; parsed, it takes some 30 times as much memory
+TENSORS_LIMIT = 1 << 32  # bytes of a file with weights, moments or a core
+
 _TEMPORARY = ".tmp-"
+_DEPTH = 100  # levels of JSON
+_DIGITS = 40  # of a whole number in JSON
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 @contextlib.contextmanager
@@ -61,18 +74,159 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read one JSON file.
+def regular_file(path: str | Path, limit: int | None = None) -> Path:
+    """The path, once it is known that an ordinary file of bounded size stands there; links are followed.
+
+    Ask before a library opens a path on its own: a FIFO would block it for ever, a device or a sparse file would fill the memory.
+
+    Args:
+        path: where the file should be.
+        limit: bytes that it may have at most; None for any number.
 
     Raises:
-        GrokinterpError: the file is missing or is not JSON.
+        GrokinterpError: nothing is there, or a folder, FIFO, device or socket; the file is larger; it may not be looked at.
+    """
+    path = Path(path)
+    try:
+        _check_file(path, path.stat(), limit)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return path
+
+
+def read_bytes(path: str | Path, limit: int) -> bytes:
+    """The content of an ordinary file of at most ``limit`` bytes, see `regular_file`.
+
+    Raises:
+        GrokinterpError: as `regular_file`; or the system does not let it be read.
+    """
+    path = regular_file(path, limit)
+    try:
+        with open(path, "rb", opener=_without_waiting) as handle:
+            _check_file(path, os.fstat(handle.fileno()), limit)
+            content = handle.read(limit + 1)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if len(content) > limit:
+        raise GrokinterpError(f"{path} grows while it is read, beyond {limit:,} bytes; wait until its writer is done")
+    return content
+
+
+def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
+    """The text of an ordinary UTF-8 file, with or without a byte order mark; line ends stay as they are.
+
+    Raises:
+        GrokinterpError: as `read_bytes`; or the file is not UTF-8.
     """
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise GrokinterpError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GrokinterpError(f"{path} is not readable as JSON ({error}); restore it or choose another folder") from error
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise GrokinterpError(f"{path} cannot be read as text ({error}); save it as UTF-8") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; where a pipe has taken its place meanwhile, do not wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_file(path: Path, found: os.stat_result, limit: int | None) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "no ordinary file")
+        raise GrokinterpError(f"{path} is {kind}, not a file; copy what it holds into a file and pass that")
+    if limit is not None and found.st_size > limit:
+        raise GrokinterpError(f"{path} has {found.st_size:,} bytes, and a file here has at most {limit:,}; it is damaged or of another kind")
+
+
+def _unreadable(path: Path, error: Exception) -> GrokinterpError:
+    """The sentence for what the system said; a sentence of our own as it is."""
+    if isinstance(error, GrokinterpError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        if path.is_symlink():
+            return GrokinterpError(f"{path} does not exist: it is a link to {os.readlink(path)}, which is not there")
+        return GrokinterpError(f"{path} does not exist")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return GrokinterpError(f"{str(path)[:300]!r} cannot be read: {reason}")
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in one JSON file, see `parse_json`.
+
+    Raises:
+        GrokinterpError: the file is missing, not a file, too large, not text, or `parse_json` refuses what it holds.
+    """
+    return parse_json(read_text(path), f"{path}", "restore it or choose another folder")
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The object, ``{"name": value}``, in one JSON file.
+
+    Raises:
+        GrokinterpError: as `read_json`; or the file holds another kind of value.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise GrokinterpError(f"{path} must hold an object with named fields; got {_shown(value)}; restore it")
+    return value
+
+
+def parse_json(text: str, where: str, remedy: str = "restore it") -> Any:
+    """The value that a JSON text writes.
+
+    Args:
+        text: the whole text.
+        where: what an error calls it, a path for example.
+        remedy: what an error advises.
+
+    Raises:
+        GrokinterpError: not JSON; nested deeper than 100 levels; a whole number of more than 40 digits; one name with two different
+            values in an object; half of a character (a lone surrogate). None of these occurs in a file that a program wrote on purpose.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_int=_whole_number)
+        _check_values(value)
+    except RecursionError:
+        raise GrokinterpError(f"{where} is not readable as JSON (nested too deep, beyond {_DEPTH} levels); {remedy}") from None
+    except ValueError as error:  # JSONDecodeError is one, and so are the complaints of the functions below
+        raise GrokinterpError(f"{where} is not readable as JSON ({error}); {remedy}") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found and found[name] != value:
+            raise ValueError(f"{name!r} is {_shown(found[name])} in one place and {_shown(value)} in another")
+        found[name] = value
+    return found
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits.lstrip("-")) > _DIGITS:
+        raise ValueError(f"a number of {len(digits.lstrip('-'))} digits, {digits[:12]}…")
+    return int(digits)
+
+
+def _check_values(value: Any) -> None:
+    """Raise a ValueError for nesting or text that later code could not handle."""
+    level, depth = [value], 0
+    while level:
+        if depth > _DEPTH:
+            raise ValueError(f"nested too deep, beyond {_DEPTH} levels")
+        inside: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                item.encode()  # UnicodeEncodeError, a ValueError, where a surrogate stands alone
+            elif isinstance(item, dict):
+                inside += [*item.keys(), *item.values()]
+            elif isinstance(item, list):
+                inside += item
+        level, depth = inside, depth + 1
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -88,15 +242,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read named tensors from a safetensors file, whole or not at all.
 
     Raises:
-        GrokinterpError: the file is missing, cut short or not safetensors.
+        GrokinterpError: the file is missing, not a file, above `TENSORS_LIMIT`, cut short or not safetensors.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    content = read_bytes(path, TENSORS_LIMIT)
     try:
         # load() copies; load_file() would map the file, which a writer may replace meanwhile.
-        return load(path.read_bytes())
-    except FileNotFoundError:
-        raise GrokinterpError(f"{path} does not exist") from None
-    except SafetensorError as error:
+        return load(content)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # the last three for types that this torch does not know
         raise GrokinterpError(f"{path} is cut short or not a safetensors file ({error}); delete it to go on from the checkpoint before") from error
