@@ -25,7 +25,8 @@ from grokinterp.measures.progress import progress, spectrum
 from grokinterp.models.published import Published
 from grokinterp.models.published import load as load_published
 from grokinterp.notebook import html_table
-from grokinterp.reports.words import Number, Phases, headline, in_words, phases
+from grokinterp.reports.summary import in_words
+from grokinterp.reports.words import Number, Phases, headline, phases
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts, Task
 from grokinterp.training.config import Condition

@@ -1,4 +1,4 @@
-"""What a report says in words and in one table: phases, headline numbers, a few plain sentences.
+"""What a report says in one table: phases and headline numbers; `summary` says it in sentences.
 
 Everything here is read off the dataset of a report; no models.
 """
@@ -172,56 +172,3 @@ def _strongest(norms: xr.DataArray, n: int = 6) -> str:
 def _last_finite(values: xr.DataArray) -> float:
     array = values.to_numpy()
     return float(array[np.isfinite(array)][-1])
-
-
-def in_words(dataset: xr.Dataset) -> str:
-    """What happened, in a few plain sentences for somebody who does not know the measures; empty without progress measures."""
-    if "loss" not in dataset:
-        return ""
-    last = dataset.isel(step=-1)
-    paragraphs = [_what_it_learned(last), _which_circuit(last)]
-    if dataset.sizes["step"] > 1:
-        paragraphs.insert(1, _when(phases(dataset)))
-    return "\n\n".join(paragraphs)
-
-
-def _what_it_learned(last: xr.Dataset) -> str:
-    train, test = (float(last["accuracy"].sel(split=split)) for split in ("train", "test"))
-    verdict = (
-        "It has generalised."
-        if test >= 0.99
-        else "It has memorised what it was trained on and does not generalise."
-        if train >= 0.99
-        else "It has not learned the task."
-    )
-    return (
-        f"At step {int(last['step']):,} the model answers {train:.1%} of its training pairs and {test:.1%} of the pairs that it never saw. {verdict}"
-    )
-
-
-def _when(found: Phases) -> str:
-    def until(step: int | None) -> str:
-        return "has no end within this run" if step is None else f"lasts until step {step:,}"
-
-    return (
-        f"Memorization {until(found.memorization_end)}: until then the model learns its training pairs by heart. "
-        f"Circuit formation {until(found.circuit_end)}: the Fourier circuit grows underneath, while test loss hardly shows it. "
-        f"Cleanup {until(found.cleanup_end)}: weight decay takes the memorised part away and test loss falls."
-    )
-
-
-def _which_circuit(last: xr.Dataset) -> str:
-    keys = last["key_frequency"].to_numpy()
-    loss, restricted, fve = (
-        float(last["loss"].sel(split="test")),
-        float(last["restricted_loss"].sel(split="test")),
-        float(last["fve"].sel(form="raw")),
-    )
-    excluded = float(last["excluded_loss"].sel(split="train"))
-    chance = np.log(2 * last.sizes["frequency"] + 1)
-    return (
-        f"Its circuit uses {len(keys)} of {last.sizes['frequency']} frequencies: {_listed(keys)}. "
-        f"Their cosines explain {fve:.1%} of the logits' variance. "
-        f"Keeping nothing but these frequencies (restricted loss) gives {restricted:.2g} nats on unseen pairs, the whole model {loss:.2g}; "
-        f"removing them (excluded loss) gives {excluded:.2g} nats on training pairs, where guessing gives {chance:.2g}."
-    )
