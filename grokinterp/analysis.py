@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,8 +17,7 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
-from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.files import replacing
+from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.measures.ace import ace
 from grokinterp.measures.fsd import filtered_loss, fsd
 from grokinterp.measures.heads import heads
@@ -25,6 +25,7 @@ from grokinterp.measures.progress import progress, spectrum
 from grokinterp.models.published import Published
 from grokinterp.models.published import load as load_published
 from grokinterp.notebook import html_table
+from grokinterp.outputs import NETCDF, output
 from grokinterp.reports.summary import in_words
 from grokinterp.reports.words import Number, Phases, headline, phases
 from grokinterp.snapshot import Snapshot
@@ -145,18 +146,33 @@ class Report:
             raise unknown_name("figure", name, self.figures)
         return self.figures[name]
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write the report as one HTML file that opens without a network."""
+    def to_html(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the report as one HTML file that opens without a network.
+
+        Args:
+            path: the file; an HTML page that stands there is replaced.
+            force: replace a file of another kind, too.
+
+        Raises:
+            GrokinterpError: nothing may or can be written there.
+        """
         from grokinterp.reports.page import to_html
 
-        return to_html(self.dataset, Path(path))
+        return to_html(self.dataset, Path(path), force=force)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the report as one netCDF file, atomically; any xarray opens it too."""
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the report as one netCDF file, atomically; any xarray opens it too.
+
+        Args:
+            path: the file; a netCDF file that stands there is replaced.
+            force: replace a file of another kind, too.
+
+        Raises:
+            GrokinterpError: nothing may or can be written there.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            self.dataset.to_netcdf(temporary, engine="h5netcdf")
+        with output(path, NETCDF, force=force) as temporary:
+            temporary.write_bytes(_netcdf(self.dataset))
         return path
 
     @classmethod
@@ -176,6 +192,7 @@ class Report:
         return cls(loaded)
 
 
+@os_errors_explained()
 def analyze(
     subject: Any,
     measures: Sequence[str | Measure] = ("progress",),
@@ -245,6 +262,17 @@ def when(condition: str) -> Callable[[Run], int | None]:
         return None
 
     return first
+
+
+def _netcdf(dataset: xr.Dataset) -> bytes:
+    """A dataset as netCDF, made in memory: HDF5 on a full disk ends the process."""
+    import h5netcdf
+    from xarray.backends.h5netcdf_ import H5NetCDFStore
+
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        dataset.dump_to_store(H5NetCDFStore(file))
+    return buffer.getvalue()
 
 
 def _named(measure: str | Measure) -> tuple[str, Measure]:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.errors import GrokinterpError, explained, unknown_name
 
 if TYPE_CHECKING:
     from grokinterp.analysis import Report
@@ -24,17 +26,21 @@ if TYPE_CHECKING:
     from grokinterp.training.runs import Run
 
 
-def demo(out: Path = Path("runs/demo"), report: Path = Path("report.html"), seed: int = 0) -> None:
+def demo(out: Path = Path("runs/demo"), report: Path = Path("report.html"), seed: int = 0, force: bool = False) -> int:
     """Train a small transformer until it groks, read its circuit and write report.html; under two minutes on two cores.
 
     Args:
         out: folder of the run; a second call finds it finished and only reads it.
         report: the HTML page to write.
         seed: of the initial weights and of the train/test split.
+        force: overwrite the file at --report, whatever it is.
     """
     from grokinterp import presets
     from grokinterp.analysis import analyze
+    from grokinterp.outputs import PAGE, check_output
     from grokinterp.training.train import train as train_run
+
+    check_output(report, PAGE, force=force)  # before two minutes of training
 
     started = time.monotonic()
     config = presets.demo(seed=seed)
@@ -43,8 +49,9 @@ def demo(out: Path = Path("runs/demo"), report: Path = Path("report.html"), seed
     run = train_run(config, out)
     found = analyze(run, ["progress", "spectrum"])
     _show(found)
-    found.to_html(report)
+    found.to_html(report, force=force)
     print(f"\nDone in {time.monotonic() - started:.0f} s. Open {report} to see it; the run is in {out}.")
+    return _status([run])
 
 
 def train(
@@ -58,8 +65,10 @@ def train(
     stop: str | None = None,
     device: str = "cpu",
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
-) -> None:
+) -> int:
     """Train a preset, or a configuration file, into a run folder; the same command resumes it after an interruption.
+
+    The exit status is 1 where the training diverged.
 
     Args:
         preset: name of a preset (nanda2023, demo), or the path of a config.json.
@@ -83,6 +92,7 @@ def train(
     losses = f"train loss {last['train_loss']:.3g}, test loss {last['test_loss']:.3g} nats"
     print(f"{run.path}: {run.status['reason']} at step {run.status['step']:,}")
     print(f"{losses}; test accuracy {last['test_accuracy']:.4f}; {len(run.steps)} checkpoints")
+    return _status([run])
 
 
 def analyze(
@@ -91,6 +101,7 @@ def analyze(
     steps: tuple[int, ...] = (),
     workers: int = 0,
     save: Path | None = None,
+    force: bool = False,
 ) -> None:
     """Read measures off a run folder or a published .pth file and print the numbers of the last step.
 
@@ -100,17 +111,25 @@ def analyze(
         steps: of a run, the checkpoints to read (in steps); all unless given.
         workers: processes that share the checkpoints of a run; 0 for this one.
         save: also write everything as one netCDF file, which `report` and xarray open.
+        force: overwrite the file at --save, whatever it is.
     """
     from grokinterp.analysis import analyze as analyze_subject
+    from grokinterp.outputs import NETCDF, check_output
 
+    if save is not None:
+        check_output(save, NETCDF, force=force)  # before anything is computed
     found = analyze_subject(path, list(measures), steps=steps or None, workers=workers)
     _show(found)
     if save is not None:
-        print(f"\nsaved as {found.save(save)}")
+        print(f"\nsaved as {found.save(save, force=force)}")
 
 
 def report(
-    path: tyro.conf.Positional[Path], out: Path = Path("report.html"), measures: tuple[str, ...] = ("progress", "spectrum"), workers: int = 0
+    path: tyro.conf.Positional[Path],
+    out: Path = Path("report.html"),
+    measures: tuple[str, ...] = ("progress", "spectrum"),
+    workers: int = 0,
+    force: bool = False,
 ) -> None:
     """Write one self-contained HTML page about a run folder, a published .pth file or a saved report.
 
@@ -119,13 +138,16 @@ def report(
         out: the page to write.
         measures: names of measures; not used for a saved report.
         workers: processes that share the checkpoints of a run; 0 for this one.
+        force: overwrite the file at --out, whatever it is.
     """
     from grokinterp.analysis import Report
     from grokinterp.analysis import analyze as analyze_subject
+    from grokinterp.outputs import PAGE, check_output
 
+    check_output(out, PAGE, force=force)  # before anything is computed
     found = Report.load(path) if path.suffix == ".nc" else analyze_subject(path, list(measures), workers=workers)
     print(found.summary)
-    print(f"\nwrote {found.to_html(out)}")
+    print(f"\nwrote {found.to_html(out, force=force)}")
 
 
 def fork(
@@ -138,8 +160,10 @@ def fork(
     steps: int | None = None,
     moments: Literal["restore", "reset"] = "restore",
     device: str = "cpu",
-) -> None:
+) -> int:
     """Go on from a checkpoint of a run with changed settings; several values are one child each.
+
+    The exit status is 1 where one of them diverged.
 
     Args:
         run: the parent's folder.
@@ -157,8 +181,10 @@ def fork(
 
     given = {"weight_decay": list(weight_decay), "lr": list(lr), "seed": list(seed), "steps": [] if steps is None else [steps]}
     changes: dict[str, Any] = {name: values for name, values in given.items() if values}
-    for child in fork_run(Run(run), _where(Run(run), at), out, moments=moments, device=device, **changes):
+    children = fork_run(Run(run), _where(Run(run), at), out, moments=moments, device=device, **changes)
+    for child in children:
         print(f"{child.path}: {child.status['reason']}")
+    return _status(children)
 
 
 def sweep(
@@ -197,6 +223,7 @@ def reproduce(
     budget: Literal["smoke", "cpu", "full"] = "smoke",
     out: Path = Path("runs/reproduce"),
     docs: Path | None = None,
+    force: bool = False,
 ) -> None:
     """Run a paper's experiments and set our numbers beside its own, claim by claim.
 
@@ -205,13 +232,17 @@ def reproduce(
         budget: smoke (a minute, reduced sizes), cpu (hours at most on two cores) or full.
         out: folder of the runs; finished ones are not run again.
         docs: also write the table as Markdown and CSV, with figures, into this folder.
+        force: overwrite files there, whatever they are.
     """
+    from grokinterp.outputs import check_folder
     from grokinterp.papers import reproduce as reproduce_paper
 
+    if docs is not None:
+        check_folder(docs)  # before anything is computed
     found = reproduce_paper(paper, budget, out)
     print(found)
     if docs is not None:
-        print(f"\nwrote {found.save(docs)}")
+        print(f"\nwrote {found.save(docs, force=force)}")
 
 
 def cite(papers: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
@@ -274,7 +305,7 @@ def flip(
     print(ace.generate(language_model, prompt, core, mode, strength, n_tokens=tokens, temperature=temperature, top_k=top_k, seed=seed))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., int | None]] = {
     "demo": demo,
     "train": train,
     "analyze": analyze,
@@ -285,6 +316,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cite": cite,
     "flip": flip,
 }
+
+
+def _status(runs: Iterable[Run]) -> int:
+    """The exit status of a command that trained: 1 where a run diverged."""
+    return int(any(str(run.status.get("reason", "")).startswith("diverged") for run in runs))
 
 
 def _where(run: Run, at: str) -> int | str | Callable[[Run], int | None]:
@@ -367,18 +403,43 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it worked, 2 for bad input, which is said in one line on standard error."""
+    """Run one command.
+
+    Returns:
+        The exit status: 0 when it worked; 1 when it did, but a training diverged or a run of a sweep is not finished; 2 for bad input and for
+        what the operating system refuses, said in one line on standard error; 130 after an interrupt; 141 when nobody reads the output any more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a λ in a terminal that has none, or a path that is no text, is no failure
     try:
-        tyro.extras.subcommand_cli_from_dict(
+        status: int | None = tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="grokinterp", description="A laboratory for how transformers come to compute.", args=arguments
         )
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status or 0
     except GrokinterpError as error:
-        print(f"grokinterp: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error), 2)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    return 0
+        return _fail("interrupted; the same command goes on from the last checkpoint", 130)
+    except BrokenPipeError:
+        return _fail("", 141)  # as the shell counts a program that a pipe's end has ended
+    except OSError as error:
+        return _fail(str(explained(error, "the output" if error.filename is None and error.errno else None)), 2)
+
+
+def _fail(sentence: str, status: int) -> int:
+    """Say a sentence where it can be said, and give up what could not be printed; the exit status."""
+    if sentence:
+        with contextlib.suppress(OSError):
+            print(f"grokinterp: {sentence}", file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        with contextlib.suppress(OSError, AttributeError):  # or the interpreter would try again, and fail, when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 if __name__ == "__main__":

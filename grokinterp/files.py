@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grokinterp.errors import GrokinterpError
+from grokinterp.errors import GrokinterpError, explained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,21 +39,21 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, whole, whatever happens in between.
 
     Raises:
-        GrokinterpError: the disk is full; what stood at ``path`` is untouched.
+        GrokinterpError: the operating system refuses, because the disk is full for example; what stood at ``path`` is untouched.
     """
     # A name of its own for each process and thread: two drivers of a sweep may write one table at a time.
-    temporary = path.with_name(f".{path.name}{_TEMPORARY}{os.getpid()}-{threading.get_ident()}")
+    # Cut short, so that every name that a file may have leaves room for it.
+    temporary = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:100])}{_TEMPORARY}{os.getpid()}-{threading.get_ident()}")
     try:
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if is_disk_full(error):
-            raise GrokinterpError(
-                f"no room left to write {path}; free some space and run the same command again, it goes on from the last whole checkpoint"
-            ) from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise explained(error, path) from error
         raise
 
 

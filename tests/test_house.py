@@ -15,6 +15,7 @@ PACKAGE = Path(grokinterp.__file__).parent
 ROOMS = [
     ("errors", "shapes"),
     ("files", "citations", "notebook"),
+    ("outputs",),
     ("groups",),
     ("tasks",),
     ("interventions",),

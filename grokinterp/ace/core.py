@@ -17,6 +17,7 @@ from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.files import read_tensors, write_tensors
 from grokinterp.interventions import HookFunction, Intervention
 from grokinterp.notebook import html_table
+from grokinterp.outputs import CORE, output
 from grokinterp.tasks import Task
 
 Activations = Float[Tensor, "*batch d_model"]
@@ -119,8 +120,16 @@ class Core:
     def _project(self, inside: float, outside: float) -> Project:
         return Project(self.basis, self.hook, inside, outside, self.positions, self.mean if self.centred else None)
 
-    def save(self, path: Path | str) -> None:
-        """Write the core as safetensors, atomically."""
+    def save(self, path: Path | str, *, force: bool = False) -> None:
+        """Write the core as safetensors, atomically.
+
+        Args:
+            path: the file; a core that stands there is replaced.
+            force: replace a file of another kind, too.
+
+        Raises:
+            GrokinterpError: nothing may or can be written there.
+        """
         facts = {
             "rank": self.rank,
             "hook": self.hook,
@@ -129,7 +138,8 @@ class Core:
             "provenance": dict(self.provenance),
         }
         tensors = {"directions": self.directions, "spectrum": self.spectrum, "mean": self.mean}
-        write_tensors(Path(path), tensors, {"format": _FORMAT, "core": json.dumps(facts)})
+        with output(path, CORE, force=force) as temporary:
+            write_tensors(temporary, tensors, {"format": _FORMAT, "core": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: Path | str) -> Core:

@@ -20,6 +20,7 @@ from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.files import read_tensors, write_json, write_tensors
 from grokinterp.language.grammar import NOUNS, sample_sentence, vocabulary, words_of
 from grokinterp.models.transformers import initialise, load_weights
+from grokinterp.outputs import check_folder
 from grokinterp.shapes import Tokens
 
 _VERSION = 2  # of grammar and training; a new one is trained anew
@@ -122,11 +123,15 @@ def tiny(config: TinyConfig | None = None, *, progress: bool = True) -> Any:
         A HookedTransformer in eval mode with frozen weights and ``model.tokenizer``, a `WordTokenizer`.
 
     Raises:
-        GrokinterpError: a damaged file in the cache.
+        GrokinterpError: a damaged file in the cache, or a cache that cannot be written.
     """
     config = config or TinyConfig()
     weights = config.folder / "model.safetensors"
     if not weights.exists():
+        try:
+            check_folder(config.folder)  # before minutes of training
+        except GrokinterpError as error:
+            raise GrokinterpError(f"the trained model could not be kept ({error}); set GROKINTERP_CACHE to a folder of yours") from error
         return _keep(train_tiny(config, progress=progress), config, weights)
     model = _build(config)
     try:

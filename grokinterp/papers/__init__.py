@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import cast, get_args
 
-from grokinterp.errors import unknown_name
+from grokinterp.errors import os_errors_explained, unknown_name
 from grokinterp.papers.claims import Budget, Claim, Measurement, Reproduction
 
 __all__ = ["PAPERS", "Claim", "Measurement", "Reproduction", "reproduce"]
@@ -14,6 +14,7 @@ __all__ = ["PAPERS", "Claim", "Measurement", "Reproduction", "reproduce"]
 PAPERS = ("nanda2023", "fsd2026", "weightdecay2026", "predictors", "cores2026", "geometric2026")
 
 
+@os_errors_explained()
 def reproduce(paper: str, budget: Budget = "smoke", out: str | Path = "runs/reproduce") -> Reproduction:
     """Run a paper's experiments at a budget and set our numbers beside its own.
 

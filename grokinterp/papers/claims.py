@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.files import replacing
 from grokinterp.notebook import html_table
+from grokinterp.outputs import SVG, TEXT, check_folder, output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,22 +128,27 @@ class Reproduction:
         frame: pd.DataFrame = pd.DataFrame(rows, index=pd.Index([claim.id for claim in self.claims], name="id"))
         return frame
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: Path, *, force: bool = False) -> Path:
         """Write the claims table as Markdown and CSV, the tables behind it as CSV and the figures as SVG; the Markdown's path.
 
+        Args:
+            folder: made if it is not there.
+            force: replace files of other kinds that have these names, too.
+
         Raises:
-            GrokinterpError: figures cannot be drawn, because kaleido or a Chrome for it is missing; the tables are written.
+            GrokinterpError: nothing may or can be written there; or figures cannot be drawn, because kaleido or a Chrome for it is missing:
+                the tables are written then.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        check_folder(folder)
         tables = {self.paper: self.table(), **{f"{self.paper}-{name}": table for name, table in self.tables.items()}}
         for name, table in tables.items():
-            with replacing(folder / f"{name}.csv") as temporary:
+            with output(folder / f"{name}.csv", TEXT, force=force) as temporary:
                 temporary.write_text(table.to_csv())
         page = folder / f"{self.paper}.md"
-        with replacing(page) as temporary:
+        with output(page, TEXT, force=force) as temporary:
             temporary.write_text(self._markdown())
         for name, figure in self.figures.items():
-            _write_svg(figure, folder / f"{self.paper}-{name}.svg")
+            _write_svg(figure, folder / f"{self.paper}-{name}.svg", force)
         return page
 
     def _markdown(self) -> str:
@@ -167,10 +172,10 @@ class Reproduction:
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _write_svg(figure: go.Figure, path: Path) -> None:
+def _write_svg(figure: go.Figure, path: Path, force: bool) -> None:
     try:
         image = figure.to_image(format="svg", width=900, height=480)
     except (ValueError, RuntimeError, OSError) as error:
         raise GrokinterpError(f"cannot draw {path.name}: `pip install kaleido` and a Chrome or Chromium are needed ({error})") from error
-    with replacing(path) as temporary:
+    with output(path, SVG, force=force) as temporary:
         temporary.write_bytes(image)

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from grokinterp.files import replacing
+from grokinterp.outputs import PAGE, output
 from grokinterp.reports.words import headline
 
 if TYPE_CHECKING:
@@ -19,22 +19,25 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def to_html(dataset: xr.Dataset, path: str | Path) -> Path:
+def to_html(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> Path:
     """Write a dataset of measures as one HTML file: summary, headline numbers, figures with captions, configuration and provenance.
 
     Args:
         dataset: what an analysis gives. The attributes ``title`` and ``summary`` (paragraphs split by blank lines) are plain text;
             ``phases``, ``config``, ``provenance`` and ``failures`` are JSON; each may be absent.
-        path: the file, replaced whole if it exists; its folder is made.
+        path: the file, replaced whole if it is such a page already; its folder is made.
+        force: replace a file of another kind, too.
 
     Returns:
         The path written.
+
+    Raises:
+        GrokinterpError: nothing may or can be written there, see `outputs.check_output`.
     """
     from grokinterp.plots import figures
 
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with output(path, PAGE, force=force) as temporary:
         temporary.write_text(_page(dataset, figures(dataset)), encoding="utf-8")
     return path
 

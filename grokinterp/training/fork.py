@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from grokinterp.errors import GrokinterpError
+from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.interventions.events import Event
 from grokinterp.training.config import SHORT_NAMES, ParentConfig, RunConfig, combinations
 from grokinterp.training.runs import Run
@@ -22,6 +22,7 @@ At = int | str | Callable[[Run], int | None]
 """Where to fork: a kept step, a condition on a recorded metric, or a function that finds the step."""
 
 
+@os_errors_explained()
 def fork(
     run: Run | str | Path,
     at: At,
@@ -62,6 +63,7 @@ def fork(
     return [train(config, folders[name], device=device, progress=progress) for name, config in configs.items()]
 
 
+@os_errors_explained()
 def children(
     run: Run | str | Path, at: At, *, moments: Literal["restore", "reset"] = "restore", edit: Event | None = None, **changes: Any
 ) -> dict[str, RunConfig]:

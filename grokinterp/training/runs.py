@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from grokinterp.errors import GrokinterpError
+from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.files import read_json, read_tensors
 from grokinterp.models.transformers import build_model, load_weights
 from grokinterp.notebook import html_table
@@ -43,6 +43,7 @@ class Run:
         GrokinterpError: the folder holds no readable run.
     """
 
+    @os_errors_explained()
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not (self.path / "config.json").is_file():

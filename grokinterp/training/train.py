@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from grokinterp.errors import GrokinterpError
+from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.shapes import Examples
 from grokinterp.tasks import Task
 from grokinterp.training.config import Condition, RunConfig
@@ -25,6 +25,7 @@ from grokinterp.training.trackers import Tracker, following
 from grokinterp.training.writer import RunWriter, open_for_writing, parent_state, refuse_unless_usable, resume_points
 
 
+@os_errors_explained()
 def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: bool = True, tracker: Tracker | None = None) -> Run:
     """Train one model and keep it in a run folder; call it again after an interruption and it goes on where it was.
 
