@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
+from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.measures.ace import ace
 from grokinterp.measures.fsd import filtered_loss, fsd
@@ -30,7 +31,6 @@ from grokinterp.reports.summary import in_words
 from grokinterp.reports.words import Number, Phases, headline, phases
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts, Task
-from grokinterp.training.config import Condition
 from grokinterp.training.runs import Run
 
 if TYPE_CHECKING:
@@ -240,26 +240,28 @@ def analyze(
 
 
 def when(condition: str) -> Callable[[Run], int | None]:
-    """A finder of the first checkpoint of a run at which a measured quantity satisfies a condition, for ``fork(run, at=when("fsd >= 0.8"), …)``.
+    """A finder of the first checkpoint of a run at which a measured number satisfies a condition, for ``fork(run, at=when("fsd[1] >= 0.8"), …)``.
+
+    Of "fsd[1] >= 0.8 for 2" it is the first of the two, see `grokinterp.conditions`. The measure is the first of `MEASURES` that gives the
+    variable; that of the same name is asked before the others.
 
     Args:
-        condition: like "fsd >= 0.8 for 2" checkpoints; the quantity is a variable of the measure of the same name, and its
-            first entry counts where it has several (K = 1 of fsd).
+        condition: on a variable of a measure, with a label in brackets for each dimension: "fsd[3] >= 0.8 for 2" checkpoints,
+            "restricted_loss[test] < 0.5", "head_similarity > .9".
 
     Raises:
-        GrokinterpError: a condition that cannot be read, or no measure of that name.
+        GrokinterpError: a condition that cannot be read; when the finder is used also a variable that no measure gives, or labels that leave
+            several of its entries.
     """
     wanted = Condition.parse(condition)
-    name, measure = _named(wanted.quantity)
 
     def first(run: Run) -> int | None:
-        values: list[float] = []
-        for snapshot in _snapshots(run, run.steps):
-            with torch.no_grad():
-                values.append(float(np.ravel(measure(snapshot)[name])[0]))
-            if wanted.met(values):
-                return snapshot.step
-        return None
+        if not run.steps:
+            raise GrokinterpError(f"{run.path} has no checkpoint yet")
+        measure = _giving(wanted.quantity, next(iter(_snapshots(run, run.steps[-1:]))))
+        values = (wanted.entry(_variables(measure, snapshot)[wanted.quantity]) for snapshot in _snapshots(run, run.steps))
+        found = wanted.first(run.steps, values)
+        return None if found is None else int(found.onset)
 
     return first
 
@@ -273,6 +275,31 @@ def _netcdf(dataset: xr.Dataset) -> bytes:
     with h5netcdf.File(buffer, "w") as file:
         dataset.dump_to_store(H5NetCDFStore(file))
     return buffer.getvalue()
+
+
+def _giving(variable: str, snapshot: Snapshot) -> Measure:
+    """The measure that gives a variable; errors say which variables there are."""
+    known: dict[str, list[str]] = {}
+    failures: dict[str, str] = {}
+    for name in sorted(MEASURES, key=lambda name: name != variable):
+        try:
+            known[name] = [str(each) for each in _variables(MEASURES[name], snapshot)]
+        except GrokinterpError as error:
+            failures[name] = str(error)
+            continue
+        if variable in known[name]:
+            return MEASURES[name]
+    if variable in known:
+        raise GrokinterpError(f"{variable} is a measure with several variables; name one of them: {', '.join(known[variable])}")
+    if variable in failures:
+        raise GrokinterpError(failures[variable])
+    raise unknown_name("variable of a measure", variable, {name for names in known.values() for name in names})
+
+
+def _variables(measure: Measure, snapshot: Snapshot) -> xr.Dataset:
+    with torch.no_grad():
+        found = measure(snapshot)
+    return found if isinstance(found, xr.Dataset) else xr.Dataset(found)
 
 
 def _named(measure: str | Measure) -> tuple[str, Measure]:
@@ -293,9 +320,7 @@ def _measure(snapshots: Iterable[Snapshot], measures: Mapping[str, Measure]) -> 
             if name in failures:
                 continue
             try:
-                with torch.no_grad():
-                    found = measure(snapshot)
-                row = row.merge(found if isinstance(found, xr.Dataset) else xr.Dataset(found))
+                row = row.merge(_variables(measure, snapshot))
             except GrokinterpError as error:
                 failures[name] = str(error)
         rows.append(row.expand_dims(step=[snapshot.step]))

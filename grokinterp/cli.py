@@ -167,7 +167,7 @@ def fork(
 
     Args:
         run: the parent's folder.
-        at: where: a step whose checkpoint was kept, or a condition on a recorded metric or a measure, like "test_accuracy >= 0.9" or "fsd >= 0.8".
+        at: where: a step whose checkpoint was kept, or a condition on a recorded metric or a measure, like "test_accuracy >= 0.9" or "fsd[1] >= 0.8".
         out: folder in which each child gets its own.
         weight_decay: AdamW's λ, one or more.
         lr: learning rate per step, one or more.
@@ -325,12 +325,12 @@ def _status(runs: Iterable[Run]) -> int:
 
 def _where(run: Run, at: str) -> int | str | Callable[[Run], int | None]:
     """A step, a condition on a recorded metric, or a finder for a condition on a measure."""
-    from grokinterp.analysis import MEASURES, when
-    from grokinterp.training.config import Condition
+    from grokinterp.analysis import when
+    from grokinterp.conditions import Condition
 
     if at.isdigit():
         return int(at)
-    return when(at) if Condition.parse(at).quantity in MEASURES else at
+    return at if Condition.parse(at).quantity in run.metrics.columns else when(at)
 
 
 @contextlib.contextmanager

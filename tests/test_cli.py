@@ -57,7 +57,7 @@ SMALL = ["model.d_model=16", "model.n_heads=2", "model.d_mlp=24", "task.args.p=7
 def test_fork_at_a_metric_at_a_measure_and_at_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     assert main(["train", "demo", "--out", str(run), "--set", *SMALL, "checkpoints.every=10", "checkpoints.moments=true"]) == 0
-    for at, step in (("train_loss < 100", 0), ("fsd >= 0", 0), ("20", 20)):
+    for at, step in (("train_loss < 100", 0), ("fsd[1] >= 0", 0), ("20", 20)):
         out = tmp_path / f"forks-{step}-{len(at)}"
         assert main(["fork", str(run), "--at", at, "--weight-decay", "0.5", "2", "--out", str(out)]) == 0
         for value in ("0.5", "2.0"):
@@ -67,7 +67,7 @@ def test_fork_at_a_metric_at_a_measure_and_at_a_step(tmp_path: Path, capsys: pyt
             assert child.config.optimizer.weight_decay == float(value)
             assert child.finished
     capsys.readouterr()
-    assert main(["fork", str(run), "--at", "fsd >= 2", "--out", str(tmp_path / "never")]) == 2
+    assert main(["fork", str(run), "--at", "fsd[1] >= 2", "--out", str(tmp_path / "never")]) == 2
     assert "found no such checkpoint" in capsys.readouterr().err
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,21 +9,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.conditions import Condition
+from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
-from grokinterp.laws.numerics import columns, labels, require, resample, sign_flip_p
+from grokinterp.laws.numerics import columns, labels, resample, sign_flip_p
 from grokinterp.laws.results import Estimate, Result, interval
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_HOLDS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
-
 
 def onset(steps: ArrayLike, values: ArrayLike, threshold: float, direction: str = ">=", persistence: int = 1, interpolate: bool = True) -> float:
     """The first step at which a measure is past a threshold and stays there for some evaluations in a row; NaN if it never does.
 
-    Training spikes make single crossings unreliable, so ask for a persistence of 2 or more where evaluations are dense.
+    This is the first of those evaluations, as in `grokinterp.conditions.first_stretch`. Training spikes make single crossings unreliable, so ask
+    for a persistence of 2 or more where evaluations are dense.
 
     Args:
         steps: of the evaluations, ascending.
@@ -36,36 +35,22 @@ def onset(steps: ArrayLike, values: ArrayLike, threshold: float, direction: str 
             the latter. Where the former is missing or infinite, the onset is the latter.
 
     Raises:
-        GrokinterpError: an unknown direction, a persistence below 1, steps that do not ascend, lengths that differ, a threshold of NaN.
+        GrokinterpError: an unknown direction (comparison), a persistence below 1, steps that do not ascend, lengths that differ, a threshold of NaN.
 
     Source: the thresholds are those of arXiv 2606.12966; persistence and interpolation are chosen here.
     """
-    if direction not in _HOLDS:
-        raise unknown_name("direction", direction, _HOLDS)
-    if persistence < 1:
-        raise GrokinterpError(f"persistence counts evaluations in a row, so at least 1; got {persistence}")
-    if np.isnan(threshold):
-        raise GrokinterpError("the threshold is NaN; give a number in the unit of the measure")
-    at, value = _series(steps, values)
-    past = _HOLDS[direction](value, threshold)  # NaN is past nothing
-    if len(past) < persistence:
+    condition = Condition("values", direction, float(threshold), persistence)
+    at, value = columns(steps=steps)["steps"].to_numpy(), np.asarray(values, dtype=np.float64)
+    if value.shape != at.shape:
+        raise GrokinterpError(f"one value for each step is needed; got {len(at)} steps and values of shape {value.shape}")
+    found = condition.first(at.tolist(), value.tolist())
+    if found is None:
         return np.nan
-    stays = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(past, persistence).all(1))
-    if not len(stays):
-        return np.nan
-    first = int(stays[0])
+    first = int(np.searchsorted(at, found.onset))
     before, after = (value[first - 1], value[first]) if first else (np.nan, np.nan)
     if not interpolate or not np.isfinite([before, after]).all():
         return float(at[first])
     return float(at[first - 1] + (at[first] - at[first - 1]) * (threshold - before) / (after - before))
-
-
-def _series(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    at, value = columns(steps=steps)["steps"].to_numpy(), np.asarray(values, dtype=np.float64)
-    if value.shape != at.shape:
-        raise GrokinterpError(f"one value for each step is needed; got {len(at)} steps and values of shape {value.shape}")
-    require(np.diff(at, prepend=-np.inf) > 0, at, "steps", "sort the evaluations so that steps ascend, one value each")
-    return at, value
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

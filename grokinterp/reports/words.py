@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from grokinterp.conditions import first_stretch
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -59,8 +61,8 @@ def phases(dataset: xr.Dataset, loss_below: float = 0.01, fall: float = 0.95) ->
 
 
 def _first(steps: np.ndarray, condition: np.ndarray) -> int | None:
-    where = np.flatnonzero(condition)
-    return int(steps[where[0]]) if len(where) else None
+    found = first_stretch(steps.tolist(), condition.tolist())
+    return None if found is None else int(found.onset)
 
 
 class Number(NamedTuple):

@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import operator
-import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.events import Event, ResetHeadMoments
 from grokinterp.models.baseline_configs import Probes
@@ -81,39 +80,6 @@ class CheckpointSchedule:
         return step % self.every == 0 or (step <= self.dense_until and step % self.dense_every == 0)
 
 
-_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-_CONDITION = re.compile(r"^\s*([A-Za-z_]\w*)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*(?:for\s+(\d+))?\s*$")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A threshold on a named quantity: "test_loss < 1e-3", or "test_accuracy >= 0.99 for 3" evaluations in a row."""
-
-    quantity: str
-    comparison: str
-    value: float
-    times: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> Condition:
-        """Read a condition from text.
-
-        Raises:
-            GrokinterpError: the text is not "<quantity> <comparison> <number> [for <times>]".
-        """
-        match = _CONDITION.match(text)
-        try:
-            if match is None:
-                raise ValueError
-            return cls(match[1], match[2], float(match[3]), int(match[4] or 1))
-        except ValueError:
-            raise GrokinterpError(f"cannot read the condition {text!r}; write it like 'test_loss < 1e-3' or 'test_accuracy >= 0.99 for 3'") from None
-
-    def met(self, values: list[float]) -> bool:
-        """Whether the newest `times` values all satisfy it; NaN never does."""
-        return len(values) >= self.times and all(_OPERATORS[self.comparison](value, self.value) for value in values[-self.times :])
-
-
 @dataclass(frozen=True)
 class ParentConfig:
     """The checkpoint that a forked run goes on from.
@@ -165,7 +131,8 @@ class RunConfig:
         seed: of the initial weights and of the order of minibatches.
         eval_every: steps between rows of metrics.
         checkpoints: when weights are kept.
-        stop: end early when this holds of a metric, like "test_loss < 1e-6"; see `Condition`.
+        stop: end early when this holds of a metric, like "test_loss < 1e-6", or "test_accuracy >= 0.99 for 3" at the third evaluation in a
+            row; see `grokinterp.conditions`.
         dtype: of the weights while training, "float32" or "float64". Losses are float64 either way.
         parent: the checkpoint that a fork goes on from, see `fork`; None for a run that begins at step 0.
     """

@@ -43,7 +43,8 @@ def fork(
     Args:
         run: the parent, or its folder.
         at: a step whose checkpoint was kept; a condition like "test_accuracy >= 0.9", which means the first kept
-            checkpoint at or after the first evaluation where it holds; or a function from the run to a kept step.
+            checkpoint at or after its onset (of "… for 3" the first of three evaluations, see `grokinterp.conditions`); or a
+            function from the run to a kept step, like `when`.
         out: folder in which each child gets its own.
         moments: "restore" Adam's state and its count of updates, or "reset" it as at the beginning of a training.
         edit: what is done to the checkpoint first, `ReinitialiseHeads` for example; None for nothing.

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.files import read_json, read_tensors
 from grokinterp.models.transformers import build_model, load_weights
 from grokinterp.notebook import html_table
 from grokinterp.tasks import Task
-from grokinterp.training.config import Condition, RunConfig
+from grokinterp.training.config import RunConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,7 @@ class Run:
         return model
 
     def first(self, condition: str) -> int | None:
-        """The first evaluated step at which a condition like "test_accuracy >= 0.99" holds, or None."""
+        """The first evaluated step at which a condition like "test_accuracy >= 0.99" holds, or None; of "… for 3" the first of the three."""
         return first_step(read_metrics(self.path), condition)
 
     def kept(self, step: int | None) -> int:
@@ -169,20 +170,13 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def first_step(rows: list[dict[str, float]], condition: str) -> int | None:
-    """The step of the first row of metrics at which a condition holds, or None.
+    """The step of the first row of metrics at which a condition holds, its onset, or None.
 
     Raises:
         GrokinterpError: a condition that cannot be read, or on a quantity that is not recorded.
     """
-    wanted = Condition.parse(condition)
-    values: list[float] = []
-    for row in rows:
-        if wanted.quantity not in row:
-            raise GrokinterpError(f"the metrics have no {wanted.quantity!r}, only {', '.join(row)}")
-        values.append(row[wanted.quantity])
-        if wanted.met(values):
-            return int(row["step"])
-    return None
+    found = Condition.parse(condition).first_in(rows)
+    return None if found is None else int(found.onset)
 
 
 def file_of(path: Path, kind: Literal["checkpoints", "moments"], step: int) -> Path:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.shapes import Examples
 from grokinterp.tasks import Task
-from grokinterp.training.config import Condition, RunConfig
+from grokinterp.training.config import RunConfig
 from grokinterp.training.engine.engine import Engine, why_not
 from grokinterp.training.learner import Learner, ModuleLearner, Moments, Weights
 from grokinterp.training.runs import Run, read_metrics
@@ -143,11 +144,8 @@ class _Member:
         row = self._rows[-1]
         if not math.isfinite(row["train_loss"]):
             return f"diverged: train loss is {row['train_loss']}"
-        if self._stop is not None:
-            if self._stop.quantity not in row:
-                raise GrokinterpError(f"the stop condition names {self._stop.quantity!r}, but the metrics are {', '.join(row)}")
-            if self._stop.met([earlier[self._stop.quantity] for earlier in self._rows]):
-                return f"stop: {self.config.stop}"
+        if self._stop is not None and self._stop.first_in(self._rows[-self._stop.times :]) is not None:
+            return f"stop: {self.config.stop}"
         return f"all {step} steps done" if step >= self.config.steps else None
 
 

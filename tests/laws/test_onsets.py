@@ -86,11 +86,11 @@ def test_turning_the_values_round_turns_the_direction_round(values: list[float],
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0, 1], [0, 1], 0.5, "=>"), "unknown direction '=>'"),
-        (([0, 1], [0, 1], 0.5, ">=", 0), "persistence.*got 0"),
+        (([0, 1], [0, 1], 0.5, "=>"), "unknown comparison '=>'"),
+        (([0, 1], [0, 1], 0.5, ">=", 0), "evaluations in a row, so at least 1; got 0"),
         (([0, 0], [0, 1], 0.5), r"steps\[1\] is 0; sort"),
         (([0, 1], [0, 1, 2], 0.5), r"2 steps and values of shape \(3,\)"),
-        (([0, 1], [0, 1], np.nan), "threshold is NaN"),
+        (([0, 1], [0, 1], np.nan), "threshold of values is NaN"),
     ],
 )
 def test_what_onset_refuses(arguments: tuple[object, ...], message: str) -> None:

@@ -1,14 +1,13 @@
-"""Configurations survive JSON, refuse what they do not know, and read conditions."""
+"""Configurations survive JSON and refuse what they do not know."""
 
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 
 from grokinterp import GrokinterpError, RunConfig, presets
-from grokinterp.training.config import CheckpointSchedule, Condition, OptimizerConfig
+from grokinterp.training.config import CheckpointSchedule, OptimizerConfig
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -58,13 +57,3 @@ def test_warm_up_starts_at_zero() -> None:
 def test_schedule_is_dense_early() -> None:
     schedule = CheckpointSchedule(every=10, dense_every=2, dense_until=5)
     assert [step for step in range(31) if schedule.includes(step)] == [0, 2, 4, 10, 20, 30]
-
-
-def test_conditions_need_persistence_and_never_hold_of_nan() -> None:
-    condition = Condition.parse("test_accuracy >= 0.99 for 2")
-    assert not condition.met([1.0])
-    assert not condition.met([1.0, 0.5])
-    assert not condition.met([1.0, math.nan])
-    assert condition.met([0.5, 0.99, 1.0])
-    assert Condition.parse("fsd>=0.8") == Condition("fsd", ">=", 0.8)
-    assert Condition.parse("test_loss < 1e-3").met([9e-4])

@@ -115,12 +115,14 @@ def test_where_to_fork_can_be_a_condition_or_a_function(parent: Run) -> None:
     assert metrics["train_loss"].is_monotonic_decreasing
     assert step(f"train_loss <= {metrics['train_loss'][3]}") == 40
     assert step("weight_norm > 0") == 0
-    assert step("weight_norm > 0 for 2") == 20
+    assert step("weight_norm > 0 for 2") == 0
+    assert step("weight_norm > 0 for 3") == 0  # the first of the three, at evaluations 0, 8, 16
+    assert step(f"train_loss <= {metrics['train_loss'][1]} for 2") == 20
     assert step(lambda run: next(kept for kept in run.steps if kept > 30)) == 40
     for at, message in (
         (30, r"no checkpoint at step 30; the nearest are \[0, 20, 40\]"),
         ("train_loss < 0", "'train_loss < 0' does not hold at any of the evaluations"),
-        ("fsd >= 0.8", "the metrics have no 'fsd'"),
+        ("fsd[1] >= 0.8", r"names 'fsd\[1\]', but the metrics are train_loss"),
         ("soon", "cannot read the condition"),
         (lambda run: None, "returned None"),
         (lambda run: 41, "no checkpoint at step 41"),

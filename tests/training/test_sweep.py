@@ -178,7 +178,7 @@ def test_a_failing_run_leaves_its_traceback_and_does_not_stop_the_rest(tiny: Run
     configs.append(tiny.with_(**{"task.args.p": 2}))
     table = sweep(configs, tmp_path, workers=0, ensemble=ensemble, progress=False)
     assert table["state"].tolist() == ["finished", "failed", "finished", "finished", "failed"]
-    assert "the stop condition names 'test_los'" in table["error"][1]
+    assert "names 'test_los', but the metrics are train_loss" in table["error"][1]
     assert table["error"][4].startswith("grokinterp.errors.GrokinterpError")
     text = (tmp_path / configs[1].digest / "error.txt").read_text()
     assert text.startswith("Traceback (most recent call last)")

@@ -12,6 +12,7 @@ import xarray as xr
 
 from grokinterp import presets
 from grokinterp.analysis import Report, analyze
+from grokinterp.laws import onset
 from grokinterp.papers.claims import Budget, Claim, Measurement, Reproduction
 from grokinterp.training.config import RunConfig
 from grokinterp.training.train import train
@@ -78,8 +79,7 @@ def _row(report: Report) -> dict[str, float]:
 
 def _first(dataset: xr.Dataset, split: str) -> float:
     """The first evaluated step with an accuracy of 0.99; NaN, which compares as false, where there is none."""
-    steps = dataset["eval_step"].to_numpy()[dataset[f"metric_{split}_accuracy"].to_numpy() >= 0.99]
-    return float(steps[0]) if len(steps) else math.nan
+    return onset(dataset["eval_step"], dataset[f"metric_{split}_accuracy"], 0.99, interpolate=False)
 
 
 def _summarised(values: list[float]) -> Measurement:
