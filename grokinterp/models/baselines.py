@@ -23,7 +23,6 @@ at once, has a single position. Its hook points, l being a layer:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,10 +30,10 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from transformer_lens import HookedRootModule
-from transformer_lens.hook_points import HookPoint
 
 from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
 from grokinterp.models.scan import selective_scan
+from grokinterp.models.toy import hook_point
 from grokinterp.shapes import Tokens
 from grokinterp.tasks import Task
 
@@ -68,7 +67,7 @@ class Probe(HookedRootModule):  # type: ignore[misc, no-any-unimported, unused-i
         super().__init__()
         self.joined = config.inputs if isinstance(config, MLPConfig) else None
         self.embed = Embedding(task.n_vocab, config.d_model, generator)
-        self.hook_embed = _hook()
+        self.hook_embed = hook_point()
         self.blocks = nn.ModuleList(_layers(config, task.n_positions, generator))
         self.ln_final = LayerNorm(config.d_model) if isinstance(config, MambaConfig) else nn.Identity()
         width = config.d_model if isinstance(config, MambaConfig) else config.d_hidden
@@ -124,7 +123,7 @@ class DenseLayer(nn.Module):
     def __init__(self, d_in: int, d_hidden: int, generator: Generator) -> None:
         super().__init__()
         self.W_in, self.b_in = _uniform(d_in, generator, d_in, d_hidden), _uniform(d_in, generator, d_hidden)
-        self.hook_pre, self.hook_post = _hook(), _hook()
+        self.hook_pre, self.hook_post = hook_point(), hook_point()
 
     def forward(self, x: Stream) -> Stream:
         """The layer's neurons."""
@@ -138,7 +137,7 @@ class LSTMLayer(nn.Module):
         super().__init__()
         self.W_in, self.W_h = (_uniform(d_hidden, generator, width, 4 * d_hidden) for width in (d_in, d_hidden))
         self.b_in, self.b_h = (_uniform(d_hidden, generator, 4 * d_hidden) for _ in range(2))
-        self.hook_in, self.hook_hidden = _hook(), _hook()
+        self.hook_in, self.hook_hidden = hook_point(), hook_point()
 
     def forward(self, x: Stream) -> Stream:
         """The layer's hidden states."""
@@ -171,8 +170,8 @@ class MambaBlock(nn.Module):
         self.A_log = nn.Parameter(torch.arange(1.0, n + 1).log().repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
         self.W_out = _uniform(inner, generator, inner, d)
-        self.hook_resid_pre, self.hook_resid_post, self.hook_post = _hook(), _hook(), _hook()
-        self.hook_conv, self.hook_delta, self.hook_scan = _hook(), _hook(), _hook()
+        self.hook_resid_pre, self.hook_resid_post, self.hook_post = hook_point(), hook_point(), hook_point()
+        self.hook_conv, self.hook_delta, self.hook_scan = hook_point(), hook_point(), hook_point()
 
     def forward(self, x: Stream) -> Stream:
         """The residual stream after the block."""
@@ -211,7 +210,7 @@ class Unembedding(nn.Module):
     def __init__(self, width: int, n_outputs: int, generator: Generator) -> None:
         super().__init__()
         self.W_U = _uniform(width, generator, width, n_outputs)
-        self.hook_in, self.hook_out = _hook(), _hook()
+        self.hook_in, self.hook_out = hook_point(), hook_point()
 
     def forward(self, x: Stream) -> Stream:
         """The logits."""
@@ -224,16 +223,11 @@ class LayerNorm(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.w, self.b = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
-        self.hook_normalized = _hook()
+        self.hook_normalized = hook_point()
 
     def forward(self, x: Stream) -> Stream:
         """The normalised stream."""
         return self.hook_normalized(functional.layer_norm(x, x.shape[-1:])) * self.w + self.b
-
-
-def _hook() -> Callable[[Tensor], Tensor]:
-    point: Callable[[Tensor], Tensor] = HookPoint()  # type: ignore[no-untyped-call]
-    return point
 
 
 def _uniform(fan_in: int, generator: Generator, *shape: int) -> nn.Parameter:
