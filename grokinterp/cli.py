@@ -80,13 +80,13 @@ def train(
         steps: updates at most.
         stop: end early on a condition, like "test_loss < 1e-6" (nats).
         device: cpu or cuda.
-        set: any other setting by its name in config.json, like optimizer.lr=1e-4.
+        set: any other setting by its name in config.json, like optimizer.lr=1e-4; its last part is enough where it is the only one.
     """
     from grokinterp.training.train import train as train_run
 
     given = {"p": p, "seed": seed, "weight_decay": weight_decay, "train_fraction": train_fraction, "steps": steps}
     config = _config(preset, {name: value for name, value in given.items() if value is not None})
-    changes: dict[str, Any] = dict(_setting(text) for text in set) | ({} if stop is None else {"stop": stop})
+    changes = _once([*map(_setting, set), *([] if stop is None else [("stop", stop)])])
     run = train_run(config.with_(**changes), out, device=device)
     last = run.metrics.iloc[-1]
     losses = f"train loss {last['train_loss']:.3g}, test loss {last['test_loss']:.3g} nats"
@@ -158,6 +158,7 @@ def fork(
     lr: tuple[float, ...] = (),
     seed: tuple[int, ...] = (),
     steps: int | None = None,
+    grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=V1,V2")] = (),
     moments: Literal["restore", "reset"] = "restore",
     device: str = "cpu",
 ) -> int:
@@ -173,6 +174,7 @@ def fork(
         lr: learning rate per step, one or more.
         seed: order of the minibatches after the fork, one or more.
         steps: updates at most, those of the parent included; as the parent unless given.
+        grid: any other settings with their values, as in `sweep`, like warmup_steps=0,10.
         moments: restore Adam's state, or reset it.
         device: cpu or cuda.
     """
@@ -180,7 +182,7 @@ def fork(
     from grokinterp.training.runs import Run
 
     given = {"weight_decay": list(weight_decay), "lr": list(lr), "seed": list(seed), "steps": [] if steps is None else [steps]}
-    changes: dict[str, Any] = {name: values for name, values in given.items() if values}
+    changes = _once([*((name, values) for name, values in given.items() if values), *map(_values, grid)])
     children = fork_run(Run(run), _where(Run(run), at), out, moments=moments, device=device, **changes)
     for child in children:
         print(f"{child.path}: {child.status['reason']}")
@@ -201,7 +203,7 @@ def sweep(
     Args:
         preset: name of a preset, or the path of a config.json.
         out: folder of the run folders and of results.parquet.
-        grid: settings with their values, like optimizer.weight_decay=0.3,1,3 seed=0,1,2; the split follows the seed.
+        grid: settings with their values, like weight_decay=0.3,1,3 seed=0,1,2, or optimizer.weight_decay; the split follows the seed.
         workers: processes on this machine; as many as cores unless given.
         executor: dask://HOST:PORT to train on a Dask cluster instead.
         ensemble: how many runs at most train as one tensor program; 1 on a CPU and 32 on a GPU unless given.
@@ -209,7 +211,7 @@ def sweep(
     """
     from grokinterp.training import sweep as sweeps
 
-    configs = sweeps.grid(_config(preset, {}), dict(_values(text) for text in grid))
+    configs = sweeps.grid(_config(preset, {}), _once(map(_values, grid)))
     with _executor(executor) as pool:
         table = sweeps.sweep(configs, out, executor=pool, workers=workers, ensemble=ensemble, device=device)
     print(table.drop(columns=["error"]).to_string(index=False))
@@ -358,6 +360,16 @@ def _values(text: str) -> tuple[str, list[Any]]:
     return name, [_setting(f"{name}={value}")[1] for value in values.split(",")]
 
 
+def _once(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Settings by name, each given once."""
+    found: dict[str, Any] = {}
+    for name, value in settings:
+        if name in found:
+            raise GrokinterpError(f"{name} is given twice, as {found[name]!r} and as {value!r}; leave one out")
+        found[name] = value
+    return found
+
+
 def _show(found: Report) -> None:
     rows = found.headline()
     width = max(len(number.quantity) for number in rows)
@@ -374,10 +386,9 @@ def _config(preset: str, given: dict[str, Any]) -> RunConfig:
     from grokinterp.training.config import RunConfig
 
     if preset.endswith(".json"):
-        names = {"p": "task.args.p", "train_fraction": "task.train_fraction", "weight_decay": "optimizer.weight_decay"}
         config = RunConfig.from_dict(read_json(Path(preset)))
         seeds = {"task.split_seed": given["seed"]} if "seed" in given else {}
-        return config.with_(**{names.get(name, name): value for name, value in given.items()}, **seeds)
+        return config.with_(**given, **seeds)
     if preset not in presets.PRESETS:
         raise unknown_name("preset", preset, presets.PRESETS)
     builder: Any = presets.PRESETS[preset]

@@ -66,6 +66,9 @@ def test_fork_at_a_metric_at_a_measure_and_at_a_step(tmp_path: Path, capsys: pyt
             assert child.config.parent.step == step
             assert child.config.optimizer.weight_decay == float(value)
             assert child.finished
+    eps = ["--grid", "eps=1e-8,1e-7", "weight_decay=0.5"]
+    assert main(["fork", str(run), "--at", "20", *eps, "--moments", "reset", "--out", str(tmp_path / "eps")]) == 0
+    assert [Run(child).config.optimizer.eps for child in sorted((tmp_path / "eps").iterdir())] == [1e-7, 1e-8]
     capsys.readouterr()
     assert main(["fork", str(run), "--at", "fsd[1] >= 2", "--out", str(tmp_path / "never")]) == 2
     assert "found no such checkpoint" in capsys.readouterr().err
@@ -74,7 +77,7 @@ def test_fork_at_a_metric_at_a_measure_and_at_a_step(tmp_path: Path, capsys: pyt
 def test_sweep_prints_a_table_and_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = tmp_path / "base"
     assert main(["train", "demo", "--out", str(base), "--set", *SMALL, "stop=null"]) == 0
-    grid = ["--grid", "optimizer.weight_decay=0.5,2", "seed=0,1", "--workers", "0"]
+    grid = ["--grid", "weight_decay=0.5,2", "seed=0,1", "--workers", "0"]
     capsys.readouterr()
     assert main(["sweep", str(base / "config.json"), "--out", str(tmp_path / "sweep"), *grid]) == 0
     out = capsys.readouterr().out
@@ -119,6 +122,9 @@ def test_published_table_is_printed(published_path: Path, capsys: pytest.Capture
         (["fork", "nowhere", "--at", "10", "--out", "x"], "nowhere is not a run"),
         (["sweep", "demo", "--grid", "seed", "--out", "x"], "--grid takes NAME=V1,V2"),
         (["sweep", "demo", "--grid", "sede=1", "--out", "x"], "unknown config field 'sede'; did you mean seed"),
+        (["sweep", "demo", "--grid", "lr=1,2", "lr=3", "--out", "x"], "lr is given twice, as [1, 2] and as [3]"),
+        (["train", "demo", "--stop", "test_loss < 1", "--set", "stop=null", "--out", "x"], "stop is given twice, as None and as 'test_loss < 1'"),
+        (["train", "demo", "--set", "lr=1", "optimizer.lr=2", "--out", "x"], "optimizer.lr is given twice, as 1 and as 2"),
         (["sweep", "demo", "--executor", "slurm://host", "--out", "x"], "--executor takes dask://HOST:PORT"),
         (["reproduce", "nanda"], "unknown paper 'nanda'; did you mean nanda2023"),
     ],

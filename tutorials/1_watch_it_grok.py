@@ -39,7 +39,7 @@ report.plot("progress")
 # %% [markdown]
 # ## Try
 #
-# - Without weight decay nothing takes the memorised part away: `gi.presets.demo().with_(**{"optimizer.weight_decay":
-#   0.0})`, into another folder.
+# - Without weight decay nothing takes the memorised part away: `gi.presets.demo().with_(weight_decay=0.0)`,
+#   into another folder.
 # - Fewer pairs: `task.train_fraction` 0.3. How much later does it grok?
 # - `report.to_html("demo.html")` writes everything as one page, with the rest of the figures.

@@ -7,7 +7,7 @@ For the length of a ``with`` block, as hooks that leave nothing behind, also whe
 
 In force whenever a model is built, so while it trains as well (`architecture.py`):
 
-    config = presets.nanda2023().with_(**{"model.interventions": (Sphere(), CosineUnembed())})
+    config = presets.nanda2023().with_(interventions=(Sphere(), CosineUnembed()))
 
 Once, to the weights that a fork begins with (`events.py`):
 

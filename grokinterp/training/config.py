@@ -181,12 +181,16 @@ class RunConfig:
         return typing.cast(RunConfig, _from_dict(cls, values, "config"))
 
     def with_(self, **changes: Any) -> RunConfig:
-        """A copy with some fields changed; a dot in a name reaches inside: ``with_(**{"optimizer.lr": 1e-4})``.
+        """A copy with some settings changed: ``with_(weight_decay=0.5, d_model=64)``, or by full name ``with_(**{"optimizer.weight_decay": 0.5})``.
+
+        Args:
+            changes: values by name, see `full_names`. A whole part, like ``model=MLPConfig()``, is put in before settings inside it are changed.
 
         Raises:
-            GrokinterpError: an unknown field.
+            GrokinterpError: an unknown or ambiguous name, or a bad value.
         """
-        return typing.cast(RunConfig, _with(self, {tuple(name.split(".")): value for name, value in changes.items()}))
+        paths = {tuple(name.split(".")): value for name, value in full_names(self, changes).items()}
+        return typing.cast(RunConfig, _with(self, dict(sorted(paths.items(), key=lambda item: len(item[0])))))
 
     @property
     def digest(self) -> str:
@@ -201,32 +205,70 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "parent": {name: value for name, value in values["parent"].items() if name != "path"}}
 
 
-SHORT_NAMES = {name: f"optimizer.{name}" for name in ("weight_decay", "lr", "betas")}
+def full_names(config: RunConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under their full names, which is how `with_`, `grid`, `fork` and the command line find them.
 
-
-def combinations(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every combination of values, the last setting varying fastest, under full dotted names.
+    A full name is dotted, as in config.json: "optimizer.weight_decay", "task.args.p". Its last part is enough where no other setting of the
+    config ends in it: "weight_decay", "p". A field of the config itself, like ``seed``, always means that field.
 
     Args:
-        settings: by dotted or short name (`SHORT_NAMES`). A list, range or array holds several values; anything else
-            is one value, a tuple like betas as well.
+        config: in which the names are looked up.
+        settings: values by full or short name, in any order.
 
     Raises:
-        GrokinterpError: a list without values.
+        GrokinterpError: a short name that no setting has (the nearest are named) or several have (all are named), or a setting that is given twice.
+    """
+    parts = {field.name: settings.get(field.name, getattr(config, field.name)) for field in fields(config)}
+    known = list(_names(parts))
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        meant = [name] if "." in name or name in parts else [full for full in known if full.rpartition(".")[2] == name]
+        if not meant:
+            raise unknown_name("config field", name, {full.rpartition(".")[2] for full in known})
+        if len(meant) > 1:
+            raise GrokinterpError(f"{name} is the name of {len(meant)} settings; write {' or '.join(meant)}")
+        if meant[0] in found:
+            raise GrokinterpError(f"{meant[0]} is given twice, as {found[meant[0]]!r} and as {value!r}; leave one out")
+        found[meant[0]] = value
+    return found
+
+
+def _names(values: Any, prefix: str = "") -> Iterator[str]:
+    """Full names of settings, also of those that hold others."""
+    for name, value in _own(values).items():
+        yield f"{prefix}{name}"
+        if is_dataclass(value) or isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{name}.")
+
+
+def _own(config: Any) -> dict[str, Any]:
+    """What can be set of a dataclass, or the entries of a mapping, by name."""
+    return {field.name: getattr(config, field.name) for field in fields(config) if field.init} if is_dataclass(config) else dict(config)
+
+
+def combinations(config: RunConfig, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of values, the last setting varying fastest, under full names.
+
+    Args:
+        config: in which the names are looked up.
+        settings: by full or short name, see `full_names`. A list, range or array holds several values; anything else is one value, a tuple
+            like betas as well.
+
+    Raises:
+        GrokinterpError: a list without values, or what `full_names` refuses.
     """
     lists: dict[str, list[Any]] = {}
     for name, value in settings.items():
         value = value.tolist() if hasattr(value, "tolist") else value
-        lists[SHORT_NAMES.get(name, name)] = list(value) if isinstance(value, list | range) else [value]
-        if value == []:
+        lists[name] = list(value) if isinstance(value, list | range) else [value]
+        if not lists[name]:
             raise GrokinterpError(f"{name} has an empty list of values; give at least one")
     for values in itertools.product(*lists.values()):
-        yield dict(zip(lists, values, strict=True))
+        yield full_names(config, dict(zip(lists, values, strict=True)))
 
 
 def _with(config: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
-    nested = is_dataclass(config)
-    known: dict[str, Any] = {f.name: getattr(config, f.name) for f in fields(config)} if nested else dict(config)
+    nested, known = is_dataclass(config), _own(config)
     updates: dict[str, Any] = {}
     for path, value in changes.items():
         if nested and path[0] not in known:

@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.interventions.events import Event
-from grokinterp.training.config import SHORT_NAMES, ParentConfig, RunConfig, combinations
+from grokinterp.training.config import ParentConfig, RunConfig, combinations
 from grokinterp.training.runs import Run
 from grokinterp.training.train import train
 from grokinterp.training.writer import parent_state, refuse_unless_usable
+
+_BRIEF = {f"optimizer.{name}": name for name in ("weight_decay", "lr", "betas")}  # in the folders' names, however a setting was given
 
 At = int | str | Callable[[Run], int | None]
 """Where to fork: a kept step, a condition on a recorded metric, or a function that finds the step."""
@@ -50,7 +52,7 @@ def fork(
         edit: what is done to the checkpoint first, `ReinitialiseHeads` for example; None for nothing.
         device: "cpu" or "cuda".
         progress: show progress bars where somebody can see them.
-        changes: settings by their dotted config names or as weight_decay, lr, betas. A list is one child each, several
+        changes: settings by full or short name, see `grokinterp.training.config.full_names`. A list is one child each, several
             lists are their grid. ``seed`` is the order of minibatches alone, ``steps`` the total with the parent's.
 
     Raises:
@@ -78,7 +80,7 @@ def children(
         )
     parent_state(origin)  # whole and readable
     configs = {}
-    for settings in combinations(changes):
+    for settings in combinations(parent.config, changes):
         child = parent.config.with_(parent=origin, **settings)
         _refuse_what_changes_nothing(parent.config, child)
         child.task.build()
@@ -115,10 +117,9 @@ def _refuse_what_changes_nothing(parent: RunConfig, child: RunConfig) -> None:
 
 def _name(child: RunConfig, settings: dict[str, Any]) -> str:
     """A folder's name: "weight_decay=2.0,seed=1", after "edit=clip_norm" if there is one; the values as the config has them."""
-    short = {name: brief for brief, name in SHORT_NAMES.items()}
     values = {name: re.sub(r"[^\w.+-]+", "_", str(_setting(child, name))).strip("_") for name in settings}
     edit = [] if child.parent is None or child.parent.edit is None else [f"edit={child.parent.edit.kind}"]
-    return ",".join(edit + [f"{short.get(name, name)}={value}" for name, value in values.items()]) or "unchanged"
+    return ",".join(edit + [f"{_BRIEF.get(name, name)}={value}" for name, value in values.items()]) or "unchanged"
 
 
 def _setting(config: Any, name: str) -> Any:

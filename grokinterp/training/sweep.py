@@ -32,11 +32,11 @@ ENSEMBLE_ON_GPU = 32  # members; chosen here without a measurement
 
 
 def grid(config: RunConfig, lists: Mapping[str, Any] | None = None, **more: Any) -> list[RunConfig]:
-    """Every combination of settings: ``grid(config, {"optimizer.weight_decay": [0.3, 1], "seed": range(3)})`` is six configs.
+    """Every combination of settings: ``grid(config, weight_decay=[0.3, 1], seed=range(3))`` is six configs.
 
     Args:
         config: what all of them share.
-        lists: values by dotted config name, or as weight_decay, lr, betas; the last varies fastest. Where seed is
+        lists: values by full or short name, see `grokinterp.training.config.full_names`; the last varies fastest. Where seed is
             given and task.split_seed is not, the split follows the seed.
         more: further settings, for names without a dot.
 
@@ -44,7 +44,7 @@ def grid(config: RunConfig, lists: Mapping[str, Any] | None = None, **more: Any)
         GrokinterpError: an unknown setting, a bad value or an empty list.
     """
     configs = []
-    for settings in combinations({**(lists or {}), **more}):
+    for settings in combinations(config, {**(lists or {}), **more}):
         split = {"task.split_seed": settings["seed"]} if "seed" in settings and "task.split_seed" not in settings else {}
         configs.append(config.with_(**settings, **split))
     return configs

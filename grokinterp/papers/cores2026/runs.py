@@ -83,7 +83,7 @@ def _tiny() -> Plan:
     few = {"n_sequences": 400, "length": 16, "seed": 0, "test_seed": 999}
     chains = {
         Chain(normalization, 3e-3, seed): presets.cores2026_markov(seed, "post" if normalization == "post" else "pre", 3e-3).with_(
-            **{"task.args": few, "model.d_model": 32, "model.d_mlp": 64, "steps": 140, "eval_every": 70, "checkpoints.every": 140}
+            args=few, d_model=32, d_mlp=64, steps=140, eval_every=70, **{"checkpoints.every": 140}
         )
         for normalization in ("post", "pre")
         for seed in SEEDS[:2]

@@ -80,9 +80,9 @@ def plan(budget: Budget) -> Plan:
     # A negative lead shows only in runs that go on after grokking.
     architectures = {
         "one_layer": presets.fsd2026(n_layers=1, steps=8_000).with_(stop=None),
-        "attention_only": presets.fsd2026().with_(**{"model.d_mlp": 0}),
-        "mlp_only": presets.fsd2026(steps=15_000).with_(**{"model.interventions": (NoAttention(),), "checkpoints.every": 1_000}),
-        "mlp_only_pooled": presets.fsd2026(steps=15_000).with_(**{"model.interventions": (NoAttention(), MeanPool())}),
+        "attention_only": presets.fsd2026().with_(d_mlp=0),
+        "mlp_only": presets.fsd2026(steps=15_000).with_(interventions=(NoAttention(),), **{"checkpoints.every": 1_000}),
+        "mlp_only_pooled": presets.fsd2026(steps=15_000).with_(interventions=(NoAttention(), MeanPool())),
     }
     s5 = {f"s5-s{seed}": _s5(seed) for seed in S5_SEEDS}
     if budget == "cpu":

@@ -73,7 +73,7 @@ def plan(budget: Budget) -> Plan:
     """The trainings of a budget: 8 tiny runs, 36 small ones at p = 53, or 124 of the size of arXiv 2606.12966 at p = 97 and 113."""
     if budget == "smoke":
         tiny = _contest_of(presets.fsd2026(p=23, steps=300), 0.8, 32, batch_size=256, every=50, grok=TINY_GROK)
-        tiny = tiny.with_(**{"optimizer.lr": 4e-3, "model.d_mlp": 64})
+        tiny = tiny.with_(lr=4e-3, d_mlp=64)
         settings = [Setting("groks", (1.5, 2.0), 4), Setting("no decay", (0.0,), 2), Setting("random answers", (2.0,), 2, random_answers=True)]
         return Plan(_runs([tiny], settings), TINY_GROK, false_alarm_rate=0.34, within=100, splits=2, resamples=200, workers=0, ensemble=8)
     if budget == "cpu":

@@ -49,7 +49,7 @@ class ProbeGrid:
 def smaller(budget: Budget, seeds: Sequence[int]) -> dict[str, ProbeGrid]:
     """Three λ and seeds of a smaller model of each architecture; one tiny MLP under "smoke"."""
     if budget == "smoke":
-        tiny = _smaller("mlp", p=31, epochs=150, batch_size=77).with_(**{"task.train_fraction": 0.8, "optimizer.lr": 1.5e-3})
+        tiny = _smaller("mlp", p=31, epochs=150, batch_size=77).with_(train_fraction=0.8, lr=1.5e-3)
         return {"mlp": ProbeGrid(grid(tiny, {"weight_decay": [SMALLER_DECAYS[0], SMALLER_DECAYS[-1]], "seed": [seeds[0]]}), 150)}
     settings = {"weight_decay": list(SMALLER_DECAYS), "seed": list(seeds[:3])}
     return {name: ProbeGrid(grid(_smaller(name), settings), 1_000) for name in SMALLER}
