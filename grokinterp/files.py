@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grokinterp.errors import GrokinterpError, explained
+from grokinterp.seal import facts_of, is_broken, sealed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,15 +58,18 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk too, so that files that were renamed into it survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error means that a disk or quota is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed writer left in ``folder`` (and only those)."""
-    for leftover in folder.glob(f".*{_TEMPORARY}*"):
-        leftover.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -230,19 +234,34 @@ def _shown(value: Any) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write named tensors as safetensors, atomically."""
+    """Write named tensors as safetensors, atomically and under a seal (`grokinterp.seal`) that reading checks.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        metadata: what the file says of itself, text by name.
+    """
     from safetensors.torch import save
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(contiguous, metadata=dict(metadata or {})))
+        temporary.write_bytes(sealed(save(contiguous), metadata or {}))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read named tensors from a safetensors file, whole or not at all.
 
     Raises:
-        GrokinterpError: the file is missing, not a file, above `TENSORS_LIMIT`, cut short or not safetensors.
+        GrokinterpError: the file is missing, not a file, above `TENSORS_LIMIT`, cut short, not safetensors, or its seal is broken.
+    """
+    return read_tensors_and_facts(path)[0]
+
+
+def read_tensors_and_facts(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Named tensors, and what the file says of itself; a file that `write_tensors` wrote has its seal among these facts, `SEAL`.
+
+    Raises:
+        GrokinterpError: see `read_tensors`.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -250,6 +269,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     content = read_bytes(path, TENSORS_LIMIT)
     try:
         # load() copies; load_file() would map the file, which a writer may replace meanwhile.
-        return load(content)
+        tensors = load(content)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # the last three for types that this torch does not know
-        raise GrokinterpError(f"{path} is cut short or not a safetensors file ({error}); delete it to go on from the checkpoint before") from error
+        raise GrokinterpError(f"{path} is cut short or not a safetensors file ({error}); restore it from a copy") from error
+    if is_broken(content):
+        raise GrokinterpError(f"{path} is damaged: its bytes do not fit the checksum that was written with them; restore it from a copy")
+    return tensors, facts_of(content)
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself, read without its tensors, so without checking the seal; empty where it says nothing.
+
+    Raises:
+        GrokinterpError: the file is missing, not a file, or its beginning is not that of a safetensors file.
+    """
+    path = regular_file(path)
+    try:
+        with open(path, "rb", opener=_without_waiting) as handle:
+            size = int.from_bytes(handle.read(8), "little")
+            if size > TEXT_LIMIT:
+                raise ValueError(f"a header of {size:,} bytes")
+            return facts_of(size.to_bytes(8, "little") + handle.read(size))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise GrokinterpError(f"{path} is cut short or not a safetensors file ({error}); restore it from a copy") from error

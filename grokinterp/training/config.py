@@ -135,6 +135,8 @@ class RunConfig:
             row; see `grokinterp.conditions`.
         dtype: of the weights while training, "float32" or "float64". Losses are float64 either way.
         parent: the checkpoint that a fork goes on from, see `fork`; None for a run that begins at step 0.
+        durable: wait at each checkpoint until the folder's entries are on disk as well as the files, so that a loss of power costs no more
+            than the steps since the last checkpoint. It decides no number, and is no part of the run's identity.
     """
 
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -148,6 +150,7 @@ class RunConfig:
     stop: str | None = None
     dtype: typing.Literal["float32", "float64"] = "float32"
     parent: ParentConfig | None = None
+    durable: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.eval_every < 1 or (self.batch_size is not None and self.batch_size < 1):
@@ -164,6 +167,8 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """The config as plain JSON values; without a parent or interventions there is no such key, so that older digests stay as they are."""
         values = asdict(self)
+        if not self.durable:
+            del values["durable"]
         if isinstance(self.model, ModelConfig) and not self.model.interventions:
             del values["model"]["interventions"]
         del values["parent"]
@@ -199,9 +204,10 @@ class RunConfig:
 
 
 def identity(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A config's JSON values without the one that decides nothing: where its parent lies."""
+    """A config's JSON values without those that decide no number: where its parent lies, and how writing waits for the disk."""
+    values = {name: value for name, value in values.items() if name != "durable"}
     if "parent" not in values:
-        return dict(values)
+        return values
     return {**values, "parent": {name: value for name, value in values["parent"].items() if name != "path"}}
 
 

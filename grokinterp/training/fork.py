@@ -14,9 +14,10 @@ from typing import Any, Literal
 from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.interventions.events import Event
 from grokinterp.training.config import ParentConfig, RunConfig, combinations
+from grokinterp.training.resume import parent_state
 from grokinterp.training.runs import Run
 from grokinterp.training.train import train
-from grokinterp.training.writer import parent_state, refuse_unless_usable
+from grokinterp.training.writer import refuse_unless_usable
 
 _BRIEF = {f"optimizer.{name}": name for name in ("weight_decay", "lr", "betas")}  # in the folders' names, however a setting was given
 

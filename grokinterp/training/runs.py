@@ -7,26 +7,30 @@
     moments/step_00000100.safetensors       Adam's state, of the newest checkpoints or of all
     status.json                    written last: how the run ended
 
-Every file but the metrics appears whole, by renaming; a metrics line that was cut short is not read. Here a run is
-read; `writer.py` is the one place that writes it.
+Every file but the metrics appears whole, by renaming; a metrics line that was cut short is not read. Weights and moments carry a
+checksum, the run's digest and their step, and weights a checksum of the metrics that led up to them. Here a run is read;
+`folder.py` reads its single files, `resume.py` finds where it can go on, and `writer.py` is the one place that writes it.
 """
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained
-from grokinterp.files import read_json, read_tensors
+from grokinterp.files import read_facts, read_json
 from grokinterp.models.transformers import build_model, load_weights
 from grokinterp.notebook import html_table
+from grokinterp.seal import SEAL
 from grokinterp.tasks import Task
 from grokinterp.training.config import RunConfig
+from grokinterp.training.folder import Row, file_of, missing_row, read_metrics, read_provenance, read_state, read_status, steps_in, unlike_when_kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,17 +50,13 @@ class Run:
 
     @os_errors_explained()
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not (self.path / "config.json").is_file():
-            raise GrokinterpError(
-                f"{self.path} is not a run: it has no config.json; train one there with `grokinterp train PRESET --out {self.path}`"
-            )
-        self.config = RunConfig.from_dict(read_json(self.path / "config.json"))
+        self.path = Path(os.path.abspath(path))  # so that it is the same folder after a change of directory
+        self.config = read_config(self.path)
 
     def __repr__(self) -> str:
         steps = self.steps
         reached = f"last at step {steps[-1]}" if steps else "none yet"
-        return f"Run({str(self.path)!r}: {self.config.task.name}, {len(steps)} checkpoints, {reached}, {self.status.get('state', 'unfinished')})"
+        return f"Run({shown(self.path)!r}: {self.config.task.name}, {len(steps)} checkpoints, {reached}, {self.status.get('state', 'unfinished')})"
 
     def _repr_html_(self) -> str:
         last = (read_metrics(self.path) or [{}])[-1]
@@ -67,7 +67,9 @@ class Run:
             *((name.replace("_", " "), f"{value:.4g}") for name, value in last.items() if name != "step"),
             ("digest of the config", self.config.digest),
         ]
-        return html_table(f"Run {self.path}", rows)
+        if self.unsealed:
+            rows.append(("without a checksum", f"{len(self.unsealed)} checkpoints, written by an older version"))
+        return html_table(f"Run {shown(self.path)}", rows)
 
     @cached_property
     def task(self) -> Task:
@@ -85,10 +87,14 @@ class Run:
         return steps_in(self.path / "moments")
 
     @property
+    def unsealed(self) -> list[int]:
+        """The steps whose weights carry no checksum, because an older version wrote them: damage to them would not be noticed."""
+        return [step for step in self.steps if SEAL not in read_facts(file_of(self.path, "checkpoints", step))]
+
+    @property
     def status(self) -> dict[str, Any]:
         """How the run ended: {"state": "finished", "reason": …, "step": …}; empty while it has not."""
-        file = self.path / "status.json"
-        return dict(read_json(file)) if file.exists() else {}
+        return read_status(self.path)
 
     @property
     def finished(self) -> bool:
@@ -96,17 +102,39 @@ class Run:
         return self.status.get("state") == "finished"
 
     @property
+    def diverged(self) -> bool:
+        """Whether training ended because the loss was no longer finite; `status` says when."""
+        return has_diverged(self.status)
+
+    @property
     def provenance(self) -> dict[str, Any]:
-        """What computed the run: versions, device, threads and path, from which step on."""
-        return dict(read_json(self.path / "provenance.json"))
+        """What computed the run: versions, device, threads and path, from which step on; "unsealed" are checkpoints without a checksum, if any."""
+        unsealed = self.unsealed
+        return read_provenance(self.path) | ({"unsealed": unsealed} if unsealed else {})
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row an evaluation: step, train_loss, test_loss (nats), train_accuracy, test_accuracy, weight_norm."""
+        """One row an evaluation: step, train_loss, test_loss (nats), train_accuracy, test_accuracy, weight_norm.
+
+        Raises:
+            GrokinterpError: rows are missing or damaged.
+        """
         import pandas as pd
 
-        frame: pd.DataFrame = pd.DataFrame(read_metrics(self.path))
+        frame: pd.DataFrame = pd.DataFrame(self.rows)
         return frame
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of `metrics` as dicts.
+
+        Raises:
+            GrokinterpError: see `metrics`.
+        """
+        rows = read_metrics(self.path)
+        if (problem := wrong_rows(self.path, self.config, rows)) is not None:
+            raise GrokinterpError(problem)
+        return rows
 
     def weights(self, step: int | None = None) -> Weights:
         """Named parameters at a kept step; None for the last.
@@ -114,7 +142,7 @@ class Run:
         Raises:
             GrokinterpError: no such checkpoint (the nearest are named), or one that cannot be read.
         """
-        return read_tensors(file_of(self.path, "checkpoints", self.kept(step)))
+        return read_state(self.path, "checkpoints", self.kept(step), self.config.digest)[0]
 
     def moments(self, step: int | None = None) -> Moments:
         """Adam's state at a kept step.
@@ -123,13 +151,12 @@ class Run:
             GrokinterpError: it was not kept.
         """
         step = self.kept(step)
-        file = file_of(self.path, "moments", step)
-        if not file.exists():
+        if step not in self.steps_with_moments:
             raise GrokinterpError(
                 f"{self.path} has no optimizer state at step {step}, only at {self.steps_with_moments}; "
                 "train with checkpoints.moments = true to keep all of them"
             )
-        return read_tensors(file)
+        return read_state(self.path, "moments", step, self.config.digest)[0]
 
     def model(self, step: int | None = None) -> Any:
         """A HookedTransformer with the weights of a kept step (None for the last), on the CPU."""
@@ -140,7 +167,7 @@ class Run:
 
     def first(self, condition: str) -> int | None:
         """The first evaluated step at which a condition like "test_accuracy >= 0.99" holds, or None; of "… for 3" the first of the three."""
-        return first_step(read_metrics(self.path), condition)
+        return first_step(self.rows, condition)
 
     def kept(self, step: int | None) -> int:
         """The step of a checkpoint: this very one, or for None the last.
@@ -159,17 +186,46 @@ class Run:
         return step
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The metrics of a run folder, a dict an evaluation; a last line that was cut short is left out."""
+def read_config(path: Path) -> RunConfig:
+    """The config of the run in a folder.
+
+    Raises:
+        GrokinterpError: the folder holds no readable run.
+    """
+    file = path / "config.json"
+    if not file.is_file():
+        raise GrokinterpError(f"{path} is not a run: it has no config.json; train one there with `grokinterp train PRESET --out {path}`")
+    values = read_json(file)
+    try:
+        return RunConfig.from_dict(values)
+    except GrokinterpError as error:
+        raise GrokinterpError(f"{file}: {error}") from error
+
+
+def wrong_rows(path: Path, config: RunConfig, rows: list[Row]) -> str | None:
+    """What is wrong with the rows of metrics of a run: rows that are missing, or others than when weights were kept; None where all is well."""
     file = path / "metrics.jsonl"
-    if not file.exists():
-        return []
-    lines = file.read_text().split("\n")
-    # A whole line ends with a newline, so what follows the last newline is nothing or half a line.
-    return [json.loads(line) for line in lines[:-1]]
+    status = read_status(path)
+    until = int(status["step"]) if status.get("state") == "finished" else int(rows[-1]["step"]) if rows else -1
+    if (step := missing_row(config, rows, until)) is not None:
+        return f"{file} lacks the row of step {step}; `train` with the same config writes it again if it can, else restore the file"
+    kept = [step for step in steps_in(path / "checkpoints") if step <= until]
+    if kept and unlike_when_kept(rows, read_facts(file_of(path, "checkpoints", kept[-1]))):
+        return f"{file} has changed since the weights of step {kept[-1]} were kept; restore it, or `train` with the same config to write it again"
+    return None
 
 
-def first_step(rows: list[dict[str, float]], condition: str) -> int | None:
+def has_diverged(status: Mapping[str, Any]) -> bool:
+    """Whether a run's status says that the loss was no longer finite."""
+    return str(status.get("reason", "")).startswith("diverged")
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it here: relative where it lies below the working directory."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def first_step(rows: Sequence[Row], condition: str) -> int | None:
     """The step of the first row of metrics at which a condition holds, its onset, or None.
 
     Raises:
@@ -177,13 +233,3 @@ def first_step(rows: list[dict[str, float]], condition: str) -> int | None:
     """
     found = Condition.parse(condition).first_in(rows)
     return None if found is None else int(found.onset)
-
-
-def file_of(path: Path, kind: Literal["checkpoints", "moments"], step: int) -> Path:
-    """Where a run keeps the weights or Adam's state of a step."""
-    return path / kind / f"step_{step:08d}.safetensors"
-
-
-def steps_in(folder: Path) -> list[int]:
-    """The steps that have a file in a folder of checkpoints or moments, ascending."""
-    return sorted(int(file.stem.removeprefix("step_")) for file in folder.glob("step_*.safetensors"))

@@ -20,9 +20,10 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.files import read_json, replacing, write_json
 from grokinterp.training.config import RunConfig, combinations
 from grokinterp.training.executors import Here, LocalPool, SupportsSubmit, drive
-from grokinterp.training.runs import first_step, read_metrics
+from grokinterp.training.folder import read_metrics
+from grokinterp.training.runs import first_step
 from grokinterp.training.train import check_device, train_together, why_not_together
-from grokinterp.training.writer import FolderInUse, open_for_writing, resume_points
+from grokinterp.training.writer import FolderInUse, open_for_writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,9 +178,9 @@ def _train_left(configs: list[RunConfig], out: Path, device: str) -> None:
     with contextlib.ExitStack() as stack:
         held = [(config, stack.enter_context(open_for_writing(out / config.digest, config))) for config in configs]
         # The process that held one before may have finished it meanwhile.
-        left = [(config, writer, resume_points(writer.path)) for config, writer in held if not _finished(writer.path)]
+        left = [(config, writer, [point.position for point in writer.points()]) for config, writer in held if not _finished(writer.path)]
         while left:
-            earliest = min(points[-1] for _, _, points in left)
+            earliest = min(max(positions) for _, _, positions in left)
             abreast = [(config, writer) for config, writer, points in left if earliest in points]
             left = [member for member in left if earliest not in member[2]]
             chosen, writers = [config for config, _ in abreast], [writer for _, writer in abreast]

@@ -19,7 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.training.config import RunConfig
-from grokinterp.training.runs import Run, read_metrics
+from grokinterp.training.folder import read_metrics
+from grokinterp.training.runs import Run
 
 __all__ = ["Tracker", "Wandb", "following"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from grokinterp.shapes import Examples
 from grokinterp.tasks import Task
 from grokinterp.training.config import RunConfig
 from grokinterp.training.engine.engine import Engine, why_not
-from grokinterp.training.learner import Learner, ModuleLearner, Moments, Weights
-from grokinterp.training.runs import Run, read_metrics
+from grokinterp.training.folder import Row, first_step_of, read_metrics, read_status
+from grokinterp.training.learner import Learner, ModuleLearner
+from grokinterp.training.resume import ResumePoint, parent_state
+from grokinterp.training.runs import Run, wrong_rows
 from grokinterp.training.trackers import Tracker, following
-from grokinterp.training.writer import RunWriter, open_for_writing, parent_state, refuse_unless_usable, resume_points
+from grokinterp.training.writer import RunWriter, open_for_writing, refuse_unless_usable
 
 
 @os_errors_explained()
@@ -41,20 +44,33 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: 
         tracker: told of every row of metrics besides metrics.jsonl, `Wandb` for example; not of a run that is finished already.
 
     Raises:
-        GrokinterpError: a bad config, a folder with another config or in use, or a full disk; in the first two cases
-            nothing on disk has changed.
+        GrokinterpError: a bad config, a folder with another config or in use, a run that cannot go on, or a full disk; in all but the
+            last case nothing on disk has changed.
     """
-    folder = Path(out)
+    folder = Path(os.path.abspath(out))
     refuse_unless_usable(folder, config)
     task = config.task.build()  # before any folder is made, so that a bad task leaves none behind; nor does a bad parent
     if config.parent is not None and not (folder / "config.json").exists():
         parent_state(config.parent)
     check_device(device)
-    if (folder / "config.json").exists() and Run(folder).finished:
+    if has_ended(folder, config):
         return Run(folder)
     with open_for_writing(folder, config) as writer, following(tracker, config, folder):
         train_together([config], [task], [writer], device, progress, tracker)
     return Run(folder)
+
+
+def has_ended(folder: Path, config: RunConfig) -> bool:
+    """Whether a run's folder says that training has come to its end, as this config would end it and with all metrics there.
+
+    Raises:
+        GrokinterpError: a status.json or metrics that no run writes.
+    """
+    status = read_status(folder)
+    if status.get("state") != "finished":
+        return False
+    ends = ("diverged", f"stop: {config.stop}", f"all {status['step']} steps done")
+    return str(status["reason"]).startswith(ends) and wrong_rows(folder, config, read_metrics(folder)) is None
 
 
 def train_together(
@@ -69,15 +85,28 @@ def train_together(
     """
     if len(configs) > 1 and (reason := why_not_together(configs)) is not None:
         raise GrokinterpError(reason)
-    learner = make_learner(configs, tasks, device)
-    states = _abreast(writers)
-    for member, (writer, state) in enumerate(zip(writers, states, strict=True)):
-        if state is not None:
-            learner.load(member, *state)
-        writer.begin(_provenance(learner.path, device))
-    trackers = [tracker, *[None] * (len(configs) - 1)]
-    loop = _Loop(learner, [_Member(*member) for member in zip(configs, tasks, writers, trackers, strict=True)])
-    loop.run(progress)
+    with on_device(device):
+        learner = make_learner(configs, tasks, device)
+        _refuse_unknown_stops(configs, learner)
+        points = _at_one_step(writers)
+        for member, point in enumerate(points):
+            if point.state is not None:
+                learner.load(member, *point.state)
+        # From here on files change; whatever can be wrong with them or with the configs has been found.
+        for writer, point in zip(writers, points, strict=True):
+            writer.begin(point, _provenance(learner.path, device))
+        trackers = [tracker, *[None] * (len(configs) - 1)]
+        loop = _Loop(learner, [_Member(*member) for member in zip(configs, tasks, writers, trackers, strict=True)])
+        loop.run(progress)
+
+
+def _refuse_unknown_stops(configs: Sequence[RunConfig], learner: Learner) -> None:
+    """Raise where a stop condition names something that is not recorded."""
+    conditions = [Condition.parse(config.stop) for config in configs if config.stop is not None]
+    names = learner.evaluate()[0] if conditions else {}
+    for condition in conditions:
+        if condition.quantity not in names:
+            raise GrokinterpError(f"the stop condition names {condition.quantity!r}, but the metrics are {', '.join(names)}")
 
 
 def why_not_together(configs: Sequence[RunConfig]) -> str | None:
@@ -90,27 +119,23 @@ def why_not_together(configs: Sequence[RunConfig]) -> str | None:
         for name in ("steps", "eval_every", "checkpoints"):
             if getattr(config, name) != getattr(configs[0], name):
                 return f"runs that train together share one {name}; got {getattr(configs[0], name)} and {getattr(config, name)}"
-        if _first_step(config) != _first_step(configs[0]):
-            return f"runs that train together begin at one step; got {_first_step(configs[0])} and {_first_step(config)}"
+        if first_step_of(config) != first_step_of(configs[0]):
+            return f"runs that train together begin at one step; got {first_step_of(configs[0])} and {first_step_of(config)}"
     return why_not(configs)
 
 
-def _first_step(config: RunConfig) -> int:
-    return 0 if config.parent is None else config.parent.step
+def _at_one_step(writers: Sequence[RunWriter]) -> list[ResumePoint]:
+    """Where runs go on together; a process that was killed while it wrote checkpoints left some of them one ahead.
 
-
-def _abreast(writers: Sequence[RunWriter]) -> list[tuple[Weights, Moments] | None]:
-    """The states of runs at one step; a process that was killed while it wrote checkpoints left some of them one ahead."""
-    states = [writer.resume() for writer in writers]
-    earliest = min(-1 if writer.fresh else writer.start for writer in writers)
-    ahead = [member for member, writer in enumerate(writers) if not writer.fresh and writer.start > earliest]
-    if all(earliest in resume_points(writers[member].path) for member in ahead):
-        for member in ahead:
-            states[member] = writers[member].resume(earliest)
-    if len({(writer.start, writer.fresh) for writer in writers}) > 1:
-        there = ", ".join(f"{writer.path} at {writer.start}" for writer in writers)
+    Raises:
+        GrokinterpError: they cannot go on from one step.
+    """
+    points = [{point.position: point for point in writer.points()} for writer in writers]
+    earliest = min(max(own) for own in points)
+    if any(earliest not in own for own in points):
+        there = ", ".join(f"{writer.path} at {max(own)}" for writer, own in zip(writers, points, strict=True))
         raise GrokinterpError(f"these runs cannot go on from one step ({there}); train them one by one")
-    return states
+    return [own[earliest] for own in points]
 
 
 def make_learner(configs: Sequence[RunConfig], tasks: Sequence[Task], device: str) -> Learner:
@@ -127,15 +152,17 @@ class _Member:
         self.config, self.writer, self._tracker = config, writer, tracker
         self.batches = None if config.batch_size is None else BatchOrder(task.indices("train"), config.batch_size, config.seed)
         self._stop = None if config.stop is None else Condition.parse(config.stop)
-        self._rows = read_metrics(writer.path)
+        self._rows = writer.rows
+        self._finite = next((row for row in reversed(self._rows) if _is_finite(row)), None)
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write a row of metrics."""
-        row = {"step": step, **metrics}
+        row: Row = {"step": step, **metrics}
         self.writer.append(row)
         if self._tracker is not None:
             self._tracker.log(step, metrics)
         self._rows = [*self._rows, row][-self._stop.times :] if self._stop else [row]
+        self._finite = row if _is_finite(row) else self._finite
 
     def reason_to_end(self, step: int) -> str | None:
         """Why the run ends at this step, or None; only a step that was evaluated can end it."""
@@ -143,10 +170,21 @@ class _Member:
             return None
         row = self._rows[-1]
         if not math.isfinite(row["train_loss"]):
-            return f"diverged: train loss is {row['train_loss']}"
+            return f"diverged: train loss is {row['train_loss']} at step {step}; {_last_finite(self._finite)}"
         if self._stop is not None and self._stop.first_in(self._rows[-self._stop.times :]) is not None:
             return f"stop: {self.config.stop}"
         return f"all {step} steps done" if step >= self.config.steps else None
+
+
+def _is_finite(row: Row) -> bool:
+    return all(map(math.isfinite, row.values()))
+
+
+def _last_finite(row: Row | None) -> str:
+    if row is None:
+        return "no evaluation before it was finite"
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name != "step")
+    return f"the last finite evaluation was at step {row['step']}: {numbers}"
 
 
 class _Loop:
@@ -173,7 +211,7 @@ class _Loop:
 
     def _look(self, step: int, bar: Any) -> None:
         """Evaluate and checkpoint where due."""
-        first = step == _first_step(self._config)  # a fork's may be any
+        first = step == first_step_of(self._config)  # a fork's may be any
         if first or step % self._config.eval_every == 0 or step == self._config.steps:
             metrics = self._learner.evaluate()
             for member, row in zip(self._members, metrics, strict=True):
@@ -220,7 +258,7 @@ def _provenance(path: str, device: str) -> dict[str, Any]:
     """Everything besides the config that the bits depend on."""
     return {
         "path": path,
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -235,6 +273,15 @@ def _version(name: str) -> str:
 
 
 def check_device(device: str) -> None:
-    """Raise GrokinterpError unless this machine has the device."""
-    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise GrokinterpError(f"device {device!r} is not available on this machine; use 'cpu'")
+    """Raise GrokinterpError unless this machine has the device: "cpu", "cuda", or one of its GPUs like "cuda:1"."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
+    if device not in known:
+        raise GrokinterpError(f"device {device!r} is not available on this machine; it has {', '.join(known)}")
+
+
+@contextlib.contextmanager
+def on_device(device: str) -> Iterator[None]:
+    """Make a GPU the current one, so that streams and captured graphs belong to it; nothing on a CPU."""
+    with torch.cuda.device(device) if ":" in device else contextlib.nullcontext():
+        yield

@@ -51,11 +51,9 @@ def test_an_unchanged_fork_is_its_parent_to_the_bit(config: RunConfig, tmp_path:
     assert child.path == tmp_path / "forks" / "unchanged"
     assert child.steps == [20, 40, 60]
     assert child.status == whole.status
-    prints, original = fingerprint(child.path), fingerprint(whole.path)
-    for kind in ("checkpoints", "moments"):
-        for step in child.steps:
-            name = f"{kind}/step_{step:08d}.safetensors"
-            assert prints[name] == original[name]
+    for step in child.steps:  # the files also name their run, so they are not the same
+        assert_same(child.weights(step), whole.weights(step))
+        assert_same(child.moments(step), whole.moments(step))
     # The child is evaluated where it begins, between two evaluations of the parent.
     assert child.metrics["step"].tolist() == [20, 24, 32, 40, 48, 56, 60]
     later = whole.metrics[whole.metrics["step"] > 20].reset_index(drop=True)
@@ -181,7 +179,7 @@ def test_a_child_resumes_to_the_same_bits(parent: Run, tmp_path: Path, cut: str)
     for step in gone:
         for kind in ("checkpoints", "moments"):
             (folder / kind / f"step_{step:08d}.safetensors").unlink()
-    if cut == "first checkpoint alone":
+    if "first checkpoint" in cut:
         (folder / "metrics.jsonl").write_text("")  # killed before the first evaluation
     if cut == "parent gone":
         shutil.rmtree(tmp_path / "parent")
