@@ -14,6 +14,7 @@ checksum, the run's digest and their step, and weights a checksum of the metrics
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -210,7 +211,10 @@ def wrong_rows(path: Path, config: RunConfig, rows: list[Row]) -> str | None:
     if (step := missing_row(config, rows, until)) is not None:
         return f"{file} lacks the row of step {step}; `train` with the same config writes it again if it can, else restore the file"
     kept = [step for step in steps_in(path / "checkpoints") if step <= until]
-    if kept and unlike_when_kept(rows, read_facts(file_of(path, "checkpoints", kept[-1]))):
+    facts: dict[str, str] = {}
+    with contextlib.suppress(GrokinterpError):  # weights that cannot be read say so where they are asked for
+        facts = read_facts(file_of(path, "checkpoints", kept[-1])) if kept else {}
+    if unlike_when_kept(rows, facts):
         return f"{file} has changed since the weights of step {kept[-1]} were kept; restore it, or `train` with the same config to write it again"
     return None
 

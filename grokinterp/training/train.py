@@ -21,7 +21,7 @@ from grokinterp.shapes import Examples
 from grokinterp.tasks import Task
 from grokinterp.training.config import RunConfig
 from grokinterp.training.engine.engine import Engine, why_not
-from grokinterp.training.folder import Row, first_step_of, read_metrics, read_status
+from grokinterp.training.folder import Row, first_step_of, read_status, readable_rows
 from grokinterp.training.learner import Learner, ModuleLearner
 from grokinterp.training.resume import ResumePoint, parent_state
 from grokinterp.training.runs import Run, wrong_rows
@@ -64,13 +64,14 @@ def has_ended(folder: Path, config: RunConfig) -> bool:
     """Whether a run's folder says that training has come to its end, as this config would end it and with all metrics there.
 
     Raises:
-        GrokinterpError: a status.json or metrics that no run writes.
+        GrokinterpError: a status.json that no run writes.
     """
     status = read_status(folder)
     if status.get("state") != "finished":
         return False
     ends = ("diverged", f"stop: {config.stop}", f"all {status['step']} steps done")
-    return str(status["reason"]).startswith(ends) and wrong_rows(folder, config, read_metrics(folder)) is None
+    rows, problem = readable_rows(folder)
+    return str(status["reason"]).startswith(ends) and problem is None and wrong_rows(folder, config, rows) is None
 
 
 def train_together(
