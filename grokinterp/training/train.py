@@ -106,8 +106,7 @@ def _refuse_unknown_stops(configs: Sequence[RunConfig], learner: Learner) -> Non
     conditions = [Condition.parse(config.stop) for config in configs if config.stop is not None]
     names = learner.evaluate()[0] if conditions else {}
     for condition in conditions:
-        if condition.quantity not in names:
-            raise GrokinterpError(f"the stop condition names {condition.quantity!r}, but the metrics are {', '.join(names)}")
+        condition.require(names)
 
 
 def why_not_together(configs: Sequence[RunConfig]) -> str | None:
