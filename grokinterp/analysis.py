@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +29,7 @@ from grokinterp.reports.summary import in_words
 from grokinterp.reports.words import Number, Phases, headline, phases
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts, Task
+from grokinterp.training.executors import side_by_side
 from grokinterp.training.runs import Run
 
 if TYPE_CHECKING:
@@ -210,13 +209,15 @@ def analyze(
             arrays with dimensions, or an xarray Dataset.
         task: of a bare model; or agreement prompts of a language model, for the measure "ace".
         steps: of a run, the checkpoints to read; None for all.
-        workers: processes that share a run's checkpoints; 0 for this one.
+        workers: processes that share a run's checkpoints; 0 for this one. What a process had begun that is killed is done again.
         progress_bar: show a progress bar where somebody can see it.
 
     Raises:
         GrokinterpError: an unknown measure, a subject that is none of these, or no measure that applies to it. When some
             measures apply, those that do not are left out and named in ``report.failures`` with the reason.
     """
+    if workers < 0:
+        raise GrokinterpError(f"workers counts processes, with 0 for this one; got {workers}")
     named = dict(_named(measure) for measure in measures)
     if isinstance(subject, str | Path):
         subject = load_published(subject) if Path(subject).suffix in (".pth", ".pt") else Run(subject)
@@ -334,22 +335,17 @@ def _measure_run(run: Run, steps: list[int], measures: Mapping[str, Measure], wo
     with bar:
         if workers <= 1:
             return _measure(_snapshots(run, steps, bar.update), measures)
-        shares = [share.tolist() for share in np.array_split(steps, min(workers, len(steps)))]
+        shares = {f"steps {share[0]} … {share[-1]}": share.tolist() for share in np.array_split(steps, min(workers, len(steps)))}
+        calls = {name: (_measure_share, (run.path, share, dict(measures))) for name, share in shares.items()}
         threads = max(1, torch.get_num_threads() // workers)
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_measure_share, run.path, share, measures, threads) for share in shares]
-            parts: list[tuple[xr.Dataset, dict[str, str]]] = []
-            for share, future in zip(shares, futures, strict=True):
-                parts.append(future.result())
-                bar.update(len(share))
+        parts = side_by_side(calls, workers, threads=threads, done=lambda name: bar.update(len(shares[name]))).values()
     return xr.concat([found for found, _ in parts], dim="step", join="outer", data_vars="all"), {
         k: v for _, failed in parts for k, v in failed.items()
     }
 
 
-def _measure_share(path: Path, steps: list[int], measures: Mapping[str, Measure], threads: int) -> tuple[xr.Dataset, dict[str, str]]:
+def _measure_share(path: Path, steps: list[int], measures: Mapping[str, Measure]) -> tuple[xr.Dataset, dict[str, str]]:
     """One worker's checkpoints."""
-    torch.set_num_threads(threads)
     return _measure(_snapshots(Run(path), steps), measures)
 
 

@@ -197,12 +197,14 @@ def sweep(
     executor: str | None = None,
     ensemble: int | None = None,
     device: str = "cpu",
-) -> None:
+) -> int:
     """Train a preset over a grid of settings; the same command again does only what is left.
+
+    The exit status is 1 where a run failed, diverged or is not finished; standard error names it.
 
     Args:
         preset: name of a preset, or the path of a config.json.
-        out: folder of the run folders and of results.parquet.
+        out: folder of the run folders and of results.parquet, to which other grids may add.
         grid: settings with their values, like weight_decay=0.3,1,3 seed=0,1,2, or optimizer.weight_decay; the split follows the seed.
         workers: processes on this machine; as many as cores unless given.
         executor: dask://HOST:PORT to train on a Dask cluster instead.
@@ -215,9 +217,9 @@ def sweep(
     with _executor(executor) as pool:
         table = sweeps.sweep(configs, out, executor=pool, workers=workers, ensemble=ensemble, device=device)
     print(table.drop(columns=["error"]).to_string(index=False))
-    for _, row in table[table["state"] == "failed"].iterrows():
-        print(f"{out / row['digest']} failed: {row['error']}", file=sys.stderr)
-    print(f"\nsaved as {out / 'results.parquet'}")
+    print("\n" + ", ".join(f"{count} {state}" for state, count in table["state"].value_counts().items()))
+    print(f"saved as {out / sweeps.TABLE}")
+    return int((table["state"] != "finished").any())
 
 
 def reproduce(

@@ -74,17 +74,25 @@ def test_fork_at_a_metric_at_a_measure_and_at_a_step(tmp_path: Path, capsys: pyt
     assert "found no such checkpoint" in capsys.readouterr().err
 
 
-def test_sweep_prints_a_table_and_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sweep_prints_a_table_and_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     base = tmp_path / "base"
     assert main(["train", "demo", "--out", str(base), "--set", *SMALL, "stop=null"]) == 0
     grid = ["--grid", "weight_decay=0.5,2", "seed=0,1", "--workers", "0"]
     capsys.readouterr()
     assert main(["sweep", str(base / "config.json"), "--out", str(tmp_path / "sweep"), *grid]) == 0
     out = capsys.readouterr().out
-    assert out.count("finished") == 4
+    assert "\n4 finished\n" in out
     assert (tmp_path / "sweep" / "results.parquet").exists()
-    assert main(["sweep", str(base / "config.json"), "--out", str(tmp_path / "sweep"), "--grid", "stop=nothing<1", "--workers", "0"]) == 0
-    assert "names 'nothing', but the metrics are" in capsys.readouterr().err
+    assert main(["sweep", str(base / "config.json"), "--out", str(tmp_path / "sweep"), "--grid", "stop=nothing<1", "--workers", "0"]) == 1
+    assert "1 failed" in capsys.readouterr().out
+    assert "names 'nothing', but the metrics are" in caplog.text
+    hot = ["--set", *SMALL, "optimizer.lr=1e30", "dtype=float32"]
+    assert main(["train", "demo", "--out", str(tmp_path / "hot"), *hot]) == 1
+    assert "diverged: train loss is" in capsys.readouterr().out
+    assert main(["sweep", str(base / "config.json"), "--out", str(tmp_path / "sweep"), "--grid", "optimizer.lr=1e-3,1e30", "--workers", "0"]) == 1
+    assert "1 finished, 1 diverged" in capsys.readouterr().out
+    assert "diverged: diverged: train loss is" in caplog.text
+    assert main(["fork", str(base), "--at", "0", "--lr", "1e-3", "1e30", "--moments", "reset", "--out", str(tmp_path / "forks")]) == 1
 
 
 def test_reproduce_prints_the_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

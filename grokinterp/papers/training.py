@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from tqdm.auto import tqdm
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.training import executors
 from grokinterp.training.config import RunConfig
-from grokinterp.training.executors import LocalPool
 from grokinterp.training.runs import Run
 from grokinterp.training.sweep import default_workers, sweep
 
@@ -32,7 +31,7 @@ def train_all(configs: Sequence[RunConfig], folder: Path, **options: Any) -> lis
     if not configs:
         return []
     for _, outcome in sweep(configs, folder, **options).iterrows():
-        if outcome["state"] != "finished":
+        if outcome["state"] not in ("finished", "diverged"):
             raise GrokinterpError(f"the run {folder / outcome['digest']} is {outcome['state']}: {outcome['error']}; call again to go on")
     return [Run(folder / config.digest) for config in configs]
 
@@ -41,17 +40,12 @@ def side_by_side(function: Callable[..., Result], arguments: Mapping[str, tuple[
     """A function of each of several arguments, by name, with one torch thread each.
 
     Args:
-        function: importable by name, since other processes call it.
+        function: what other processes call.
         arguments: its arguments by name.
         workers: processes; None for as many as cores, 0 for this one, with its own number of threads.
     """
     if workers == 0:
         return {name: function(*each) for name, each in arguments.items()}
-    with LocalPool(workers or default_workers("cpu")) as pool:
-        futures = {name: pool.submit(_with_one_thread, function, *each) for name, each in arguments.items()}
-        return {name: future.result() for name, future in tqdm(futures.items(), unit="run", disable=None)}
-
-
-def _with_one_thread(function: Callable[..., Result], *arguments: Any) -> Result:
-    torch.set_num_threads(1)
-    return function(*arguments)
+    calls = {name: (function, each) for name, each in arguments.items()}
+    with tqdm(total=len(calls), unit="run", disable=None) as bar:
+        return executors.side_by_side(calls, workers or default_workers("cpu"), done=lambda name: bar.update())

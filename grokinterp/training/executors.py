@@ -1,21 +1,25 @@
 """Where many runs are trained: this process, processes of this machine, or anything like a `concurrent.futures.Executor`.
 
-`drive` hands calls out and sees to it that each is done, though workers may die under it.
+`drive` hands calls out and sees to it that each is done, though workers may die under it; `side_by_side` is the short way to processes of this
+machine and back.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import pickle
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import cloudpickle
 import torch
 
 from grokinterp.errors import GrokinterpError
@@ -25,8 +29,10 @@ POLL = 0.05  # seconds
 LONGEST_PAUSE = 60.0  # seconds between two looks at a run that another process has
 HINT = '(if all die at once: workers import the script that sweeps, so it must be a file, with its calls below `if __name__ == "__main__":`)'
 
-Call = tuple[Callable[..., bool], tuple[Any, ...]]
-"""A function and its arguments; it says whether it is done (True) or has to be called again later (False)."""
+_log = logging.getLogger(__name__)
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function and its arguments; what it returns is its result, or False if it has to be called again later."""
 
 
 class SupportsSubmit(Protocol):
@@ -110,14 +116,27 @@ class _Job:
     pause: float = 1.0  # seconds until the next try, if another process has it
     not_before: float = 0.0  # on the monotonic clock
 
+    def dies(self, error: Exception) -> bool:
+        """Its worker has died; whether that was the last try."""
+        self.lost += 1
+        if self.lost < MAX_TRIES:
+            _log.warning("a worker died (%s: %s); what it had begun is done again", type(error).__name__, error)
+        return self.lost == MAX_TRIES
+
+    def waits(self) -> None:
+        """Another process has its run, so it is looked at again later, and ever more seldom."""
+        self.not_before = time.monotonic() + self.pause
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+
 
 def drive(
     calls: Sequence[Call],
     executor: SupportsSubmit,
     at_once: int | None,
     *,
-    done: Callable[[int], object],
+    done: Callable[[int, Any], object],
     failed: Callable[[int, str], object],
+    is_death: Callable[[Exception], bool] = lambda error: True,
 ) -> None:
     """Have every call done, again where its worker dies, later where it says so.
 
@@ -128,8 +147,10 @@ def drive(
         calls: what to do, in this order.
         executor: who does it.
         at_once: how many calls at most are submitted at a time; None for all.
-        done: called with the position of a call that is done or given up.
-        failed: called before that with the position of one that is given up, and why.
+        done: called with the position of a call that is done, and its result.
+        failed: called with the position of one that is given up, and why.
+        is_death: whether an exception out of the executor means that a worker died; what does not is raised here. Every one does unless given,
+            for calls that never raise.
 
     Raises:
         GrokinterpError: the executor takes nothing more.
@@ -146,10 +167,21 @@ def drive(
                 flying[job] = _submit(executor, calls[job.position])
             landed = [job for job, future in flying.items() if future.done()]
             for job in landed:
-                if _settle(job, flying.pop(job), failed):
-                    done(job.position)
+                try:
+                    result = flying.pop(job).result()
+                except Exception as error:
+                    if not is_death(error):
+                        raise
+                    if job.dies(error):
+                        failed(job.position, f"its worker died {MAX_TRIES} times: {type(error).__name__}: {error} {HINT}")
+                    else:
+                        waiting.insert(0, job)
+                    continue
+                if result is False:
+                    job.waits()
+                    waiting.append(job)
                 else:
-                    waiting.insert(0, job) if job.lost else waiting.append(job)
+                    done(job.position, result)
             if not landed:
                 time.sleep(POLL)
     finally:
@@ -167,17 +199,46 @@ def _submit(executor: SupportsSubmit, call: Call) -> Any:
         ) from error
 
 
-def _settle(job: _Job, future: Any, failed: Callable[[int, str], object]) -> bool:
-    """Whether a call that came back needs no other try."""
+def side_by_side(calls: Mapping[str, Call], workers: int, *, threads: int = 1, done: Callable[[str], object] = lambda name: None) -> dict[str, Any]:
+    """The results of calls that processes of this machine make, by name and in order; one whose worker dies is made again.
+
+    Args:
+        calls: by a name that an error can use, like "steps 0 … 40". Functions need not be importable: lambdas and those of a notebook work.
+        workers: how many processes at most.
+        threads: torch threads of each.
+        done: called with the name of each call that is done.
+
+    Raises:
+        GrokinterpError: a call cannot be handed to another process, or its worker dies `MAX_TRIES` times.
+        Exception: whatever a call raises.
+    """
+    names = list(calls)
+    payloads = [_pickled(*calls[name]) for name in names]
+    found: dict[int, Any] = {}
+
+    def keep(position: int, result: Any) -> None:
+        (found[position],) = result
+        done(names[position])
+
+    def give_up(position: int, reason: str) -> None:
+        raise GrokinterpError(f"{names[position]}: {reason}; if the memory is too small for so many, use fewer workers, or workers=0")
+
+    workers = min(workers, len(calls))
+    with LocalPool(workers) as pool:
+        work: list[Call] = [(_call, (payload, threads)) for payload in payloads]
+        drive(work, pool, workers, done=keep, failed=give_up, is_death=lambda error: isinstance(error, BrokenExecutor))
+    return {name: found[position] for position, name in enumerate(names)}
+
+
+def _pickled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     try:
-        if future.result():
-            return True
-    except Exception as error:  # the call's own are caught where it runs, so this is the worker's
-        job.lost += 1
-        if job.lost < MAX_TRIES:
-            return False
-        failed(job.position, f"its worker died {job.lost} times: {type(error).__name__}: {error} {HINT}")
-        return True
-    job.not_before = time.monotonic() + job.pause
-    job.pause = min(2 * job.pause, LONGEST_PAUSE)
-    return False
+        return cast(bytes, cloudpickle.dumps((function, arguments)))
+    except Exception as error:  # pickling calls methods of any class, which raise what they like
+        raise GrokinterpError(f"this work cannot be handed to other processes ({error}); use workers=0 to do it in this one") from error
+
+
+def _call(payload: bytes, threads: int) -> tuple[Any]:
+    """What a process does."""
+    torch.set_num_threads(threads)
+    function, arguments = pickle.loads(payload)
+    return (function(*arguments),)  # in a tuple, because False on its own would mean: again, later

@@ -7,17 +7,20 @@ what it found there, so that killed workers, second drivers and other machines n
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from tqdm.auto import tqdm
 
-from grokinterp.errors import GrokinterpError
-from grokinterp.files import read_json, replacing, write_json
+from grokinterp.errors import GrokinterpError, os_errors_explained
+from grokinterp.files import read_bytes, read_object, read_text, replacing, write_json
+from grokinterp.outputs import PARQUET, check_output, output
 from grokinterp.training.config import RunConfig, combinations
 from grokinterp.training.executors import Here, LocalPool, SupportsSubmit, drive
 from grokinterp.training.folder import read_metrics
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 
 GROKKED = "test_accuracy >= 0.99"
 ENSEMBLE_ON_GPU = 32  # members; chosen here without a measurement
+TABLE = "results.parquet"
+TABLE_LIMIT = 1 << 30  # bytes
+
+_log = logging.getLogger(__name__)
 
 
 def grid(config: RunConfig, lists: Mapping[str, Any] | None = None, **more: Any) -> list[RunConfig]:
@@ -51,6 +58,7 @@ def grid(config: RunConfig, lists: Mapping[str, Any] | None = None, **more: Any)
     return configs
 
 
+@os_errors_explained()
 def sweep(
     configs: Sequence[RunConfig],
     out: str | Path,
@@ -65,9 +73,11 @@ def sweep(
     """Train every config into ``out/<digest>`` and return one row of results for each; again, and it does only what is left.
 
     Finished runs are not trained again and unfinished ones go on. A run that fails leaves its traceback as error.txt and
-    does not stop the others. Runs whose worker dies are submitted again. Several processes, also on several machines
-    with a common file system, can call this with the same arguments: each run is trained by one of them at a time, and
-    who finds it taken does something else and comes back to it later.
+    does not stop the others. Runs whose worker dies are submitted again. Each run that has not finished well in the end, because it failed or
+    diverged, is named in the table and in the log of `logging`. Several processes, also on several machines with a common file system, can call
+    this with the same arguments: each run is trained by one of them at a time, and who finds it taken does something else and comes back to it later.
+
+    The folder's results.parquet accumulates: it has the rows of earlier calls too, also those with other configs, and every setting as a column.
 
     The bits of a run depend on its config, the machine, `threads` and the ensemble it trains in, not on the executor.
     In an ensemble of more than one, float32 may round otherwise than alone (measured: the last bit, for widths that are no
@@ -75,7 +85,7 @@ def sweep(
 
     Args:
         configs: what to train; `grid` makes such a list.
-        out: folder of the run folders and of results.parquet.
+        out: folder of the run folders and of results.parquet, a table of all runs that were ever swept into it.
         executor: anything with the interface of `concurrent.futures.Executor`: Dask's ``client.get_executor()``, a
             submitit executor. None for processes on this machine; a script then needs ``if __name__ == "__main__":``.
         workers: processes on this machine; by default as many as cores, or GPUs where device is "cuda". 0 trains in
@@ -86,7 +96,8 @@ def sweep(
         progress: show a progress bar over runs where somebody can see it.
 
     Raises:
-        GrokinterpError: bad arguments, a full disk, or an executor that takes nothing more.
+        GrokinterpError: bad arguments, a folder that cannot be written, a results.parquet that is none of a sweep, or an executor that takes
+            nothing more.
     """
     if executor is None:
         check_device(device)
@@ -96,31 +107,38 @@ def sweep(
     if (workers is not None and workers < 0) or ensemble < 1 or threads < 1:
         raise GrokinterpError(f"a sweep needs workers >= 0, ensemble >= 1 and threads >= 1; got {workers}, {ensemble} and {threads}")
     folder = Path(out).resolve()
+    check_output(folder / TABLE, PARQUET)
+    _accumulated(folder / TABLE)
     folder.mkdir(parents=True, exist_ok=True)
     configs = list({config.digest: config for config in configs}.values())
     left = [group for group in ensembles(configs, ensemble) if not all(_finished(folder / config.digest) for config in group)]
     with tqdm(total=len(configs), initial=len(configs) - sum(map(len, left)), unit="run", disable=None if progress else True) as bar:
-        _train(left, folder, executor, workers, threads, device, bar)
-    table = results(configs, folder)
-    with replacing(folder / "results.parquet") as temporary:
-        table.to_parquet(temporary, engine="pyarrow")
-    return table
+        untold = _train(left, folder, executor, workers, threads, device, bar)
+    rows = [_outcome(folder / config.digest, untold.get(config.digest)) for config in configs]
+    for config, row in zip(configs, rows, strict=True):
+        if row["state"] != "finished":
+            _log.warning("%s %s: %s", folder / config.digest, row["state"], row["error"] or row["reason"])
+    _accumulate(configs, rows, folder / TABLE)
+    return _table(configs, rows)
 
 
 def _train(
     groups: list[list[RunConfig]], out: Path, executor: SupportsSubmit | None, workers: int | None, threads: int, device: str, bar: Any
-) -> None:
-    """Have an executor do the groups."""
+) -> dict[str, str]:
+    """Have an executor do the groups; the reasons of failures that could not be written down, by digest."""
+    untold: dict[str, str] = {}
+
+    def done(position: int, reasons: Mapping[str, str]) -> None:
+        untold.update(reasons)
+        bar.update(len(groups[position]))
 
     def failed(position: int, reason: str) -> None:
-        for config in groups[position]:
-            if not _finished(out / config.digest):
-                _leave_error(out / config.digest, config, reason)
+        done(position, _leave_errors([config for config in groups[position] if not _finished(out / config.digest)], out, reason))
 
     calls = [(train_group, (group, str(out), device, threads)) for group in groups]
 
     def hand_to(executor: SupportsSubmit, at_once: int | None) -> None:
-        drive(calls, executor, at_once, done=lambda position: bar.update(len(groups[position])), failed=failed)
+        drive(calls, executor, at_once, done=done, failed=failed)
 
     if executor is not None:
         hand_to(executor, at_once=None)
@@ -130,6 +148,7 @@ def _train(
         own = min(workers or default_workers(device), len(groups))
         with LocalPool(own, device) as pool:
             hand_to(pool, at_once=own)
+    return untold
 
 
 def default_workers(device: str) -> int:
@@ -151,26 +170,28 @@ def ensembles(configs: Sequence[RunConfig], size: int) -> list[list[RunConfig]]:
     return [kind[start : start + size] for kind in kinds for start in range(0, len(kind), size)]
 
 
-def train_group(configs: list[RunConfig], out: str, device: str, threads: int) -> bool:
-    """What a worker does: train those of a group that are not finished; False where another process has one of them.
+def train_group(configs: list[RunConfig], out: str, device: str, threads: int) -> dict[str, str] | Literal[False]:
+    """What a worker does: train those of a group that are not finished.
 
     Whatever a run raises is left in its folder. A group that fails is tried again in halves, so that one bad run fails alone.
+
+    Returns:
+        The reasons of failures that could not be left in the folders, by digest; False where another process has a run of the group.
     """
     left = [config for config in configs if not _finished(Path(out) / config.digest)]
     try:
         with torch_threads(threads):
             _train_left(left, Path(out), device)
-        return True
+        return {}
     except FolderInUse:
         return False
     except Exception:
         reason = traceback.format_exc()
     if len(left) == 1:
-        _leave_error(Path(out) / left[0].digest, left[0], reason)
-        return True
+        return _leave_errors(left, Path(out), reason)
     middle = len(left) // 2
     first, second = (train_group(half, out, device, threads) for half in (left[:middle], left[middle:]))
-    return first and second
+    return False if first is False or second is False else first | second
 
 
 def _train_left(configs: list[RunConfig], out: Path, device: str) -> None:
@@ -201,52 +222,125 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def _finished(folder: Path) -> bool:
-    return _status(folder).get("state") == "finished"
+    """Whether a run is; one whose status cannot be read is not, and says why when it is tried."""
+    try:
+        return _status(folder).get("state") == "finished"
+    except (GrokinterpError, OSError):
+        return False
 
 
 def _status(folder: Path) -> dict[str, Any]:
     file = folder / "status.json"
-    return dict(read_json(file)) if file.exists() else {}
+    return read_object(file) if file.exists() or file.is_symlink() else {}
 
 
-def _leave_error(folder: Path, config: RunConfig, reason: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.json").exists():
-        write_json(folder / "config.json", config.to_dict())
-    with replacing(folder / "error.txt") as temporary:
-        temporary.write_text(reason)
+def _leave_errors(configs: list[RunConfig], out: Path, reason: str) -> dict[str, str]:
+    """Write down in the folders of runs why they failed; the reason by digest where that cannot be written."""
+    untold = {}
+    for config in configs:
+        folder = out / config.digest
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "config.json").exists():
+                if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+                    raise GrokinterpError(f"{folder} is somebody else's")
+                write_json(folder / "config.json", config.to_dict())
+            with replacing(folder / "error.txt") as temporary:
+                temporary.write_text(reason)
+        except (GrokinterpError, OSError):
+            untold[config.digest] = reason
+    return untold
 
 
+@os_errors_explained()
 def results(configs: Sequence[RunConfig], out: str | Path) -> pd.DataFrame:
     """What a sweep has come to so far, one row a config; reading disturbs no one.
 
-    Columns: digest; the settings that vary, by dotted name; state (finished, failed, unfinished, absent), reason, step and
-    error, the last line of error.txt; the newest metrics (losses in nats); grokked_at, the first evaluated step with
+    Columns: digest; the settings that vary, by dotted name; state (finished, diverged, failed, unfinished, absent), reason, step and
+    error, the last line of error.txt or what cannot be read; the newest metrics (losses in nats); grokked_at, the first evaluated step with
     test_accuracy >= 0.99.
     """
-    import pandas as pd
+    return _table(configs, [_outcome(Path(out) / config.digest) for config in configs])
 
+
+def _table(configs: Sequence[RunConfig], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The settings that vary beside the outcomes."""
     settings = [_flat(config.to_dict()) for config in configs]
     names = list(dict.fromkeys(name for own in settings for name in own if name != "parent.path"))
-    columns = {name: [own.get(name) for own in settings] for name in names}
-    varying = {name: _of_one_type(values) for name, values in columns.items() if any(value != values[0] for value in values)}
-    outcomes = pd.DataFrame([_outcome(Path(out) / config.digest) for config in configs])
-    digests = {"digest": [config.digest for config in configs]}
-    table: pd.DataFrame = pd.concat([pd.DataFrame({**digests, **varying}), outcomes.astype({"step": "Int64", "grokked_at": "Int64"})], axis=1)
+    varying = [name for name in names if any(own.get(name) != settings[0].get(name) for own in settings)]
+    chosen = [{name: own.get(name) for name in varying} for own in settings]
+    return _frame([{"digest": config.digest, **own, **row} for config, own, row in zip(configs, chosen, rows, strict=True)])
+
+
+def _accumulate(configs: Sequence[RunConfig], rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Put rows in the folder's table, in the place of those with the same digest."""
+    from filelock import FileLock
+
+    with FileLock(file.with_name(".results.lock")):  # another driver may do the same
+        table = _accumulated(file)
+        for config, row in zip(configs, rows, strict=True):
+            table[config.digest] = {"digest": config.digest, **_flat(config.to_dict()), **row}
+        with output(file, PARQUET) as temporary:
+            _frame(list(table.values())).to_parquet(temporary, engine="pyarrow")
+
+
+def _accumulated(file: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a folder's table by digest, with all settings of those whose folder is there; none where there is no table yet.
+
+    Raises:
+        GrokinterpError: it cannot be read, or is the table of something else.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    if not file.exists():
+        return {}
+    try:
+        rows = pyarrow.parquet.read_table(io.BytesIO(read_bytes(file, TABLE_LIMIT))).to_pylist()
+        table = {str(row["digest"]): row for row in rows}
+    except (pyarrow.ArrowException, OSError, KeyError, TypeError) as error:
+        raise GrokinterpError(f"{file} is not the table of a sweep ({error}); move it away, and a new one is written") from error
+    for digest, row in table.items():
+        if not row.keys() >= _ALWAYS:  # written when only settings that varied were
+            with contextlib.suppress(GrokinterpError):
+                table[digest] = {**_flat(read_object(file.with_name(digest) / "config.json")), **row}
     return table
 
 
-def _outcome(folder: Path) -> dict[str, Any]:
-    """How far a run has come."""
-    error, status, rows = folder / "error.txt", _status(folder), read_metrics(folder)
-    failed = error.exists() and not status
-    return {
-        "state": status.get("state") or ("failed" if failed else "unfinished" if folder.exists() else "absent"),
-        "reason": status.get("reason"),
-        "error": error.read_text().strip().splitlines()[-1] if failed else None,
-        **(rows[-1] if rows else {"step": None}),
-        "grokked_at": first_step(rows, GROKKED),
-    }
+_ALWAYS = {"seed", "steps", "eval_every", "dtype"}  # settings of every config
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A table with every column of one type."""
+    import pandas as pd
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: _of_one_type([row.get(name) for row in rows]) for name in names}
+    frame: pd.DataFrame = pd.DataFrame(columns).astype({name: "Int64" for name in ("step", "grokked_at") if name in columns})
+    return frame
+
+
+def _outcome(folder: Path, untold: str | None = None) -> dict[str, Any]:
+    """How far a run has come.
+
+    Args:
+        folder: of the run.
+        untold: why it failed, where that could not be written into its folder.
+    """
+    try:
+        file, status, rows = folder / "error.txt", _status(folder), read_metrics(folder)
+        error = None if status else untold or (read_text(file) if file.exists() else None)
+        diverged = str(status.get("reason", "")).startswith("diverged")
+        there = "failed" if error is not None else "unfinished" if folder.exists() else "absent"
+        return {
+            "state": "diverged" if diverged else status.get("state") or there,
+            "reason": status.get("reason"),
+            "error": None if error is None else (error.strip().splitlines() or ["error.txt is empty"])[-1],
+            **(rows[-1] if rows else {"step": None}),
+            "grokked_at": first_step(rows, GROKKED),
+        }
+    except (OSError, ValueError, LookupError, TypeError) as problem:  # one bad folder is one bad row
+        return {"state": "failed", "reason": None, "error": f"{type(problem).__name__}: {problem}", "step": None, "grokked_at": None}
 
 
 def _of_one_type(values: list[Any]) -> list[Any]:

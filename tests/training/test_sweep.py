@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,7 +104,9 @@ def test_a_sweep_trains_all_tabulates_them_and_does_nothing_twice(tiny: RunConfi
     assert table["test_loss"].tolist() == [Run(tmp_path / config.digest).metrics["test_loss"].iloc[-1] for config in configs]
     assert table["error"].isna().all()
     assert table["grokked_at"].isna().all()
-    assert pd.read_parquet(tmp_path / "results.parquet").astype(object).equals(table.astype(object))
+    kept = pd.read_parquet(tmp_path / "results.parquet")
+    assert kept[list(table)].astype(object).equals(table.astype(object))
+    assert kept["optimizer.lr"].tolist() == [tiny.optimizer.lr] * 4
     before = changed_at(tmp_path)
     more = grid(tiny, seed=[0, 1, 2])
     assert results(more, tmp_path)["state"].tolist() == ["finished", "finished", "absent"]
@@ -187,6 +190,76 @@ def test_a_failing_run_leaves_its_traceback_and_does_not_stop_the_rest(tiny: Run
     assert "_refuse_unknown_stops" in text
     assert pd.read_parquet(tmp_path / "results.parquet")["state"].tolist() == table["state"].tolist()
     assert sweep(configs, tmp_path, workers=0, ensemble=ensemble, progress=False).equals(table)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "null", "list", "folder", "dangling link", "pipe"])
+def test_one_bad_status_is_one_bad_row(tiny: RunConfig, tmp_path: Path, damage: str) -> None:
+    configs = grid(tiny.with_(steps=5), seed=range(3))
+    sweep(configs[:2], tmp_path, workers=0, progress=False)
+    status = tmp_path / configs[0].digest / "status.json"
+    status.unlink()
+    texts = {"garbage": '{"state": ', "null": "null", "list": "[1]"}
+    if damage in texts:
+        status.write_text(texts[damage])
+    else:
+        {"folder": Path.mkdir, "dangling link": lambda path: path.symlink_to("nothing"), "pipe": os.mkfifo}[damage](status)
+    found = results(configs, tmp_path)
+    assert found["state"].tolist() == ["failed", "finished", "absent"]
+    assert "status.json" in found["error"][0]
+    table = sweep(configs, tmp_path, workers=0, progress=False)  # which may repair the bad one
+    assert table["state"].tolist()[1:] == ["finished", "finished"]
+    assert table["state"][0] == "finished" or table["error"][0]
+
+
+def test_what_stands_in_the_way_of_a_run_is_in_the_table_and_untouched(tiny: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    configs = grid(tiny.with_(steps=5), seed=range(4))
+    (tmp_path / configs[0].digest).write_text("a file")
+    (tmp_path / configs[1].digest).mkdir()
+    (tmp_path / configs[1].digest / "thesis.txt").write_text("mine")
+    configs[2] = configs[2].with_(**{"optimizer.lr": 1e30}, steps=20)
+    table = sweep(configs, tmp_path, workers=0, progress=False)
+    assert table["state"].tolist() == ["failed", "failed", "diverged", "finished"]
+    assert all("is not a run" in error for error in table["error"][:2])
+    assert (tmp_path / configs[0].digest).read_text() == "a file"
+    assert [path.name for path in (tmp_path / configs[1].digest).iterdir() if not path.name.startswith(".")] == ["thesis.txt"]
+    for config, state in zip(configs, table["state"]):
+        assert (f"{config.digest} {state}: " in caplog.text) == (state != "finished")
+    assert pd.read_parquet(tmp_path / "results.parquet")["state"].tolist() == table["state"].tolist()
+
+
+def test_results_of_several_grids_accumulate(tiny: RunConfig, tmp_path: Path) -> None:
+    file = tmp_path / "results.parquet"
+    short = tiny.with_(steps=5)
+    first, second = grid(short, seed=[0, 1]), grid(short, {"weight_decay": [0.5, 1.0], "stop": "train_loss < 0"})
+    assert list(sweep(first, tmp_path, workers=0, progress=False))[:3] == ["digest", "task.split_seed", "seed"]
+    one = pd.read_parquet(file)
+    one[["digest", "seed", "state"]].to_parquet(file)  # as they were written when only what varied was
+    shutil.rmtree(tmp_path / first[1].digest)  # to save room: what is known of it stays
+    sweep(second, tmp_path, workers=0, progress=False)
+    both = pd.read_parquet(file)
+    assert both["digest"].tolist() == [config.digest for config in [*first, *second]]
+    assert both["seed"].tolist() == [0, 1, 0, 0]
+    assert both["optimizer.weight_decay"].fillna(-1).tolist() == [1.0, -1, 0.5, 1.0]
+    assert both["stop"].fillna("none").tolist() == ["none", "none", "train_loss < 0", "train_loss < 0"]
+    assert both["state"].tolist() == ["finished"] * 4
+    sweep(first[:1], tmp_path, workers=0, progress=False)
+    assert pd.read_parquet(file)["digest"].tolist() == both["digest"].tolist()
+
+
+@pytest.mark.parametrize("there", ["a table of something else", "damaged", "no table", "a folder", "a device"])
+def test_a_table_of_something_else_is_refused_before_anything_is_trained(tiny: RunConfig, tmp_path: Path, there: str) -> None:
+    file = tmp_path / "results.parquet"
+    make: dict[str, Callable[[Path], Any]] = {
+        "a table of something else": lambda path: pd.DataFrame({"a": [1]}).to_parquet(path),
+        "damaged": lambda path: path.write_bytes(b"PAR1 and then nothing"),
+        "no table": lambda path: path.write_text("my results"),
+        "a folder": lambda path: path.mkdir(),
+        "a device": lambda path: path.symlink_to("/dev/null"),
+    }
+    make[there](file)
+    with pytest.raises(GrokinterpError, match=r"results\.parquet"):
+        sweep([tiny], tmp_path, workers=0, progress=False)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_an_error_is_forgotten_when_the_run_is_done(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,8 +387,8 @@ def test_a_pool_that_breaks_is_replaced_and_only_the_culprit_is_given_up(tmp_pat
     failed: dict[int, str] = {}
     calls: list[Any] = [(take_your_time, ()), (die, ()), (die_once, (str(tmp_path / "died"),)), (take_your_time, ())]
     with LocalPool(2) as pool:
-        drive(calls, pool, at_once=2, done=done.append, failed=failed.__setitem__)
-    assert sorted(done) == [0, 1, 2, 3]
+        drive(calls, pool, at_once=2, done=lambda position, result: done.append(position), failed=failed.__setitem__)
+    assert sorted(done) == [0, 2, 3]
     assert list(failed) == [1]
     assert "its worker died 3 times: BrokenProcessPool" in failed[1]
     assert multiprocessing.active_children() == []
