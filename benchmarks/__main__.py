@@ -12,7 +12,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import agreement, cores, engine, measures
+from benchmarks import agreement, cores, engine, measures, start
 from benchmarks.timing import Row, show
 
 FAMILIES: Mapping[str, Callable[[], list[Row]]] = {
@@ -20,6 +20,7 @@ FAMILIES: Mapping[str, Callable[[], list[Row]]] = {
     "engine": engine.rows,
     "agreement": agreement.rows,
     "cores": cores.rows,
+    "start": start.rows,
 }
 
 

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.timing import Row, interleaved, ratio, show
 from grokinterp import presets
+from grokinterp.laws import logistic_boundary
 from grokinterp.measures.fsd import permutation_test, signals
 from grokinterp.measures.heads import BATCH, heads
 from grokinterp.measures.progress import progress
@@ -23,8 +24,8 @@ KEYS = [6, 23, 37, 39, 41]  # as many as a grokked model has; each costs one pas
 
 
 def rows(repeats: int = 11) -> list[Row]:
-    """The progress family, the permutation test of FSD and the head diagnostics."""
-    return [*progress_family(repeats), *permutations(repeats), *head_diagnostics(repeats)]
+    """The progress family, the permutation test of FSD, the head diagnostics and the bootstrap of a boundary."""
+    return [*progress_family(repeats), *permutations(repeats), *head_diagnostics(repeats), *boundaries(repeats)]
 
 
 def progress_family(repeats: int) -> list[Row]:
@@ -81,6 +82,14 @@ def head_diagnostics(repeats: int) -> list[Row]:
         forward, both = interleaved([plain, diagnosed], 5 * repeats)
     note = f"1 thread, {1e3 * median(forward):.0f} ms a pass"
     return [Row("head diagnostics on top of a forward pass of the same 512 examples", 100 * (ratio(both, forward) - 1), "percent", note)]
+
+
+def boundaries(repeats: int) -> list[Row]:
+    """1,500 logistic fits of a boundary in weight decay, four runs at each of six decays."""
+    decay = np.repeat([1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0], 4)
+    grokked = np.array([0] * 8 + [0, 0, 0, 1, 0, 0, 1, 1] + [1] * 8)
+    (seconds,) = interleaved([lambda: logistic_boundary(decay, grokked, rng=np.random.default_rng(0), n_bootstrap=1_500) and None], repeats)
+    return [Row("boundary in weight decay with 1,500 resamples", median(seconds), "seconds", "24 runs")]
 
 
 if __name__ == "__main__":

@@ -7,149 +7,89 @@
 Names are imported when first used, so that ``import grokinterp`` and ``grokinterp --help`` stay fast.
 """
 
+# Names that are imported under their own name are exported to type checkers; isort would give each a statement.
+# ruff: isort: skip_file
+
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from grokinterp import ace, interventions, laws, presets, tasks
-    from grokinterp.analysis import MEASURES, Report, analyze, when
-    from grokinterp.errors import GrokinterpError
+if TYPE_CHECKING:  # the table below, as type checkers can read it
+    from grokinterp import ace as ace, interventions as interventions, laws as laws, presets as presets, tasks as tasks
+    from grokinterp.analysis import MEASURES as MEASURES, Report as Report, analyze as analyze, when as when
+    from grokinterp.errors import GrokinterpError as GrokinterpError
     from grokinterp.interventions import (
-        ClipNorm,
-        CosineUnembed,
-        FourierAblation,
-        FourierInit,
-        FreezeHeads,
-        Intervention,
-        MeanPool,
-        NoAttention,
-        PostNorm,
-        ReinitialiseHeads,
-        ResetHeadMoments,
-        Sphere,
-        UniformAttention,
+        ClipNorm as ClipNorm,
+        CosineUnembed as CosineUnembed,
+        FourierAblation as FourierAblation,
+        FourierInit as FourierInit,
+        FreezeHeads as FreezeHeads,
+        Intervention as Intervention,
+        MeanPool as MeanPool,
+        NoAttention as NoAttention,
+        PostNorm as PostNorm,
+        ReinitialiseHeads as ReinitialiseHeads,
+        ResetHeadMoments as ResetHeadMoments,
+        Sphere as Sphere,
+        UniformAttention as UniformAttention,
     )
-    from grokinterp.measures import fsd, heads
-    from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig, ModelConfig, load_model, published
-    from grokinterp.papers import reproduce
-    from grokinterp.snapshot import Snapshot
-    from grokinterp.tasks import Task, TaskConfig
-    from grokinterp.training.config import CheckpointSchedule, OptimizerConfig, RunConfig
-    from grokinterp.training.fork import fork
-    from grokinterp.training.runs import Run
-    from grokinterp.training.sweep import grid, sweep
-    from grokinterp.training.trackers import Tracker, Wandb
-    from grokinterp.training.train import train
+    from grokinterp.measures import fsd as fsd, heads as heads
+    from grokinterp.models import (
+        LSTMConfig as LSTMConfig,
+        MambaConfig as MambaConfig,
+        MLPConfig as MLPConfig,
+        ModelConfig as ModelConfig,
+        published as published,
+    )
+    from grokinterp.models.pretrained import load_model as load_model
+    from grokinterp.papers import reproduce as reproduce
+    from grokinterp.snapshot import Snapshot as Snapshot
+    from grokinterp.tasks import Task as Task, TaskConfig as TaskConfig
+    from grokinterp.training.config import CheckpointSchedule as CheckpointSchedule, OptimizerConfig as OptimizerConfig, RunConfig as RunConfig
+    from grokinterp.training.fork import fork as fork
+    from grokinterp.training.runs import Run as Run
+    from grokinterp.training.sweep import grid as grid, sweep as sweep
+    from grokinterp.training.trackers import Tracker as Tracker, Wandb as Wandb
+    from grokinterp.training.train import train as train
 
 __version__ = "0.1.0"
 
-# Public name -> where it lives; a module where the part after the colon is empty.
-_PUBLIC = {
-    "CheckpointSchedule": "grokinterp.training.config:CheckpointSchedule",
-    "ClipNorm": "grokinterp.interventions:ClipNorm",
-    "CosineUnembed": "grokinterp.interventions:CosineUnembed",
-    "FourierAblation": "grokinterp.interventions:FourierAblation",
-    "FourierInit": "grokinterp.interventions:FourierInit",
-    "FreezeHeads": "grokinterp.interventions:FreezeHeads",
-    "GrokinterpError": "grokinterp.errors:GrokinterpError",
-    "Intervention": "grokinterp.interventions:Intervention",
-    "MEASURES": "grokinterp.analysis:MEASURES",
-    "MeanPool": "grokinterp.interventions:MeanPool",
-    "LSTMConfig": "grokinterp.models:LSTMConfig",
-    "MLPConfig": "grokinterp.models:MLPConfig",
-    "MambaConfig": "grokinterp.models:MambaConfig",
-    "ModelConfig": "grokinterp.models:ModelConfig",
-    "NoAttention": "grokinterp.interventions:NoAttention",
-    "OptimizerConfig": "grokinterp.training.config:OptimizerConfig",
-    "PostNorm": "grokinterp.interventions:PostNorm",
-    "ReinitialiseHeads": "grokinterp.interventions:ReinitialiseHeads",
-    "Report": "grokinterp.analysis:Report",
-    "ResetHeadMoments": "grokinterp.interventions:ResetHeadMoments",
-    "Run": "grokinterp.training.runs:Run",
-    "RunConfig": "grokinterp.training.config:RunConfig",
-    "Snapshot": "grokinterp.snapshot:Snapshot",
-    "Sphere": "grokinterp.interventions:Sphere",
-    "Task": "grokinterp.tasks:Task",
-    "TaskConfig": "grokinterp.tasks:TaskConfig",
-    "Tracker": "grokinterp.training.trackers:Tracker",
-    "UniformAttention": "grokinterp.interventions:UniformAttention",
-    "Wandb": "grokinterp.training.trackers:Wandb",
-    "ace": "grokinterp.ace:",
-    "analyze": "grokinterp.analysis:analyze",
-    "fork": "grokinterp.training.fork:fork",
-    "fsd": "grokinterp.measures.fsd:",
-    "grid": "grokinterp.training.sweep:grid",
-    "heads": "grokinterp.measures.heads:",
-    "interventions": "grokinterp.interventions:",
-    "laws": "grokinterp.laws:",
-    "load_model": "grokinterp.models.pretrained:load_model",
-    "presets": "grokinterp.presets:",
-    "published": "grokinterp.models.published:",
-    "reproduce": "grokinterp.papers:reproduce",
-    "sweep": "grokinterp.training.sweep:sweep",
-    "tasks": "grokinterp.tasks:",
-    "train": "grokinterp.training.train:train",
-    "when": "grokinterp.analysis:when",
+# Public modules, and where each other public name is defined; the imports above say the same to type checkers, and a test compares them.
+_MODULES = {name: f"grokinterp.{name}" for name in ("ace", "interventions", "laws", "presets", "tasks")}
+_MODULES |= {"fsd": "grokinterp.measures.fsd", "heads": "grokinterp.measures.heads", "published": "grokinterp.models.published"}
+_NAMES = {
+    "grokinterp.analysis": "MEASURES Report analyze when",
+    "grokinterp.errors": "GrokinterpError",
+    "grokinterp.interventions": "ClipNorm CosineUnembed FourierAblation FourierInit FreezeHeads Intervention MeanPool "
+    "NoAttention PostNorm ReinitialiseHeads ResetHeadMoments Sphere UniformAttention",
+    "grokinterp.models": "LSTMConfig MLPConfig MambaConfig ModelConfig",
+    "grokinterp.models.pretrained": "load_model",
+    "grokinterp.papers": "reproduce",
+    "grokinterp.snapshot": "Snapshot",
+    "grokinterp.tasks": "Task TaskConfig",
+    "grokinterp.training.config": "CheckpointSchedule OptimizerConfig RunConfig",
+    "grokinterp.training.fork": "fork",
+    "grokinterp.training.runs": "Run",
+    "grokinterp.training.sweep": "grid sweep",
+    "grokinterp.training.trackers": "Tracker Wandb",
+    "grokinterp.training.train": "train",
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+_ROOMS = {found.name: f"grokinterp.{found.name}" for found in pkgutil.iter_modules(__path__)}
 
-__all__ = [
-    "MEASURES",
-    "CheckpointSchedule",
-    "ClipNorm",
-    "CosineUnembed",
-    "FourierAblation",
-    "FourierInit",
-    "FreezeHeads",
-    "GrokinterpError",
-    "Intervention",
-    "LSTMConfig",
-    "MLPConfig",
-    "MambaConfig",
-    "MeanPool",
-    "ModelConfig",
-    "NoAttention",
-    "OptimizerConfig",
-    "PostNorm",
-    "ReinitialiseHeads",
-    "Report",
-    "ResetHeadMoments",
-    "Run",
-    "RunConfig",
-    "Snapshot",
-    "Sphere",
-    "Task",
-    "TaskConfig",
-    "Tracker",
-    "UniformAttention",
-    "Wandb",
-    "ace",
-    "analyze",
-    "fork",
-    "fsd",
-    "grid",
-    "heads",
-    "interventions",
-    "laws",
-    "load_model",
-    "presets",
-    "published",
-    "reproduce",
-    "sweep",
-    "tasks",
-    "train",
-    "when",
-]
+__all__ = sorted([*_MODULES, *_HOME])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'grokinterp' has no attribute {name!r}")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    loaded = importlib.import_module(module)
-    return getattr(loaded, attribute) if attribute else loaded
+    """A public name, or a room of the package, imported when it is first asked for."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in (modules := _ROOMS | _MODULES):
+        return importlib.import_module(modules[name])
+    raise AttributeError(f"module 'grokinterp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return sorted({*__all__, *_ROOMS, *(name for name in globals() if name.startswith("__"))})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,26 @@ def test_help_lists_every_command_with_defaults_and_units(capsys: pytest.Capture
         assert "default:" in capsys.readouterr().out
 
 
-def test_help_answers_in_half_a_second() -> None:
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "grokinterp.cli", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
+def test_help_and_the_package_import_nothing_heavy() -> None:
+    """What makes them answer at once; how long that takes is a benchmark."""
+    code = "import sys, contextlib, grokinterp.cli as cli\nwith contextlib.suppress(SystemExit): cli.main(['--help'])\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "usage: grokinterp" in done.stdout
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert loaded >= {"grokinterp", "tyro"}
+    assert not loaded & {
+        "torch",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "xarray",
+        "plotly",
+        "transformers",
+        "transformer_lens",
+        "h5netcdf",
+        "pyarrow",
+    }
 
 
 def test_train_analyze_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The rules of the house: where TransformerLens is touched, which way imports run, how fast the package imports."""
+"""The rules of the house: where TransformerLens is touched, which way imports run, what the package shows of itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import grokinterp
 
@@ -74,17 +76,26 @@ def test_imports_run_downwards() -> None:
                 assert LEVEL[name.split(".")[1]] <= LEVEL[room_of(path)], f"{path.name} imports {name}, which lies above it"
 
 
-def test_public_names_exist_and_are_listed_once() -> None:
-    assert sorted(grokinterp.__all__) == sorted(grokinterp._PUBLIC)
+def test_public_names_are_the_same_for_type_checkers_and_exist() -> None:
+    """One table; the imports that type checkers read mirror it, each under its own name, which is what exports it."""
+    tree = ast.parse(Path(grokinterp.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    imported = [(node.module, alias) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert all(alias.name == alias.asname for _, alias in imported)
+    where = {alias.name: f"{module}.{alias.name}" if alias.name in grokinterp._MODULES else module for module, alias in imported}
+    assert where == grokinterp._MODULES | grokinterp._HOME
+    assert len(imported) == len(where) == len(grokinterp.__all__)
     for name in grokinterp.__all__:
         assert getattr(grokinterp, name) is not None
 
 
-def test_importing_the_package_costs_no_more_than_torch() -> None:
-    """Each in fresh processes; the fastest of three, so that a busy machine decides nothing."""
-
-    def seconds(statement: str) -> float:
-        code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
-        return min(float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) for _ in range(3))
-
-    assert seconds("import grokinterp") <= 1.2 * seconds("import torch")
+def test_dir_shows_what_is_there_whatever_was_touched_first() -> None:
+    assert set(grokinterp.__all__) <= set(dir(grokinterp))
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} <= set(dir(grokinterp))
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= set(dir(grokinterp))
+    assert not set(grokinterp._HOME) & set(grokinterp._ROOMS)  # importing a room would replace the name
+    code = "import sys, grokinterp as gi; assert set(sys.modules) >= {'grokinterp'} and 'torch' not in sys.modules; "
+    code += "before = dir(gi); gi.training; gi.fsd.fsd; gi.measures; gi.analyze; assert dir(gi) == before; gi.cli.main"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = grokinterp.nothing
