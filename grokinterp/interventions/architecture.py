@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import check_frequencies
 from grokinterp.interventions.base import Hooks, Intervention, layer_of_heads
@@ -43,6 +44,7 @@ class PostNorm(Intervention):
     kind: str = field(default="post_norm", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.norm not in get_args(NormKind):
             raise unknown_name("norm", self.norm, get_args(NormKind))
 
@@ -79,6 +81,7 @@ class Sphere(Intervention):
     kind: str = field(default="sphere", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "eps", float(self.eps))
         if self.eps <= 0:
             raise GrokinterpError(f"the sphere's eps must be positive; got {self.eps}")
@@ -105,6 +108,7 @@ class CosineUnembed(Intervention):
     kind: str = field(default="cosine_unembed", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "temperature", float(self.temperature))
         if self.temperature <= 0:
             raise GrokinterpError(f"the temperature must be positive; got {self.temperature}")
@@ -178,7 +182,7 @@ class FourierInit:
     kind: str = field(default="fourier_init", init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "frequencies", tuple(int(k) for k in self.frequencies))
+        check_fields(self)
         object.__setattr__(self, "amplitude", float(self.amplitude))
         if not self.frequencies or len(set(self.frequencies)) < len(self.frequencies) or self.amplitude <= 0:
             raise GrokinterpError(f"a Fourier initialisation needs distinct frequencies and a positive amplitude; got {self}")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError
 from grokinterp.interventions.base import layer_of_heads
 
@@ -38,6 +39,7 @@ class ResetHeadMoments:
     kind: str = field(default="reset_head_moments", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.n_heads, self.seed)
 
     def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
@@ -66,6 +68,7 @@ class ReinitialiseHeads:
     kind: str = field(default="reinitialise_heads", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.n_heads, self.seed)
 
     def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
@@ -91,6 +94,7 @@ class ClipNorm:
     kind: str = field(default="clip_norm", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "norm", float(self.norm))
         if not self.norm > 0:
             raise GrokinterpError(f"a norm to clip to must be positive; got {self.norm}")

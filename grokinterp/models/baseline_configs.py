@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias, TypeVar, get_args
 
+from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.tasks import Task
 
 Outputs = Literal["vocab", "classes"]
 Inputs = Literal["concatenated", "mean"]
 _Kind = TypeVar("_Kind")
+WIDEST = 2**16  # of every size in a config; chosen here, so that a damaged config is refused before anything is allocated
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class ProbeConfig:
     outputs: Outputs = "vocab"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, int) and value < 1:
-                raise GrokinterpError(f"{each.name} must be at least 1; got {value}")
+            if isinstance(value, int) and not 1 <= value <= WIDEST:
+                raise GrokinterpError(f"{each.name} must be at least 1 and at most {WIDEST:,}; got {value}")
         if self.outputs not in get_args(Outputs):
             raise unknown_name("outputs", self.outputs, get_args(Outputs))
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor
 
+from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.architecture import Architecture, CosineUnembed, FourierInit, FreezeHeads, NoAttention, UniformAttention, in_order
 from grokinterp.interventions.base import layer_of_heads
@@ -25,6 +26,8 @@ Normalization = Literal["none", "pre"]
 Initialisation = Literal["nanda2023", "pytorch"]
 BiasSite = Literal["attn", "mlp", "unembed"]
 _Kind = TypeVar("_Kind", bound=Architecture)
+
+LARGEST_MODEL = 2**31  # weights in the blocks; chosen here, so that a damaged config is refused before anything is allocated
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,9 @@ class ModelConfig:
     interventions: tuple[Architecture, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "d_model", "n_heads"):
-            if getattr(self, name) < 1:
+        check_fields(self)
+        for name in ("n_layers", "d_model", "n_heads", "d_head"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise GrokinterpError(f"{name} must be at least 1; got {getattr(self, name)}")
         if self.d_mlp < 0:
             raise GrokinterpError(f"d_mlp must be 0 (attention only) or positive; got {self.d_mlp}")
@@ -80,6 +84,8 @@ class ModelConfig:
         for site in self.biases:
             if site not in get_args(BiasSite):
                 raise unknown_name("bias site", site, get_args(BiasSite))
+        if (size := self.n_layers * self.d_model * (4 * self.n_heads * self.head_width + 2 * self.d_mlp)) > LARGEST_MODEL:
+            raise GrokinterpError(f"a toy transformer here has at most {LARGEST_MODEL:,} weights in its blocks; this one would have {size:,}")
         object.__setattr__(self, "interventions", in_order(self.interventions))
         self._refuse_what_does_not_fit()
 

@@ -6,8 +6,9 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from grokinterp.declared import check_fields, conformed
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.cyclic import CyclicGroup
 from grokinterp.groups.symmetric import SymmetricGroup
@@ -73,6 +74,9 @@ class TaskConfig:
     split_rule: SplitRule = "torch"
     answer_seed: int | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def every_position(self) -> bool:
         """Whether the loss is a mean over every position (`Task.targets`), known without building the table."""
@@ -92,7 +96,8 @@ class TaskConfig:
         except TypeError as error:
             known = ", ".join(inspect.signature(builder).parameters)
             raise GrokinterpError(f"task {self.name!r} takes the arguments {known}; {error}") from None
-        task = builder(**self.args)
+        hints = get_type_hints(builder)
+        task = builder(**{name: conformed(hints.get(name), value, f"task.args.{name}") for name, value in self.args.items()})
         if self.answer_seed is not None:
             task = task.with_random_answers(self.answer_seed)
         return task.split(self.train_fraction, self.split_seed, self.split_rule)

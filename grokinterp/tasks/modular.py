@@ -14,6 +14,8 @@ from grokinterp.groups.cyclic import CyclicGroup
 from grokinterp.shapes import Tokens
 from grokinterp.tasks.table import Task
 
+LARGEST_P = 8_192  # 67 million pairs, 1.6 GB of tokens; chosen here
+
 
 def modular_addition(p: int, equals: bool = True) -> Task:
     """a + b mod p over all p² pairs; its group is Z_p.
@@ -99,6 +101,8 @@ def _next_prime(n: int) -> int:
 def _operands(p: int) -> tuple[torch.Tensor, torch.Tensor]:
     if not isinstance(p, int) or p < 3:
         raise GrokinterpError(f"p must be a whole number of at least 3; got {p!r}")
+    if p > LARGEST_P:
+        raise GrokinterpError(f"p must be at most {LARGEST_P:,}, since the table has p² pairs; got {p}")
     a, b = torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij")
     return a.flatten(), b.flatten()
 

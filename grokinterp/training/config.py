@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from grokinterp.conditions import Condition
+from grokinterp.declared import LARGEST, check_fields, conformed
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.events import Event, ResetHeadMoments
 from grokinterp.models.baseline_configs import Probes
@@ -39,12 +40,13 @@ class OptimizerConfig:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.lr <= 0 or self.weight_decay < 0 or self.eps <= 0 or self.warmup_steps < 0:
             raise GrokinterpError(
                 f"the optimizer needs lr > 0, weight_decay >= 0, eps > 0 and warmup_steps >= 0; got lr {self.lr}, weight_decay {self.weight_decay}, "
                 f"eps {self.eps}, warmup_steps {self.warmup_steps}"
             )
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        if not all(0 <= beta < 1 for beta in self.betas):
             raise GrokinterpError(f"betas are two numbers in [0, 1); got {self.betas}")
 
     def lr_at(self, step: int) -> float:
@@ -70,6 +72,7 @@ class CheckpointSchedule:
     moments: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.every < 1 or self.dense_every < 1 or self.dense_until < 0:
             raise GrokinterpError(
                 f"checkpoints need every >= 1, dense_every >= 1 and dense_until >= 0 steps; got {self.every}, {self.dense_every}, {self.dense_until}"
@@ -102,10 +105,11 @@ class ParentConfig:
     edit: Event | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if self.step < 0:
+            raise GrokinterpError(f"a fork begins at a step >= 0 of its parent; got {self.step}")
         if self.moments not in ("restore", "reset"):
             raise unknown_name("choice for the parent's moments:", self.moments, ("restore", "reset"))
-        if self.edit is not None and not isinstance(self.edit, Event):
-            raise GrokinterpError(f"a fork's edit is {' or '.join(cls.__name__ for cls in typing.get_args(Event))}; got {self.edit!r}")
         if self.moments == "reset" and isinstance(self.edit, ResetHeadMoments):
             raise GrokinterpError('ResetHeadMoments changes nothing in a fork with moments="reset"; leave one out')
 
@@ -153,6 +157,9 @@ class RunConfig:
     durable: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if self.batch_size is not None and self.seed < 0:
+            raise GrokinterpError(f"the order of minibatches needs a seed >= 0; got {self.seed}")
         if self.steps < 0 or self.eval_every < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise GrokinterpError(
                 f"a run needs steps >= 0, eval_every >= 1 and batch_size >= 1 or None; got {self.steps}, {self.eval_every}, {self.batch_size}"
@@ -305,21 +312,17 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         return value if isinstance(value, typing.cast(type, hint)) else _from_dict(hint, value, where)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
         arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
+        if value is None and len(arms) < len(typing.get_args(hint)):
+            return None
         return _one_of(arms, value, where) if len(arms) > 1 else _convert(arms[0], value, where)
     if origin is tuple and isinstance(value, list | tuple):
         element = typing.get_args(hint)[0]
-        union = typing.get_origin(element) in (typing.Union, types.UnionType)
-        return tuple(_convert(element, item, f"{where}[{i}]") if union else item for i, item in enumerate(value))
+        if typing.get_origin(element) in (typing.Union, types.UnionType):
+            return tuple(_convert(element, item, f"{where}[{i}]") for i, item in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    expected: Any = {tuple: (), Mapping: Mapping, typing.Literal: str}.get(origin, hint) if origin else hint
-    # In JSON and Python alike True is a number; a config never means that.
-    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
-        raise GrokinterpError(f"{where} must be {getattr(hint, '__name__', hint)}; got {value!r}")
-    return value
+        value = float(value) if abs(value) < LARGEST else value
+    return conformed(hint, value, where)
 
 
 def _one_of(classes: list[Any], value: Any, where: str) -> Any:
@@ -329,6 +332,6 @@ def _one_of(classes: list[Any], value: Any, where: str) -> Any:
     by_kind = {getattr(cls, "kind", ""): cls for cls in classes}
     if not isinstance(value, Mapping) or ("kind" not in value and "" not in by_kind):
         raise GrokinterpError(f'{where} must be an object with a "kind"; got {value!r}')
-    if value.get("kind", "") not in by_kind:
+    if not isinstance(value.get("kind", ""), str) or value.get("kind", "") not in by_kind:
         raise unknown_name(f"kind in {where}:", value["kind"], filter(None, by_kind))
     return _from_dict(by_kind[value.get("kind", "")], {key: item for key, item in value.items() if key != "kind"}, where)

@@ -42,7 +42,8 @@ class RunWriter:
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path, self.config = path, config
+        # As a reader of config.json gets it, so that both find the same digest: there 1 is written for 1.0 as well.
+        self.path, self.config = path, RunConfig.from_dict(config.to_dict())
         self.start, self.fresh, self.rows = 0, True, list[Row]()
         self._metrics: TextIO | None = None
 

@@ -19,7 +19,7 @@ from grokinterp.models import build_model, trained_parameters
 from grokinterp.training.config import CheckpointSchedule, ParentConfig
 from grokinterp.training.fork import children, fork
 from grokinterp.training.learner import ModuleLearner
-from grokinterp.training.writer import parent_state
+from grokinterp.training.resume import parent_state
 
 PER_HEAD = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")
 MODEL = ModelConfig(n_layers=2, d_model=16, n_heads=4, d_mlp=24, biases=("attn", "mlp"), init="pytorch")
@@ -144,6 +144,8 @@ def test_a_killed_child_is_edited_once(parent: Run, tmp_path: Path, cut: Sequenc
     for step in cut:
         for kind in ("checkpoints", "moments"):
             (tmp_path / "cut" / kind / f"step_{step:08d}.safetensors").unlink()
+    if 20 in cut:
+        (tmp_path / "cut" / "metrics.jsonl").unlink()  # killed before the first evaluation
     resumed = train(whole.config, tmp_path / "cut", progress=False)
     for step in (20, 40, 60):
         assert all(torch.equal(resumed.weights(step)[name], weight) for name, weight in whole.weights(step).items())
@@ -173,7 +175,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained(parent: Run, con
         (parent, ReinitialiseHeads(5), "cannot choose 5 heads in every layer of a model with 4"),
         (blind, ReinitialiseHeads(), "of a model with 0"),
         (blind, ClipNorm(1.0), "have no attention"),
-        (parent, "clip", "a fork's edit is ReinitialiseHeads or ResetHeadMoments or ClipNorm; got 'clip'"),
+        (parent, "clip", "must be ReinitialiseHeads or ResetHeadMoments or ClipNorm; got 'clip'"),
     ):
         with pytest.raises(GrokinterpError, match=message):
             fork(run, 20, tmp_path / "out", edit=edit, steps=40, progress=False)  # type: ignore[arg-type]
