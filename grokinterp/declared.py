@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from numbers import Integral, Real
@@ -33,7 +33,7 @@ def check_fields(config: Any) -> None:
 
 
 @lru_cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Hashable) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
@@ -74,7 +74,7 @@ def conformed(hint: Any, value: Any, where: str) -> Any:
             raise _wrong(where, "finite", value)
         return value if isinstance(value, int | float) else float(value)
     if hint is int:
-        if isinstance(value, bool) or not isinstance(value, Integral) or not -LARGEST <= value <= LARGEST:
+        if isinstance(value, bool) or not isinstance(value, Integral) or abs(int(value)) > LARGEST:
             raise _wrong(where, "int", value)
         return value if isinstance(value, int) else int(value)
     kind = str if origin is typing.Literal else hint

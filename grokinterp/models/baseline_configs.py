@@ -41,8 +41,10 @@ class ProbeConfig:
         check_fields(self)
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, int) and not 1 <= value <= WIDEST:
-                raise GrokinterpError(f"{each.name} must be at least 1 and at most {WIDEST:,}; got {value}")
+            if isinstance(value, int) and value < 1:
+                raise GrokinterpError(f"{each.name} must be at least 1; got {value}")
+            if isinstance(value, int) and value > WIDEST:
+                raise GrokinterpError(f"{each.name} must be at most {WIDEST:,}; got {value}")
         if self.outputs not in get_args(Outputs):
             raise unknown_name("outputs", self.outputs, get_args(Outputs))
 
