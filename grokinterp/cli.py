@@ -324,7 +324,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
 
 def _status(runs: Iterable[Run]) -> int:
     """The exit status of a command that trained: 1 where a run diverged."""
-    return int(any(str(run.status.get("reason", "")).startswith("diverged") for run in runs))
+    return int(any(run.diverged for run in runs))
 
 
 def _where(run: Run, at: str) -> int | str | Callable[[Run], int | None]:

@@ -94,19 +94,18 @@ def check_output(path: str | Path, kind: Kind, *, force: bool = False) -> Path:
         if mode is not None and stat.S_ISBLK(mode):
             raise GrokinterpError(f"{path} is a disk, not a file; writing would destroy what is on it, so choose another place")
         if mode is not None and not stat.S_ISREG(mode):
-            _refuse_unless(os.access(path, os.W_OK), path)
+            _refuse_unless(_may(path, os.W_OK), path)
             return path  # as it is: what /dev/stdout is a link to may have no name
         target = path.resolve()
-        if _is_of_a_run(target):
-            raise GrokinterpError(f"{path} is a file of the run in {_run_of(target)}, which would be lost; choose another name or folder")
+        _refuse_files_of_a_run(target, path)
         if mode is None:
             check_folder(target.parent)
             _refuse_too_long(target)
             return target
         if not force and not kind.matches(target):
             raise GrokinterpError(f"{path} exists and is not {kind.name}; choose another name, or overwrite it with --force (force=True)")
-        _refuse_unless(os.access(target, os.W_OK), target)
-        _refuse_unless(os.access(target.parent, os.W_OK | os.X_OK), target.parent)
+        _refuse_unless(_may(target, os.W_OK), target)
+        _refuse_unless(_may(target.parent, os.W_OK | os.X_OK), target.parent)
         return target
 
 
@@ -114,16 +113,17 @@ def check_folder(path: str | Path) -> None:
     """Make sure that files can be made in a folder, which need not exist yet; changes nothing.
 
     Raises:
-        GrokinterpError: it is something else, or nothing can be written there.
+        GrokinterpError: it is something else or would stand where a run keeps its files, or nothing can be written there.
     """
     with os_errors_explained():
         folder = Path(path).resolve()
         while not _exists(folder):
             _refuse_too_long(folder)
+            _refuse_files_of_a_run(folder, path)
             folder = folder.parent
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-        _refuse_unless(os.access(folder, os.W_OK | os.X_OK), folder)
+        _refuse_unless(_may(folder, os.W_OK | os.X_OK), folder)
 
 
 def _exists(path: Path) -> bool:
@@ -133,6 +133,11 @@ def _exists(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _may(path: Path, what: int) -> bool:
+    """Whether this process may do that; asked for the user that it acts as, where the system can be."""
+    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _refuse_unless(allowed: bool, path: Path) -> None:
@@ -153,10 +158,11 @@ def _run_of(path: Path) -> Path:
     return path.parent.parent if path.parent.name in _RUN_FOLDERS else path.parent
 
 
-def _is_of_a_run(path: Path) -> bool:
-    """Whether a run's folder keeps, or would keep, something of its own at ``path``."""
-    inside = path.parent.name in _RUN_FOLDERS or path.name in _RUN_FILES
-    return inside and (_run_of(path) / "config.json").is_file()
+def _refuse_files_of_a_run(target: Path, path: str | Path) -> None:
+    """Raise where a run's folder keeps, or would keep, something of its own."""
+    inside = target.name in _RUN_FILES or (target.parent.name in _RUN_FOLDERS and re.fullmatch(r"step_\d+\.safetensors", target.name))
+    if inside and (_run_of(target) / "config.json").is_file():
+        raise GrokinterpError(f"{path} is a file of the run in {_run_of(target)}, which would be lost; choose another name or folder")
 
 
 def _copy_into(source: Path, target: Path) -> None:

@@ -100,7 +100,7 @@ RUN = {
 }
 
 
-@pytest.mark.parametrize("name", [*RUN, "status.json", "provenance.json", "error.txt", ".lock", "checkpoints/mine.html"])
+@pytest.mark.parametrize("name", [*RUN, "status.json", "provenance.json", "error.txt", ".lock", "checkpoints/step_00000009.safetensors"])
 @pytest.mark.parametrize("through_a_link", [False, True])
 def test_files_of_a_run_are_refused_whatever_is_forced(name: str, through_a_link: bool, tmp_path: Path) -> None:
     for file, content in RUN.items():
@@ -115,7 +115,8 @@ def test_files_of_a_run_are_refused_whatever_is_forced(name: str, through_a_link
         with pytest.raises(GrokinterpError, match=r"is a file of the run in .*run, which would be lost; choose another name or folder"):
             write(path, force=force)
         assert everything_in(tmp_path) == before
-    write(tmp_path / "run" / "page.html")
+    for other in ("page.html", "checkpoints/page.html"):
+        write(tmp_path / "run" / other)
 
 
 SAMPLES: dict[str, tuple[Kind, Callable[[Path], object]]] = {

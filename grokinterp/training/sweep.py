@@ -23,9 +23,9 @@ from grokinterp.files import read_bytes, read_object, read_text, replacing, writ
 from grokinterp.outputs import PARQUET, check_output, output
 from grokinterp.training.config import RunConfig, combinations
 from grokinterp.training.executors import Here, LocalPool, SupportsSubmit, drive
-from grokinterp.training.folder import read_metrics
-from grokinterp.training.runs import first_step
-from grokinterp.training.train import check_device, train_together, why_not_together
+from grokinterp.training.folder import read_metrics, read_status
+from grokinterp.training.runs import first_step, has_diverged
+from grokinterp.training.train import check_device, has_ended, train_together, why_not_together
 from grokinterp.training.writer import FolderInUse, open_for_writing
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ def sweep(
     _accumulated(folder / TABLE)
     folder.mkdir(parents=True, exist_ok=True)
     configs = list({config.digest: config for config in configs}.values())
-    left = [group for group in ensembles(configs, ensemble) if not all(_finished(folder / config.digest) for config in group)]
+    left = [group for group in ensembles(configs, ensemble) if not all(_finished(folder / config.digest, config) for config in group)]
     with tqdm(total=len(configs), initial=len(configs) - sum(map(len, left)), unit="run", disable=None if progress else True) as bar:
         untold = _train(left, folder, executor, workers, threads, device, bar)
-    rows = [_outcome(folder / config.digest, untold.get(config.digest)) for config in configs]
+    rows = [_outcome(folder / config.digest, config, untold.get(config.digest)) for config in configs]
     for config, row in zip(configs, rows, strict=True):
         if row["state"] != "finished":
             _log.warning("%s %s: %s", folder / config.digest, row["state"], row["error"] or row["reason"])
@@ -133,7 +133,7 @@ def _train(
         bar.update(len(groups[position]))
 
     def failed(position: int, reason: str) -> None:
-        done(position, _leave_errors([config for config in groups[position] if not _finished(out / config.digest)], out, reason))
+        done(position, _leave_errors([config for config in groups[position] if not _finished(out / config.digest, config)], out, reason))
 
     calls = [(train_group, (group, str(out), device, threads)) for group in groups]
 
@@ -178,7 +178,7 @@ def train_group(configs: list[RunConfig], out: str, device: str, threads: int) -
     Returns:
         The reasons of failures that could not be left in the folders, by digest; False where another process has a run of the group.
     """
-    left = [config for config in configs if not _finished(Path(out) / config.digest)]
+    left = [config for config in configs if not _finished(Path(out) / config.digest, config)]
     try:
         with torch_threads(threads):
             _train_left(left, Path(out), device)
@@ -199,7 +199,7 @@ def _train_left(configs: list[RunConfig], out: Path, device: str) -> None:
     with contextlib.ExitStack() as stack:
         held = [(config, stack.enter_context(open_for_writing(out / config.digest, config))) for config in configs]
         # The process that held one before may have finished it meanwhile.
-        left = [(config, writer, [point.position for point in writer.points()]) for config, writer in held if not _finished(writer.path)]
+        left = [(config, writer, [point.position for point in writer.points()]) for config, writer in held if not _finished(writer.path, config)]
         while left:
             earliest = min(max(positions) for _, _, positions in left)
             abreast = [(config, writer) for config, writer, points in left if earliest in points]
@@ -221,17 +221,12 @@ def torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _finished(folder: Path) -> bool:
-    """Whether a run is; one whose status cannot be read is not, and says why when it is tried."""
+def _finished(folder: Path, config: RunConfig) -> bool:
+    """Whether a run is; one whose files cannot be read is not, and says why when it is tried."""
     try:
-        return _status(folder).get("state") == "finished"
+        return has_ended(folder, config)
     except (GrokinterpError, OSError):
         return False
-
-
-def _status(folder: Path) -> dict[str, Any]:
-    file = folder / "status.json"
-    return read_object(file) if file.exists() or file.is_symlink() else {}
 
 
 def _leave_errors(configs: list[RunConfig], out: Path, reason: str) -> dict[str, str]:
@@ -260,7 +255,7 @@ def results(configs: Sequence[RunConfig], out: str | Path) -> pd.DataFrame:
     error, the last line of error.txt or what cannot be read; the newest metrics (losses in nats); grokked_at, the first evaluated step with
     test_accuracy >= 0.99.
     """
-    return _table(configs, [_outcome(Path(out) / config.digest) for config in configs])
+    return _table(configs, [_outcome(Path(out) / config.digest, config) for config in configs])
 
 
 def _table(configs: Sequence[RunConfig], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -320,26 +315,28 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return frame
 
 
-def _outcome(folder: Path, untold: str | None = None) -> dict[str, Any]:
+def _outcome(folder: Path, config: RunConfig, untold: str | None = None) -> dict[str, Any]:
     """How far a run has come.
 
     Args:
         folder: of the run.
+        config: of the run.
         untold: why it failed, where that could not be written into its folder.
     """
     try:
-        file, status, rows = folder / "error.txt", _status(folder), read_metrics(folder)
-        error = None if status else untold or (read_text(file) if file.exists() else None)
-        diverged = str(status.get("reason", "")).startswith("diverged")
-        there = "failed" if error is not None else "unfinished" if folder.exists() else "absent"
+        file, status, rows, ended = folder / "error.txt", read_status(folder), read_metrics(folder), has_ended(folder, config)
+        error = None if ended else untold or (read_text(file) if file.exists() else None)
+        state = (
+            ("diverged" if has_diverged(status) else "finished") if ended else "failed" if error else "unfinished" if folder.exists() else "absent"
+        )
         return {
-            "state": "diverged" if diverged else status.get("state") or there,
+            "state": state,
             "reason": status.get("reason"),
-            "error": None if error is None else (error.strip().splitlines() or ["error.txt is empty"])[-1],
+            "error": None if error is None else error.strip().splitlines()[-1],
             **(rows[-1] if rows else {"step": None}),
             "grokked_at": first_step(rows, GROKKED),
         }
-    except (OSError, ValueError, LookupError, TypeError) as problem:  # one bad folder is one bad row
+    except (OSError, ValueError) as problem:  # one bad folder is one bad row
         return {"state": "failed", "reason": None, "error": f"{type(problem).__name__}: {problem}", "step": None, "grokked_at": None}
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from grokinterp.errors import GrokinterpError
-from grokinterp.files import is_disk_full, replacing, sync_folder, write_json, write_tensors
+from grokinterp.errors import GrokinterpError, os_errors_explained
+from grokinterp.files import replacing, sync_folder, write_json, write_tensors
+from grokinterp.outputs import check_folder
 from grokinterp.training.config import RunConfig, identity
 from grokinterp.training.folder import Kind, Row, RowsSum, file_of, line_of, read_provenance, state_facts, steps_in
 from grokinterp.training.resume import KINDS, ResumePoint, resume_points
@@ -62,12 +63,12 @@ class RunWriter:
         """
         self.close()
         self.start, self.fresh, self.rows = point.step, point.fresh, list(point.rows)
+        if not (self.path / "config.json").exists():
+            write_json(self.path / "config.json", self.config.to_dict())  # first: without it, anything else would not be a run's
         for folder in (self.path, *(self.path / kind for kind in KINDS)):
             folder.mkdir(exist_ok=True)
             for name in filter(_LEFTOVER.fullmatch, os.listdir(folder)):
                 (folder / name).unlink()
-        if not (self.path / "config.json").exists():
-            write_json(self.path / "config.json", self.config.to_dict())
         if point.adopted and point.state is not None:
             weights, moments = point.state
             self._keep("moments", point.step, moments)
@@ -96,7 +97,7 @@ class RunWriter:
         """Add one row of metrics."""
         assert self._metrics is not None  # opened by `begin`
         line = line_of(row)
-        with _clear_when_full(self.path):
+        with os_errors_explained(self.path):
             self._metrics.write(line)
             self._metrics.flush()
         self._sum.add(line)
@@ -127,7 +128,7 @@ class RunWriter:
     def close(self) -> None:
         """Close the metrics file; the run can be resumed."""
         if self._metrics is not None:
-            with _clear_when_full(self.path):
+            with os_errors_explained(self.path):
                 self._metrics.close()
 
 
@@ -166,7 +167,10 @@ def refuse_unless_usable(path: Path, config: RunConfig) -> None:
     Raises:
         GrokinterpError: naming the first setting that differs.
     """
-    if not os.path.lexists(path) or (path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())):
+    if not os.path.lexists(path):
+        check_folder(path)
+        return
+    if path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir()):
         return
     if not (path / "config.json").is_file():
         raise GrokinterpError(f"{path} exists and is not a run; choose an empty or new folder")
@@ -184,13 +188,3 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any,
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
     elif old != new:
         yield name, old, new
-
-
-@contextlib.contextmanager
-def _clear_when_full(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise GrokinterpError(f"no room left to write {path}; free some space and run the same command again, it resumes") from error
-        raise
