@@ -82,6 +82,7 @@ def train(
         device: cpu or cuda.
         set: any other setting by its name in config.json, like optimizer.lr=1e-4; its last part is enough where it is the only one.
     """
+    from grokinterp.training.runs import shown
     from grokinterp.training.train import train as train_run
 
     given = {"p": p, "seed": seed, "weight_decay": weight_decay, "train_fraction": train_fraction, "steps": steps}
@@ -90,7 +91,7 @@ def train(
     run = train_run(config.with_(**changes), out, device=device)
     last = run.metrics.iloc[-1]
     losses = f"train loss {last['train_loss']:.3g}, test loss {last['test_loss']:.3g} nats"
-    print(f"{run.path}: {run.status['reason']} at step {run.status['step']:,}")
+    print(f"{shown(run.path)}: {run.status['reason']} at step {run.status['step']:,}")
     print(f"{losses}; test accuracy {last['test_accuracy']:.4f}; {len(run.steps)} checkpoints")
     return _status([run])
 
@@ -179,13 +180,13 @@ def fork(
         device: cpu or cuda.
     """
     from grokinterp.training.fork import fork as fork_run
-    from grokinterp.training.runs import Run
+    from grokinterp.training.runs import Run, shown
 
     given = {"weight_decay": list(weight_decay), "lr": list(lr), "seed": list(seed), "steps": [] if steps is None else [steps]}
     changes = _once([*((name, values) for name, values in given.items() if values), *map(_values, grid)])
     children = fork_run(Run(run), _where(Run(run), at), out, moments=moments, device=device, **changes)
     for child in children:
-        print(f"{child.path}: {child.status['reason']}")
+        print(f"{shown(child.path)}: {child.status['reason']}")
     return _status(children)
 
 

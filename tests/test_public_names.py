@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grokinterp
+from grokinterp import errors
 
 PACKAGE = Path(grokinterp.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -149,6 +150,14 @@ def messages() -> Iterator[tuple[str, ast.expr, str]]:
                 yield f"{path.relative_to(PACKAGE)}:{call.lineno}", call.args[0], skeleton(call.args[0])
 
 
+def warnings() -> Iterator[str]:
+    """What the package logs, with … for every value."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "_log.warning":
+                yield ast.literal_eval(node.args[0]).replace("%s", "…")
+
+
 def skeleton(message: ast.expr) -> str:
     """A message with … in place of every value in it."""
     if isinstance(message, ast.Constant):
@@ -172,7 +181,8 @@ def test_every_error_names_the_value() -> None:
 
 def test_the_page_about_errors_quotes_messages_that_exist() -> None:
     page = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
-    known = [*(text for _, _, text in messages()), "diverged: train loss is nan"]
+    system = [sentence.replace("{path}", "…") for sentence in errors._SENTENCES.values()]
+    known = [*(text for _, _, text in messages()), *system, *warnings(), "diverged: train loss is nan"]
     quoted = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")]
     assert len(quoted) > 20
     for cell in quoted:

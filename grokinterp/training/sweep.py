@@ -325,14 +325,13 @@ def _outcome(folder: Path, config: RunConfig, untold: str | None = None) -> dict
     """
     try:
         file, status, rows, ended = folder / "error.txt", read_status(folder), read_metrics(folder), has_ended(folder, config)
-        error = None if ended else untold or (read_text(file) if file.exists() else None)
-        state = (
-            ("diverged" if has_diverged(status) else "finished") if ended else "failed" if error else "unfinished" if folder.exists() else "absent"
-        )
+        error = "" if ended else untold or (read_text(file).strip() or "error.txt is empty" if file.exists() else "")
+        well = "diverged" if has_diverged(status) else "finished"
+        ill = "failed" if error else "unfinished" if folder.exists() else "absent"
         return {
-            "state": state,
+            "state": well if ended else ill,
             "reason": status.get("reason"),
-            "error": None if error is None else error.strip().splitlines()[-1],
+            "error": error.strip().splitlines()[-1] if error else None,
             **(rows[-1] if rows else {"step": None}),
             "grokked_at": first_step(rows, GROKKED),
         }
