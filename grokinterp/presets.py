@@ -9,8 +9,7 @@ import math
 from typing import Literal, get_args
 
 from grokinterp.errors import unknown_name
-from grokinterp.interventions import CosineUnembed, FourierInit, PostNorm, Sphere, UniformAttention
-from grokinterp.interventions.architecture import Architecture as Intervention
+from grokinterp.interventions import CosineUnembed, FourierInit, InForce, PostNorm, Sphere, UniformAttention
 from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
@@ -335,7 +334,7 @@ def _normalised(arm: Stream, temperature: float | None, fourier: bool = False, u
     """The transformer of arXiv 2603.05228; a temperature stands for the cosine unembedding."""
     if arm not in get_args(Stream):
         raise unknown_name("arm", arm, get_args(Stream))
-    interventions: list[Intervention] = [Sphere() if arm == "sphere" else PostNorm(arm, at_embedding=True)]
+    interventions: list[InForce] = [Sphere() if arm == "sphere" else PostNorm(arm, at_embedding=True)]
     interventions += [CosineUnembed(temperature)] if temperature is not None else []
     interventions += [FourierInit()] if fourier else []
     interventions += [UniformAttention()] if uniform else []

@@ -6,6 +6,8 @@ classes that an input can have, ``x`` and ``y`` over the elements of a group.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -21,3 +23,6 @@ LogitTable = Float[Tensor, "x y answer"]
 ElementLogits = Float[Tensor, "element answer"]
 FourierMatrix = Float[Tensor, "component element"]
 Frequencies = Int[np.ndarray, "frequency"]
+
+Positions = int | Literal["all"]
+"""One position, negative from the end, or all of them."""

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.models.neurons import neuron_hooks
-from grokinterp.models.readout import readout_hooks
+from grokinterp.errors import GrokinterpError
+from grokinterp.models.adapter import Adapter
+from grokinterp.models.hanging import Fingerprint, fingerprint, seal
+from grokinterp.models.readout import OUTPUT, at_readout, values_of
 from grokinterp.shapes import Examples, Logits, LogitTable, PairGrid
 from grokinterp.tasks import CyclicGroup, Task
-
-_BLOCK = re.compile(r"blocks\.(\d+)\.")
-_BATCH = 2_048  # examples a forward pass: as fast as the whole table at once, and what it allocates is small enough to be used again (chosen here)
 
 
 class Snapshot:
     """A model at one step, with its task.
 
     Activations are computed when first asked for: one pass over the whole table that evaluates only the read-out
-    position of the last block, and keeps what the measures of this package read.
+    position of the last block, and keeps what the measures of this package read. They are never older than the model: when a hook is put on or
+    taken off, or a weight changes, they are computed anew. Measures share them, so that a change in place is an error.
 
     Args:
-        model: a HookedTransformer, a TransformerBridge or a `Probe` of another architecture, on the CPU.
+        model: a HookedTransformer, a TransformerBridge or a `Probe` of another architecture.
         task: what it was trained on.
         step: when, in steps; None where that is unknown.
         reference: the snapshot whose circuit is being traced, as a rule the last checkpoint of the same run: it
@@ -42,7 +41,9 @@ class Snapshot:
             )
         self.model, self.task, self.step = model, task, step
         self.reference: Snapshot = reference or self
-        self._readout: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
+        self._seals: dict[str, Fingerprint] = {}
+        self._state: Fingerprint = ()
 
     @cached_property
     def neuron_hooks(self) -> list[str]:
@@ -51,7 +52,7 @@ class Snapshot:
         Raises:
             GrokinterpError: an attention-only model.
         """
-        names = neuron_hooks(self.model)
+        names = Adapter(self.model).neuron_hooks()
         if not names:
             raise GrokinterpError("this measure reads MLP neurons, and the model is attention-only")
         return names
@@ -72,19 +73,19 @@ class Snapshot:
             raise GrokinterpError(f"task {self.task.name!r} has no cyclic group, so Fourier measures do not apply to it")
         return self.task.group
 
-    @cached_property
+    @property
     def logits(self) -> Logits:
         """Logits of the task's answers at the read-out position, [example, answer], float64."""
-        return self._output[:, : self.task.n_classes].double()
+        return self._value("logits", lambda: self._at_readout(OUTPUT)[:, : self.task.n_classes].double())
 
-    @cached_property
+    @property
     def logit_table(self) -> LogitTable:
         """Logits by group elements, [x, y, answer element], float64.
 
         Raises:
             GrokinterpError: the task has no cyclic group.
         """
-        return self.table(self.logits)[..., torch.tensor(self.group.tokens)]
+        return self._value("logit_table", lambda: self.table(self.logits)[..., torch.tensor(self.group.tokens)])
 
     @cached_property
     def answer_table(self) -> PairGrid:
@@ -115,20 +116,16 @@ class Snapshot:
         return values[pairs]
 
     def readout(self, hook: str) -> Tensor:
-        """Activations at the read-out position for every example, [example, …].
+        """Activations at the read-out position for every example, [example, …]; attention scores and patterns of its query, [example, head, key].
 
         Args:
-            hook: a hook name whose values have a position dimension after the batch, like "blocks.0.mlp.hook_post".
+            hook: a hook name whose values have a position dimension, like "blocks.0.mlp.hook_post".
 
         Raises:
-            GrokinterpError: the model has no such hook.
+            GrokinterpError: a hook that the model lacks or does not compute, values without positions, or values that somebody changed in place.
         """
-        if hook not in self.model.hook_dict:
-            raise unknown_name("hook", hook, self.model.hook_dict)
-        _ = self._output  # the first pass keeps the neurons of every layer
-        if hook not in self._readout:
-            self._forward({hook})
-        return self._readout[hook]
+        Adapter(self.model).check_hook(hook)
+        return self._at_readout(hook)
 
     def activations(self, hooks: Sequence[str], examples: Examples) -> dict[str, Tensor]:
         """Activations at all positions for some examples, by hook, [example, …]; one pass, no further than the last of them, nothing is kept.
@@ -138,47 +135,77 @@ class Snapshot:
             examples: example indices.
 
         Raises:
-            GrokinterpError: the model has no such hook.
+            GrokinterpError: a hook that the model lacks or does not compute.
         """
-        for name in hooks:
-            if name not in self.model.hook_dict:
-                raise unknown_name("hook", name, self.model.hook_dict)
-        kept: dict[str, Tensor] = {}
+        if Adapter(self.model).bare:
+            return values_of(self.model, self.task.tokens[examples], hooks)
+        # What hangs on the model may expect the whole table, as an ablation over pairs does.
+        whole = values_of(self.model, self.task.tokens, hooks)
+        return {name: value[examples] if len(value) == len(self.task) else value for name, value in whole.items()}
 
-        def keep(value: Tensor, hook: Any) -> None:
-            kept[hook.name] = value
+    @contextlib.contextmanager
+    def read_by(self, reader: str) -> Iterator[None]:
+        """A block in which one reader takes its values: what it changes in place, of these, of the task or of the model, is an error in its name.
 
-        with torch.no_grad():
-            self.model.run_with_hooks(self.task.tokens[examples], fwd_hooks=[(name, keep) for name in hooks], stop_at_layer=_layer_behind(hooks))
-        return {name: kept[name] for name in hooks}
+        Args:
+            reader: a measure's name.
 
-    @cached_property
-    def _output(self) -> Tensor:
-        self._forward(set(neuron_hooks(self.model)))
-        return self._readout["output"]
+        Raises:
+            GrokinterpError: at the end of the block, something was changed in place.
+        """
+        both = list({id(snapshot): snapshot for snapshot in (self, self.reference)}.values())
+        before = [snapshot._shared() for snapshot in both]
+        try:
+            yield
+        finally:
+            broken = [name for snapshot in both for name in snapshot._drop_broken()]
+        for snapshot, own in zip(both, before, strict=True):
+            broken += [name for name, now in snapshot._shared().items() if now != own[name]]
+        if broken:
+            raise GrokinterpError(f"{reader} changed {', '.join(broken)} in place, which all measures share; change a copy, like values.clone()")
 
-    def _forward(self, hooks: set[str]) -> None:
-        """One pass over the whole table that keeps the given hooks, and the logits, at the read-out position."""
-        kept: dict[str, list[Tensor]] = {name: [] for name in hooks | {"output"}}
-        shortcut = readout_hooks(self.model, self.task.readout)
-        capture = [(name, self._capture(kept[name])) for name in sorted(hooks)]
-        with torch.no_grad(), self.model.hooks(fwd_hooks=[*shortcut, *capture]):
-            for tokens in torch.split(self.task.tokens, _BATCH):
-                kept["output"].append(self._at_readout(self.model(tokens)))
-        self._readout |= {name: chunks[0] if len(chunks) == 1 else torch.cat(chunks) for name, chunks in kept.items()}
+    def _at_readout(self, name: str) -> Tensor:
+        self._renew()
+        if name not in self._kept:
+            # The first pass keeps the neurons of every layer.
+            wanted = {name, *(() if OUTPUT in self._kept else Adapter(self.model).neuron_hooks())} - {OUTPUT}
+            found = at_readout(self.model, self.task.tokens, self.task.readout, sorted(wanted))
+            self._keep({hook: value for hook, value in found.items() if hook not in self._kept})
+            self._state = fingerprint(self.model)  # a pass may fill buffers of the model itself
+        return self._checked(name)
 
-    def _capture(self, into: list[Tensor]) -> Callable[[Tensor, Any], None]:
-        def hook_function(value: Tensor, hook: Any) -> None:
-            into.append(self._at_readout(value))
+    def _value(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        self._renew()
+        if name not in self._kept:
+            value = compute()
+            self._keep({name: value})
+        return self._checked(name)
 
-        return hook_function
+    def _keep(self, values: dict[str, Tensor]) -> None:
+        self._kept |= values
+        self._seals |= {name: seal(value) for name, value in values.items()}
 
-    def _at_readout(self, value: Tensor) -> Tensor:
-        # After the shortcut has cut the other positions off there is only one.
-        return value[:, 0] if value.shape[1] == 1 else value[:, self.task.readout]
+    def _renew(self) -> None:
+        """Forget everything if the model is not what it was."""
+        state = fingerprint(self.model)
+        if state != self._state:
+            self._kept, self._seals, self._state = {}, {}, state
 
+    def _checked(self, name: str) -> Tensor:
+        value = self._kept[name]
+        if seal(value) != self._seals[name]:
+            self._drop_broken()
+            raise GrokinterpError(f"the values of {name} in this snapshot were changed in place, which all measures share; change a copy")
+        return value
 
-def _layer_behind(hooks: Sequence[str]) -> int | None:
-    """The layer before which a pass may stop that is only to fill these hooks; None where one of them lies outside the blocks."""
-    blocks = [_BLOCK.match(name) for name in hooks]
-    return None if None in blocks else 1 + max(int(match[1]) for match in blocks if match)
+    def _shared(self) -> dict[str, Fingerprint]:
+        """What measures share besides these values: the model and the task's tensors."""
+        table = {f"task.{name}": seal(value) for name, value in vars(self.task).items() if isinstance(value, Tensor)}
+        return {"the model's weights or hooks": fingerprint(self.model, buffers=False), **table}
+
+    def _drop_broken(self) -> list[str]:
+        """Forget the values that were changed in place, and name them."""
+        broken = [name for name, value in self._kept.items() if seal(value) != self._seals[name]]
+        for name in broken:
+            del self._kept[name], self._seals[name]
+        return broken

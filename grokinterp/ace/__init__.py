@@ -18,9 +18,9 @@ from grokinterp.ace.dynamics import CyclicDynamics, SequenceDynamics, class_mean
 from grokinterp.ace.extract import energy_rank, extract, from_matrices
 from grokinterp.ace.moments import Moments
 from grokinterp.ace.size import CoreSize, size
+from grokinterp.models.tail import Tail
 
 if TYPE_CHECKING:
-    from grokinterp.ace.tail import Tail
     from grokinterp.language.agreement import (
         Knob,
         agreement_cores,
@@ -58,7 +58,6 @@ _ABOVE = {
     "random_core": "grokinterp.language.sweep:random_core",
     "Generation": "grokinterp.language.generation:Generation",
     "generate": "grokinterp.language.generation:generate",
-    "Tail": "grokinterp.ace.tail:Tail",
     "measure": "grokinterp.measures.ace:ace",
 }
 

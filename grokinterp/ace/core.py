@@ -7,17 +7,20 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.errors import GrokinterpError
 from grokinterp.files import read_tensors, write_tensors
 from grokinterp.interventions import HookFunction, Intervention
+from grokinterp.models.adapter import Adapter, index_of, placed
+from grokinterp.models.edits import applied
 from grokinterp.notebook import html_table
 from grokinterp.outputs import CORE, output
+from grokinterp.shapes import Positions
 from grokinterp.tasks import Task
 
 Activations = Float[Tensor, "*batch d_model"]
@@ -25,7 +28,6 @@ Coordinates = Float[Tensor, "*batch rank"]
 Directions = Float64[Tensor, "d_model direction"]
 Spectrum = Float64[Tensor, "singular_value"]
 Mean = Float64[Tensor, "width"]
-Positions = int | Literal["all"]
 
 _FORMAT = "grokinterp core 1"
 
@@ -185,16 +187,16 @@ class Project(Intervention):
         """See `Intervention.hooks`; the task plays no part.
 
         Raises:
-            GrokinterpError: a hook that the model has not, or where an edit would mean something else on this model; when run,
-                activations of another width or a position that the batch has not.
+            GrokinterpError: a hook that the model lacks; when run, activations of another width or a position that the batch lacks.
         """
-        check_hook(model, self.hook)
+        Adapter(model).check_hook(self.hook)
         return [(self.hook, self._edit)]
 
     @contextlib.contextmanager
     def applied(self, model: Any, task: Task | None = None) -> Iterator[Any]:
         """See `Intervention.applied`; the task plays no part."""
-        with model.hooks(fwd_hooks=self.hooks(model)):
+        self.check_backend(model)
+        with applied(model, self.hooks(model)):
             yield model
 
     def __call__(self, activations: Activations) -> Activations:
@@ -216,36 +218,9 @@ class Project(Intervention):
         return placed(value, self(value[:, at : at + 1]), at)
 
 
-def check_hook(model: Any, hook: str) -> None:
-    """Raise a GrokinterpError for a hook that the model has not, or whose edits the model would only half carry out."""
-    if hook not in model.hook_dict:
-        raise unknown_name("hook", hook, model.hook_dict)
-    if hook.endswith("hook_resid_mid") and hasattr(model, "original_model"):
-        raise GrokinterpError(
-            f"on a TransformerBridge a change at {hook} reaches the MLP but not the skip connection; "
-            "use the block's hook_resid_pre or hook_resid_post, or a HookedTransformer"
-        )
-
-
 def check_orthonormal(basis: Tensor) -> None:
     """Raise a GrokinterpError unless the columns are orthonormal to 1e-8."""
     gram = basis.T @ basis
     deviation = float((gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).abs().max())
     if not deviation <= 1e-8:
         raise GrokinterpError(f"a basis needs orthonormal columns, in float64; QᵀQ is {deviation:.1e} off the identity; use torch.linalg.qr(basis).Q")
-
-
-def index_of(position: int, n_positions: int) -> int:
-    """A position as an index from the start.
-
-    Raises:
-        GrokinterpError: the sequence has no such position.
-    """
-    if not -n_positions <= position < n_positions:
-        raise GrokinterpError(f"position {position} is not in a sequence of {n_positions} tokens")
-    return position % n_positions
-
-
-def placed(value: Tensor, piece: Tensor, at: int) -> Tensor:
-    """A copy of values [example, position, …] with one position replaced; differentiable in both."""
-    return value.index_copy(1, torch.tensor([at], device=value.device), piece)

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from grokinterp.ace.core import Core, Mean, Positions
+from grokinterp.ace.core import Core, Mean
 from grokinterp.ace.moments import Outputs, Square, activation_moments, linear_observability, sampled_observability
-from grokinterp.ace.tail import Tail, readout_of
 from grokinterp.errors import GrokinterpError
-from grokinterp.shapes import Tokens
+from grokinterp.models.tail import Tail, readout_of
+from grokinterp.shapes import Positions, Tokens
 from grokinterp.tasks import Prompts, Task
 
 Score = Callable[[Tensor], Tensor]

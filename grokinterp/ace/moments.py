@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from grokinterp.ace.tail import HEAD, Tail, softly_capped
 from grokinterp.errors import GrokinterpError
+from grokinterp.models.adapter import Adapter
+from grokinterp.models.tail import Tail
 from grokinterp.shapes import Tokens
 
 Square = Float64[Tensor, "d_model d_model"]
@@ -68,8 +69,7 @@ def activation_moments(tail: Tail, tokens: Tokens, batch_size: int) -> Moments:
 def linear_observability(tail: Tail, n_outputs: int | None, n_positions: int) -> Square | None:
     """WWᵀ, for each position that is read, the exact observability of a linear tail, or None where the tail is not known to be linear.
 
-    Linear are the input of the unembedding, the final LayerNorm's ``hook_normalized``, and the final residual stream of a model without a
-    final LayerNorm, unless a soft cap bends the logits.
+    For what is linear see `Adapter.linear_readers`.
 
     Args:
         tail: from the hook to the logits.
@@ -78,13 +78,10 @@ def linear_observability(tail: Tail, n_outputs: int | None, n_positions: int) ->
     """
     if not tail.reads_itself(n_positions):
         return None
-    cfg, model = tail.model.cfg, tail.model
-    final = f"blocks.{cfg.n_layers - 1}.hook_resid_post"
-    if softly_capped(model) or not (tail.hook in HEAD or (tail.hook == final and cfg.normalization_type is None)):
+    readers = Adapter(tail.model).linear_readers(tail.hook)
+    if readers is None:
         return None
-    readers: Tensor = model.W_U.detach().double()[:, :n_outputs]
-    if tail.hook == "ln_final.hook_normalized" and (gain := getattr(model.ln_final, "w", None)) is not None:
-        readers = gain.detach().double()[:, None] * readers
+    readers = readers[:, :n_outputs]
     times = n_positions if tail.positions == "all" and tail.readout == "all" else 1
     return times * (readers @ readers.T).cpu()
 

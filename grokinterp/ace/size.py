@@ -13,8 +13,8 @@ from torch import Tensor
 
 from grokinterp.ace.core import Core
 from grokinterp.ace.extract import ENERGY, energy_rank
-from grokinterp.ace.tail import Tail, readout_of
 from grokinterp.errors import GrokinterpError
+from grokinterp.models.tail import Tail, readout_of
 from grokinterp.shapes import Tokens
 from grokinterp.tasks import Task
 

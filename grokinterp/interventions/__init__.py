@@ -25,8 +25,9 @@ from grokinterp.interventions.architecture import (
     Sphere,
     UniformAttention,
 )
-from grokinterp.interventions.base import HookFunction, Intervention
 from grokinterp.interventions.events import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
+from grokinterp.models.edits import HookFunction
+from grokinterp.models.intervention import InForce, Intervention
 
 __all__ = [
     "ClipNorm",
@@ -35,6 +36,7 @@ __all__ = [
     "FourierInit",
     "FreezeHeads",
     "HookFunction",
+    "InForce",
     "Intervention",
     "MeanPool",
     "NoAttention",

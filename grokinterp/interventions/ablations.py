@@ -13,7 +13,9 @@ from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import check_frequencies, combination_table, combined_mean, frequency_projector
-from grokinterp.interventions.base import HookFunction, Hooks, Intervention
+from grokinterp.models.adapter import Adapter
+from grokinterp.models.edits import HookFunction, counted
+from grokinterp.models.intervention import Hooks, Intervention
 from grokinterp.tasks import CyclicGroup, Task
 
 Site = Literal["embed", "neurons", "logits"]
@@ -63,10 +65,9 @@ class FourierAblation(Intervention):
             )
         if self.site == "logits":
             return [("unembed.hook_out", self._on_pairs(task, lambda table: self._combination_part(table, group)))]
-        if model.cfg.attn_only:
+        if not (neurons := Adapter(model).neuron_hooks()):
             raise GrokinterpError("there are no neurons to ablate: the model is attention-only")
-        neurons = getattr(model, "neuron_hooks", [f"blocks.{model.cfg.n_layers - 1}.mlp.hook_post"])[-1]
-        return [(neurons, self._on_pairs(task, lambda table: self._block_part(table, group)))]
+        return [(neurons[-1], self._on_pairs(task, lambda table: self._block_part(table, group)))]
 
     @contextlib.contextmanager
     def applied(self, model: Any, task: Task) -> Iterator[Any]:
@@ -76,11 +77,17 @@ class FourierAblation(Intervention):
                 yield model
             return
         change = self._embedding_change(model, self._group(task))
-        handle = model.embed.register_forward_hook(lambda module, inputs, output: output + change[inputs[0]])
-        try:
-            yield model
-        finally:
-            handle.remove()
+        with counted(model, ["embed"]) as fired:
+
+            def add(module: Any, inputs: Any, output: Tensor) -> Tensor:
+                fired("embed")
+                return output + change[inputs[0]]
+
+            handle = model.embed.register_forward_hook(add)
+            try:
+                yield model
+            finally:
+                handle.remove()
 
     def _group(self, task: Task) -> CyclicGroup:
         if task.group is None:

@@ -1,15 +1,15 @@
 """Interventions that are part of a model: in force whenever it is built from its configuration, so while it trains as well.
 
-They are listed in ``ModelConfig.interventions``. Those that act on activations are hooks on a HookedTransformer, and can be
-put on any model with ``applied``; `FourierInit` and `FreezeHeads` act on its weights.
+They are listed in ``ModelConfig.interventions``. Those that act on activations can be put on any model with ``applied``, too; `FourierInit` acts on
+initial weights. A class of your own derives from `InForce`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,15 +19,19 @@ from torch.nn import functional
 from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import check_frequencies
-from grokinterp.interventions.base import Hooks, Intervention, layer_of_heads
+from grokinterp.models.adapter import EMBEDDED, Adapter, layer_of_heads
+from grokinterp.models.edits import for_backend, uniform_attention
+from grokinterp.models.intervention import Hooks, InForce
 from grokinterp.tasks import Task
 
-EMBEDDED = "blocks.0.hook_resid_pre"  # where the sum of token and position embeddings is seen
+if TYPE_CHECKING:
+    from grokinterp.models.transformers import ModelConfig
+
 NormKind = Literal["layer", "rms"]
 
 
 @dataclass(frozen=True)
-class PostNorm(Intervention):
+class PostNorm(InForce):
     """Post-norm: the residual stream is normalised after each addition to it, with weights of its own at each place.
 
     The places are after attention's addition (``blocks.i.post_attn_norm``), after the MLP's (``blocks.i.post_mlp_norm``) and,
@@ -42,6 +46,10 @@ class PostNorm(Intervention):
     norm: NormKind = "layer"
     at_embedding: bool = False
     kind: str = field(default="post_norm", init=False, repr=False)
+    order = 40
+    contradicts = MappingProxyType({"sphere": "both normalise the residual stream at the same places"})
+    backends = ("HookedTransformer",)
+    in_engine = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -66,9 +74,16 @@ class PostNorm(Intervention):
             raise GrokinterpError(f"the model has no {missing[0]}; post-norm has weights, so build it with ModelConfig(interventions=({self},))")
         return [(hook, partial(_through, modules[name])) for hook, name in sites.items()]
 
+    def build(self, model: Any) -> None:
+        """See `InForce.build`."""
+        from grokinterp.models.edited import add_norm
+
+        for name in self.sites(model.cfg.n_layers, model.cfg.attn_only).values():
+            add_norm(model, name, self.norm)
+
 
 @dataclass(frozen=True)
-class Sphere(Intervention):
+class Sphere(InForce):
     """The residual stream lives on the unit sphere: L2 normalisation after token plus position and after each addition.
 
     h / max(‖h‖, ε), without weights; queries, keys and values are not normalised (arXiv 2603.05228).
@@ -79,6 +94,8 @@ class Sphere(Intervention):
 
     eps: float = 1e-12
     kind: str = field(default="sphere", init=False, repr=False)
+    order = 50
+    in_engine = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -88,12 +105,12 @@ class Sphere(Intervention):
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
-        additions = [hook for i in range(model.cfg.n_layers) for hook in _additions(i, model.cfg.attn_only)]
-        return [(hook, partial(_on_sphere, self.eps)) for hook in (EMBEDDED, *additions)]
+        additions = [hook for i in range(model.cfg.n_layers) for hook in _additions(i, model.cfg.attn_only or Adapter(model).parallel)]
+        return for_backend(model, [(hook, partial(_on_sphere, self.eps)) for hook in (EMBEDDED, *additions)])
 
 
 @dataclass(frozen=True)
-class CosineUnembed(Intervention):
+class CosineUnembed(InForce):
     """Logits are the temperature times h · w/‖w‖, each output's column w of W_U normalised on the fly, without a bias.
 
     With `Sphere` they are temperature times the cosine (arXiv 2603.05228). h itself is not normalised here. A model that is
@@ -106,6 +123,8 @@ class CosineUnembed(Intervention):
 
     temperature: float = 10.0
     kind: str = field(default="cosine_unembed", init=False, repr=False)
+    order = 80
+    in_engine = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -118,26 +137,52 @@ class CosineUnembed(Intervention):
         return self.temperature * functional.normalize(weight, dim=-2)
 
     def hooks(self, model: Any, task: Task) -> Hooks:
-        """See `Intervention.hooks`; for a model without unembedding bias that was built without it."""
+        """See `Intervention.hooks`; for a model that was built without it.
+
+        Raises:
+            GrokinterpError: a model whose unembedding has a bias.
+        """
+        bias = getattr(model.unembed, "b_U", None)
+        if bias is not None and bool(bias.detach().any()):
+            largest = float(bias.detach().abs().max())
+            raise GrokinterpError(f"a cosine unembedding has no bias, and this model's is as large as {largest:.2g}; set it to 0 first")
         return [("unembed.hook_out", partial(_per_norm, model.unembed, self.temperature))]
+
+    def check(self, config: ModelConfig) -> None:
+        """See `InForce.check`."""
+        if "unembed" in config.biases:
+            raise GrokinterpError(f"CosineUnembed has no bias; leave 'unembed' out of biases {config.biases}")
+
+    def install(self, model: Any, task: Task) -> None:
+        """See `InForce.install`: the scaled, normalised columns become W_U itself."""
+        from grokinterp.models.edited import unembed_by
+
+        unembed_by(model, self)
 
 
 @dataclass(frozen=True)
-class UniformAttention(Intervention):
+class UniformAttention(InForce):
     """Attention scores are 0: every position that may be attended to has the same weight, 1/3 for three positions without a causal mask.
 
     Queries and keys have no parameters then; values, outputs and position embeddings stay (arXiv 2603.05228).
     """
 
     kind: str = field(default="uniform_attention", init=False, repr=False)
+    order = 70
+    backends = ("HookedTransformer", "TransformerBridge")
+    in_engine = True
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
-        return [(f"blocks.{i}.attn.hook_attn_scores", _scores_to_zero) for i in range(model.cfg.n_layers)]
+        return uniform_attention(model)
+
+    def removes(self, parameter: str) -> bool:
+        """See `InForce.removes`."""
+        return layer_of_heads(parameter) is not None and parameter[-1] in "QK"
 
 
 @dataclass(frozen=True)
-class NoAttention(Intervention):
+class NoAttention(InForce):
     """The attention layers add nothing, and have no parameters: an MLP-only model.
 
     Read at the last position it sees the separator alone (the MLP-only model of arXiv 2606.12966 as published); with
@@ -145,28 +190,51 @@ class NoAttention(Intervention):
     """
 
     kind: str = field(default="no_attention", init=False, repr=False)
+    order = 60
+    contradicts = MappingProxyType(
+        {"uniform_attention": "one says how to attend, the other not to", "freeze_heads": "without attention there are no heads"}
+    )
+    backends = ("HookedTransformer", "TransformerBridge")
+    in_engine = True
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
         return [(f"blocks.{i}.hook_attn_out", _to_zero) for i in range(model.cfg.n_layers)]
 
+    def check(self, config: ModelConfig) -> None:
+        """See `InForce.check`."""
+        if not config.d_mlp:
+            raise GrokinterpError(f"NoAttention of an attention-only model (d_mlp = {config.d_mlp}) leaves nothing; give it an MLP")
+
+    def removes(self, parameter: str) -> bool:
+        """See `InForce.removes`."""
+        return ".attn." in parameter or ".ln1." in parameter
+
 
 @dataclass(frozen=True)
-class MeanPool(Intervention):
+class MeanPool(InForce):
     """Every position begins with the mean over all positions of token plus position embedding, later ones included.
 
     With `NoAttention` this is the MLP-only model that can see both operands (chosen here).
     """
 
     kind: str = field(default="mean_pool", init=False, repr=False)
+    order = 30
+    in_engine = True
+    mixes_positions = True
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
         return [(EMBEDDED, _pooled)]
 
+    def check(self, config: ModelConfig) -> None:
+        """See `InForce.check`."""
+        if config.intervention(NoAttention) is None:
+            raise GrokinterpError(f"{self} makes all positions the same, so there is nothing to attend to; give it together with NoAttention")
+
 
 @dataclass(frozen=True)
-class FourierInit:
+class FourierInit(InForce):
     """Embedding dimensions 2i and 2i + 1 begin as cos and sin of 2πk_i x/n over the elements x of the task's cyclic group.
 
     All else begins as the model's initialisation rule says, and all of it is trained (arXiv 2603.05228).
@@ -180,12 +248,25 @@ class FourierInit:
     frequencies: tuple[int, ...] = (14, 35, 41, 42, 52)
     amplitude: float = 1.0
     kind: str = field(default="fourier_init", init=False, repr=False)
+    order = 10
+    in_engine = True
 
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "amplitude", float(self.amplitude))
         if not self.frequencies or len(set(self.frequencies)) < len(self.frequencies) or self.amplitude <= 0:
             raise GrokinterpError(f"a Fourier initialisation needs distinct frequencies and a positive amplitude; got {self}")
+
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """Raise a GrokinterpError: it acts on initial weights, and not on a finished model."""
+        raise GrokinterpError(f"{self} says what a model begins with; build one with ModelConfig(interventions=({self},))")
+
+    def initialise(self, model: Any, task: Task) -> None:
+        """See `InForce.initialise`."""
+        self.write(model.W_E.data, task)
+
+    def install(self, model: Any, task: Task) -> None:
+        """See `InForce.install`: nothing goes on acting."""
 
     def write(self, embedding: Tensor, task: Task) -> None:
         """Write the waves into W_E [token, d_model], in place.
@@ -205,7 +286,7 @@ class FourierInit:
 
 
 @dataclass(frozen=True)
-class FreezeHeads:
+class FreezeHeads(InForce):
     """Chosen heads keep their W_Q, W_K, W_V, W_O, b_Q, b_K and b_V through training: no gradient step and no weight decay.
 
     They count in the weight norm as ever; b_O, which no head owns, is trained.
@@ -216,6 +297,8 @@ class FreezeHeads:
 
     heads: tuple[tuple[int, int], ...]
     kind: str = field(default="freeze_heads", init=False, repr=False)
+    order = 20
+    in_engine = True
 
     def __post_init__(self) -> None:
         try:
@@ -224,39 +307,23 @@ class FreezeHeads:
             raise GrokinterpError(f"heads are pairs of a layer and a head, like ((0, 1), (0, 3)); got {self.heads!r}") from None
         object.__setattr__(self, "heads", heads)
 
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """Raise a GrokinterpError: it acts on training, and not on a finished model."""
+        raise GrokinterpError(f"{self} says what a model keeps while it trains; build one with ModelConfig(interventions=({self},))")
+
+    def install(self, model: Any, task: Task) -> None:
+        """See `InForce.install`: nothing acts in a forward pass."""
+
+    def check(self, config: ModelConfig) -> None:
+        """See `InForce.check`."""
+        for layer, head in self.heads:
+            if not (0 <= layer < config.n_layers and 0 <= head < config.n_heads):
+                raise GrokinterpError(f"there is no head {(layer, head)} to freeze in {config.n_layers} layers with {config.n_heads} heads each")
+
     def of(self, parameter: str) -> list[int]:
         """The frozen heads of a parameter, by its name in HookedTransformer; none for a parameter without heads."""
         layer = layer_of_heads(parameter)
         return [head for own, head in self.heads if own == layer]
-
-
-Architecture: TypeAlias = FourierInit | FreezeHeads | MeanPool | PostNorm | Sphere | NoAttention | UniformAttention | CosineUnembed
-"""What ``ModelConfig.interventions`` may hold, in the order in which they come into force."""
-
-
-def in_order(interventions: Sequence[Architecture]) -> tuple[Architecture, ...]:
-    """The interventions in the order in which they come into force, so that the same ones are the same model.
-
-    Raises:
-        GrokinterpError: something else among them, one given twice, or two that contradict each other.
-    """
-    classes: list[type] = list(get_args(Architecture))
-    for intervention in interventions:
-        if type(intervention) not in classes:
-            raise GrokinterpError(f"{intervention!r} is not an intervention of a model; those are {', '.join(sorted(c.__name__ for c in classes))}")
-    there = {type(intervention) for intervention in interventions}
-    if len(there) < len(interventions):
-        raise GrokinterpError(f"a model has an intervention of each kind at most once; got {tuple(interventions)}")
-    for one, other, why in (
-        (PostNorm, Sphere, "both normalise the residual stream at the same places"),
-        (NoAttention, UniformAttention, "one says how to attend, the other not to"),
-        (NoAttention, FreezeHeads, "without attention there are no heads"),
-    ):
-        if {one, other} <= there:
-            raise GrokinterpError(f"{one.__name__} and {other.__name__} contradict each other: {why}; leave one out")
-    if MeanPool in there and NoAttention not in there:
-        raise GrokinterpError("MeanPool makes all positions the same, so there is nothing to attend to; give it together with NoAttention")
-    return tuple(sorted(interventions, key=lambda intervention: classes.index(type(intervention))))
 
 
 def _additions(layer: int, attn_only: bool) -> list[str]:
@@ -279,10 +346,6 @@ def _on_sphere(eps: float, value: Tensor, hook: Any) -> Tensor:
 def _per_norm(unembed: Any, temperature: float, value: Tensor, hook: Any) -> Tensor:
     scaled: Tensor = temperature * value / unembed.W_U.norm(dim=0)
     return scaled
-
-
-def _scores_to_zero(value: Tensor, hook: Any) -> Tensor:
-    return torch.where(value.isneginf(), value, 0.0)  # −∞ masks positions that must not be attended to
 
 
 def _to_zero(value: Tensor, hook: Any) -> Tensor:

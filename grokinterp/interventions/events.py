@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError
-from grokinterp.interventions.base import layer_of_heads
+from grokinterp.models.adapter import layer_of_heads
 
 Named = Mapping[str, Tensor]
 State = tuple[dict[str, Tensor], dict[str, Tensor]]

@@ -7,7 +7,7 @@ invariant algorithmic cores", arXiv 2602.22600; the paper chooses the layer on t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +22,8 @@ from grokinterp.ace.core import Core, Project
 from grokinterp.ace.extract import ENERGY, ROUNDING, from_matrices
 from grokinterp.errors import GrokinterpError
 from grokinterp.language.prompts import Prompts
-from grokinterp.language.resume import LastToken, last_token, residual_hooks
+from grokinterp.models.adapter import Adapter
+from grokinterp.models.last_token import last_tokens
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,12 +53,12 @@ def agreement_cores(
         GrokinterpError: prompts of one number only, a hook that the model has not, a rank above d_model or above what so few prompts span.
     """
     everywhere = hooks is None
-    hooks = residual_hooks(model) if hooks is None else list(hooks)
+    hooks = Adapter(model).residual_hooks() if hooks is None else list(hooks)
     half = prompts.half("extraction")
     check_both_numbers(half, "extraction")
     found = []
-    for examples, reader in _readers(model, half, hooks, batch_size):
-        activations, gradients = reader.gradients(hooks, half.verbs.to(model.cfg.device), half.signs[examples])
+    for examples, reader in last_tokens(model, half.tokens, half.ends, hooks, batch_size):
+        activations, gradients = reader.gradients(hooks, half.verbs.to(Adapter(model).device), half.signs[examples])
         found.append((activations.cpu(), gradients.cpu()))
     activations, gradients = (torch.cat(parts, dim=1).double() for parts in zip(*found, strict=True))
     if everywhere:  # before the first block, prompts that end in the same word at the same position are all alike
@@ -76,8 +77,8 @@ def verb_logits(model: Any, prompts: Prompts, edits: Sequence[Project] = (), *, 
         batch_size: prompts at once.
     """
     found = torch.zeros(1 + len(edits), len(prompts), len(prompts.verbs), dtype=torch.float64)
-    for examples, reader in _readers(model, prompts, [edit.hook for edit in edits], batch_size):
-        found[:, examples] = reader.logits(edits, prompts.verbs.to(model.cfg.device)).double().cpu()
+    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, [edit.hook for edit in edits], batch_size):
+        found[:, examples] = reader.logits(edits, prompts.verbs.to(Adapter(model).device)).double().cpu()
     return found
 
 
@@ -86,8 +87,8 @@ def verb_probabilities(
 ) -> Float64[Tensor, "variant example verb"]:
     """Probabilities of every verb of the prompts among the whole vocabulary; for the arguments see `verb_logits`."""
     found = torch.zeros(1 + len(edits), len(prompts), len(prompts.verbs), dtype=torch.float64)
-    for examples, reader in _readers(model, prompts, [edit.hook for edit in edits], batch_size):
-        found[:, examples] = reader.logits(edits).double().softmax(-1)[..., prompts.verbs.to(model.cfg.device)].cpu()
+    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, [edit.hook for edit in edits], batch_size):
+        found[:, examples] = reader.logits(edits).double().softmax(-1)[..., prompts.verbs.to(Adapter(model).device)].cpu()
     return found
 
 
@@ -101,7 +102,7 @@ def coordinates(model: Any, prompts: Prompts, core: Core, *, batch_size: int = B
         batch_size: prompts at once.
     """
     found = torch.zeros(len(prompts), core.rank, dtype=torch.float64)
-    for examples, reader in _readers(model, prompts, [core.hook], batch_size):
+    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, [core.hook], batch_size):
         found[examples] = core.project(reader.activations([core.hook])[0]).cpu()
     return found
 
@@ -212,13 +213,6 @@ def check_both_numbers(prompts: Prompts, half: str) -> None:
     n_plural = int(prompts.plural.sum())
     if not 0 < n_plural < len(prompts):
         raise GrokinterpError(f"the {half} half has {n_plural} plural prompts of {len(prompts)}; agreement needs both numbers")
-
-
-def _readers(model: Any, prompts: Prompts, hooks: Sequence[str], batch_size: int) -> Iterator[tuple[Tensor, LastToken]]:
-    """Readers of batches of about one length, so that little is computed behind the prompts' ends, with the examples that they hold."""
-    for examples in torch.split(torch.argsort(prompts.ends, stable=True), batch_size):
-        ends = prompts.ends[examples]
-        yield examples, last_token(model, prompts.tokens[examples, : int(ends.max()) + 1], ends, hooks)
 
 
 def _where_they_vary(hooks: Sequence[str], activations: Tensor, gradients: Tensor) -> tuple[list[str], Tensor, Tensor]:

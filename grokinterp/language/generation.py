@@ -10,11 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grokinterp.ace.core import Core, Project, check_hook
+from grokinterp.ace.core import Core, Project
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.language.grammar import VERBS, Verb
 from grokinterp.language.prompts import token_ids, verb_ids
-from grokinterp.language.resume import Resumed, layer_of, on_the_stream, resumable
+from grokinterp.models.adapter import Adapter
+from grokinterp.models.edits import hooked
+from grokinterp.models.hanging import refuse_dropout
+from grokinterp.models.last_token import Resumed
+from grokinterp.models.resume import logits_of, remembers
 
 Mode = Literal["flip", "keep", "remove"]
 Strengths = Float[Tensor, "variant text"]
@@ -91,7 +95,7 @@ def generate(
         verbs: forms whose number is flipped, each one token.
         threshold: see above, 0 to edit every token.
         epsilon: margin aimed at, nats.
-        cached: keep keys and values (GPT-2's parts on a HookedTransformer, residual hooks); else pass after pass of the whole model, which
+        cached: keep keys and values (a bare HookedTransformer, residual hooks); else pass after pass of the whole model, which
             any other model or hook gets anyway: the same tokens, later.
         tokenizer: None for the model's own.
 
@@ -105,7 +109,7 @@ def generate(
     forms = verb_ids(tokenizer, verbs)
     plural, singular = (torch.tensor([forms[form] for form in column]) for column in zip(*((v.plural, v.singular) for v in verbs), strict=True))
     edit: Project = {"flip": core.flip, "keep": core.keep, "remove": core.remove}[mode]()
-    fast = cached and resumable(model) and on_the_stream(core.hook)
+    fast = cached and remembers(model) and Adapter(model).layer_of(core.hook) is not None
     texts: _Texts = _Cached(model, ids, edit) if fast else _Passes(model, ids, edit)
     generator = torch.Generator().manual_seed(seed)
     tokens, strengths, first = [], [], torch.empty(0)
@@ -150,9 +154,9 @@ class _Cached:
     """One row for each text and trial through the model's parts, from the edited layer upwards."""
 
     def __init__(self, model: Any, ids: list[int], edit: Project) -> None:
-        tokens = torch.tensor([ids, ids], device=model.cfg.device)
+        tokens = torch.tensor([ids, ids], device=Adapter(model).device)
         self.run = Resumed(model, tokens, torch.full((2,), len(ids) - 1, device=tokens.device))
-        self.edit, self.layer = edit, layer_of(edit.hook)
+        self.edit, self.layer = edit, self.run.layer_of(edit.hook)
         self.below: Tensor | None = None
 
     @torch.no_grad()
@@ -164,7 +168,7 @@ class _Cached:
         x = _edited(self.below, self.edit, strengths)
         for i in range(self.layer, self.run.n_layers):
             x = self.run.block(i, x)
-        return self.run.read(x).cpu()
+        return logits_of(self.run.model, x).cpu()
 
     def append(self, strengths: Float[Tensor, "text"], tokens: Int[Tensor, "text"]) -> None:
         self.run.append(tokens.to(self.run.tokens.device))
@@ -176,7 +180,7 @@ class _Passes:
 
     def __init__(self, model: Any, ids: list[int], edit: Project) -> None:
         self.model, self.edit, self.start = model, edit, len(ids) - 1
-        self.tokens = torch.tensor([ids, ids], device=model.cfg.device)
+        self.tokens = torch.tensor([ids, ids], device=Adapter(model).device)
         self.settled = torch.zeros(2, 0)
 
     @torch.no_grad()
@@ -188,7 +192,7 @@ class _Passes:
             def hook_function(value: Tensor, hook: Any, s: Tensor = all_strengths) -> Tensor:
                 return torch.cat([value[:, : self.start], _edited(value[:, self.start :], self.edit, s)], dim=1)
 
-            with self.model.hooks(fwd_hooks=[(self.edit.hook, hook_function)]):
+            with hooked(self.model, [(self.edit.hook, hook_function)]):
                 found.append(self.model(self.tokens)[:, -1])
         return torch.stack(found).cpu()
 
@@ -223,7 +227,8 @@ def _draw(logits: Float[Tensor, "text vocab"], temperature: float, top_k: int, g
 
 
 def _check(model: Any, core: Core, mode: str, strength: float | str, n_given: int, n_tokens: int, temperature: float, top_k: int) -> None:
-    check_hook(model, core.hook)
+    Adapter(model).check_hook(core.hook)
+    refuse_dropout(model)
     if mode not in get_args(Mode):
         raise unknown_name("mode", mode, get_args(Mode))
     if isinstance(strength, str) and strength != "auto":

@@ -24,7 +24,7 @@ from grokinterp.language.agreement import (
     verb_probabilities,
 )
 from grokinterp.language.prompts import Prompts
-from grokinterp.language.resume import residual_hooks
+from grokinterp.models.adapter import Adapter
 from grokinterp.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def agreement_sweep(
     halves = {half: prompts.half(half) for half in HALVES}  # type: ignore[arg-type]
     for name, half in halves.items():
         check_both_numbers(half, name)
-    names = list(residual_hooks(model) if hooks is None else hooks)
+    names = list(Adapter(model).residual_hooks() if hooks is None else hooks)
     cores = list(agreement_cores(model, prompts, hooks, rank=rank).values())
     edits = [edit for core in cores for edit in _edits(core)]
     logits = {name: _by_layer(verb_logits(model, half, edits), len(cores)) for name, half in halves.items()}

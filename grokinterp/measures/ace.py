@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from torch import Tensor
 
-from grokinterp.ace.core import Core, Positions
+from grokinterp.ace.core import Core
 from grokinterp.ace.dynamics import class_means, cyclic_dynamics, sequence_dynamics
 from grokinterp.ace.extract import ENERGY, extract
 from grokinterp.ace.size import CoreSize, size
-from grokinterp.ace.tail import Tail, readout_of
 from grokinterp.language.sweep import agreement_sweep
+from grokinterp.models.tail import Tail, readout_of
+from grokinterp.shapes import Positions
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts
 

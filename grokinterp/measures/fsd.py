@@ -35,7 +35,7 @@ from grokinterp.measures.synchrony import (
     neuron_shuffle_test,
     participation,
 )
-from grokinterp.models.readout import readout_hooks
+from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import SymmetricGroup
 
@@ -260,8 +260,6 @@ def filtered_loss(snapshot: Snapshot, n_frequencies: int = 7) -> xr.Dataset:
     kept = participation(power).argsort(descending=True)[:n_frequencies] + 1
     model, task = snapshot.model, snapshot.task
     ablation = FourierAblation("neurons", tuple(kept.tolist()), "keep")
-    with torch.no_grad(), model.hooks(fwd_hooks=[*readout_hooks(model, task.readout), *ablation.hooks(model, task)]):
-        logits = model(task.tokens)
-    at = 0 if logits.shape[1] == 1 else task.readout
-    loss = cross_entropy(logits[:, at, : task.n_classes].double(), task.answers)
+    logits = at_readout(model, task.tokens, task.readout, edits=ablation.hooks(model, task), batch_size=len(task))[OUTPUT]
+    loss = cross_entropy(logits[:, : task.n_classes].double(), task.answers)
     return xr.Dataset({"filtered_loss": loss.item()})

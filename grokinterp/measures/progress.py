@@ -31,7 +31,7 @@ from grokinterp.groups.fourier import (
     neuron_frequency_shares,
     pair_spectrum,
 )
-from grokinterp.models.neurons import neuron_logit_weights
+from grokinterp.models.adapter import Adapter
 from grokinterp.models.transformers import trained_parameters
 from grokinterp.shapes import ElementLogits, Frequencies
 from grokinterp.snapshot import Snapshot
@@ -77,7 +77,7 @@ def neuron_logit_map(snapshot: Snapshot) -> Tensor:
     model, elements = snapshot.model, torch.tensor(snapshot.group.tokens)
     if model.cfg.attn_only:
         raise GrokinterpError("W_L needs an MLP, and the model is attention-only; give key_frequencies yourself")
-    return neuron_logit_weights(model)[:, elements].T
+    return Adapter(model).neuron_logit_weights()[:, elements].T
 
 
 def embedding_table(snapshot: Snapshot) -> Tensor:

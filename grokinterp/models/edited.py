@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 from transformer_lens import HookedTransformer
@@ -12,9 +12,10 @@ from transformer_lens.components.layer_norm import LayerNorm
 from transformer_lens.components.rms_norm import RMSNorm
 from transformer_lens.components.unembed import Unembed
 
-from grokinterp.interventions.architecture import EMBEDDED, Architecture, CosineUnembed, PostNorm
-from grokinterp.interventions.base import HookFunction, Intervention
-from grokinterp.tasks import Task
+from grokinterp.models.adapter import EMBEDDED
+from grokinterp.models.edits import Hooks
+from grokinterp.models.hanging import in_force
+from grokinterp.models.intervention import InForce
 
 _NORMS = {"layer": LayerNorm, "rms": RMSNorm}
 
@@ -26,7 +27,7 @@ class EditedTransformer(HookedTransformer):
     forward pass that starts at layer 0, from a residual stream that has been edited already, does not edit it again.
     """
 
-    interventions: tuple[Architecture, ...] = ()
+    interventions: tuple[InForce, ...] = ()
     embedding_edits: Sequence[Callable[[Tensor], Tensor]] = ()
 
     def input_to_embed(self, *args: Any, **kwargs: Any) -> Any:
@@ -37,10 +38,18 @@ class EditedTransformer(HookedTransformer):
         return (residual, *rest)
 
 
-class CosineUnembedding(Unembed):
+class Rule(Protocol):
+    """How an unembedding acts."""
+
+    def columns(self, weight: Tensor, /) -> Tensor:
+        """W_U as it acts [d_model, output], from the trained parameter."""
+        ...
+
+
+class RuledUnembedding(Unembed):
     """An unembedding whose W_U is computed from its trained parameter at each use, see `CosineUnembed`; writing into it changes nothing."""
 
-    rule: CosineUnembed
+    rule: Rule
 
     @property
     def W_U(self) -> Tensor:  # type: ignore[override]
@@ -50,30 +59,28 @@ class CosineUnembedding(Unembed):
         return self.rule.columns(weight)
 
 
-def add_norms(model: Any, interventions: Sequence[Architecture]) -> None:
-    """Give a model the norms that its interventions have weights for."""
-    for intervention in interventions:
-        if isinstance(intervention, PostNorm):
-            for name in intervention.sites(model.cfg.n_layers, model.cfg.attn_only).values():
-                parent, _, own = name.rpartition(".")
-                model.get_submodule(parent).add_module(own, _NORMS[intervention.norm](model.cfg))
-            model.setup()  # which gives their hook points names
+def unembed_by(model: Any, rule: Rule) -> None:
+    """Have a model unembed by a rule from now on."""
+    model.unembed.__class__, model.unembed.rule = RuledUnembedding, rule
 
 
-def put_in_force(model: Any, interventions: Sequence[Architecture], task: Task) -> None:
-    """Have a model act under its interventions from now on."""
-    edits: list[Callable[[Tensor], Tensor]] = []
-    for intervention in interventions:
-        if isinstance(intervention, CosineUnembed):
-            model.unembed.__class__, model.unembed.rule = CosineUnembedding, intervention
-        elif isinstance(intervention, Intervention):
-            for name, hook_function in intervention.hooks(model, task):
-                if name == EMBEDDED:
-                    edits.append(partial(hook_function, hook=model.hook_dict[name]))
-                else:
-                    model.hook_dict[name].register_forward_hook(partial(_permanent, hook_function))
-    model.embedding_edits, model.interventions = edits, tuple(interventions)
+def add_norm(model: Any, name: str, kind: str) -> None:
+    """Give a model a norm with weights of its own.
+
+    Args:
+        model: a HookedTransformer.
+        name: of the new module, with dots.
+        kind: "layer" or "rms".
+    """
+    parent, _, own = name.rpartition(".")
+    model.get_submodule(parent).add_module(own, _NORMS[kind](model.cfg))
+    model.setup()  # which gives its hook points names
 
 
-def _permanent(hook_function: HookFunction, module: Any, inputs: Any, output: Tensor) -> Tensor:
-    return hook_function(output, hook=module)
+def install(model: Any, hooks: Hooks) -> None:
+    """Have a model act under hooks from now on; they have to do the same at every position by itself, but for one on the sum of the embeddings."""
+    for name, hook_function in hooks:
+        if name == EMBEDDED:
+            model.embedding_edits = [*model.embedding_edits, partial(hook_function, hook=model.hook_dict[name])]
+        else:
+            model.hook_dict[name].register_forward_hook(partial(in_force, hook_function))

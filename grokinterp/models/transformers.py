@@ -16,16 +16,15 @@ from torch import Tensor
 
 from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.interventions.architecture import Architecture, CosineUnembed, FourierInit, FreezeHeads, NoAttention, UniformAttention, in_order
-from grokinterp.interventions.base import layer_of_heads
 from grokinterp.models.baseline_configs import ProbeConfig, Probes
+from grokinterp.models.intervention import InForce, in_order
 from grokinterp.tasks import Task
 
 Activation = Literal["relu", "gelu"]
 Normalization = Literal["none", "pre"]
 Initialisation = Literal["nanda2023", "pytorch"]
 BiasSite = Literal["attn", "mlp", "unembed"]
-_Kind = TypeVar("_Kind", bound=Architecture)
+_Kind = TypeVar("_Kind", bound=InForce)
 
 LARGEST_MODEL = 2**31  # weights in the blocks; chosen here, so that a damaged config is refused before anything is allocated
 
@@ -62,7 +61,7 @@ class ModelConfig:
     biases: tuple[BiasSite, ...] = ("mlp",)
     outputs: Literal["vocab", "classes"] = "vocab"
     init: Initialisation = "nanda2023"
-    interventions: tuple[Architecture, ...] = ()
+    interventions: tuple[InForce, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -87,17 +86,8 @@ class ModelConfig:
         if (size := self.n_layers * self.d_model * (4 * self.n_heads * self.head_width + 2 * self.d_mlp)) > LARGEST_MODEL:
             raise GrokinterpError(f"a toy transformer here has at most {LARGEST_MODEL:,} weights in its blocks; this one would have {size:,}")
         object.__setattr__(self, "interventions", in_order(self.interventions))
-        self._refuse_what_does_not_fit()
-
-    def _refuse_what_does_not_fit(self) -> None:
-        if self.intervention(CosineUnembed) and "unembed" in self.biases:
-            raise GrokinterpError("CosineUnembed has no bias; leave 'unembed' out of biases")
-        if self.intervention(NoAttention) and not self.d_mlp:
-            raise GrokinterpError("NoAttention of an attention-only model (d_mlp = 0) leaves nothing; give it an MLP")
-        frozen = self.intervention(FreezeHeads)
-        for layer, head in frozen.heads if frozen else ():
-            if not (0 <= layer < self.n_layers and 0 <= head < self.n_heads):
-                raise GrokinterpError(f"there is no head {(layer, head)} to freeze in {self.n_layers} layers with {self.n_heads} heads each")
+        for intervention in self.interventions:
+            intervention.check(self)
 
     def intervention(self, kind: type[_Kind]) -> _Kind | None:
         """The intervention of a class, or None."""
@@ -129,7 +119,7 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
         return Probe(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
     from transformer_lens import HookedTransformer
 
-    from grokinterp.models.edited import EditedTransformer, add_norms, put_in_force
+    from grokinterp.models.edited import EditedTransformer
     from grokinterp.models.hooked import hooked_transformer
 
     model = hooked_transformer(
@@ -148,12 +138,16 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
         attention_dir="causal" if config.causal else "bidirectional",
         device="cpu",
     )
-    add_norms(model, config.interventions)
+    for part in config.interventions:
+        part.build(model)
     initialise(model, config.init, torch.Generator().manual_seed(seed))
-    if waves := config.intervention(FourierInit):
-        waves.write(model.W_E.data, task)
+    for part in config.interventions:
+        part.initialise(model, task)
     freeze_absent(model, config)
-    put_in_force(model, config.interventions, task)
+    for part in config.interventions:
+        part.install(model, task)
+    if config.interventions:
+        model.interventions = config.interventions
     # print_details: transformer-lens would announce both moves on standard output.
     return model.to(dtype, print_details=False).to(device, print_details=False)
 
@@ -168,9 +162,7 @@ def freeze_absent(model: Any, config: ModelConfig) -> None:
 
 def is_absent(name: str, config: ModelConfig) -> bool:
     """Whether a parameter, named as in HookedTransformer, is one that the configuration does not have: a bias, or a part of attention."""
-    if config.intervention(NoAttention) and (".attn." in name or ".ln1." in name):
-        return True
-    if config.intervention(UniformAttention) and layer_of_heads(name) is not None and name[-1] in "QK":
+    if any(part.removes(name) for part in config.interventions):
         return True
     site = next((site for site in get_args(BiasSite) if f"{site}.b_" in name), None)
     return site is not None and site not in config.biases

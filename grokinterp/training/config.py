@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import itertools
 import json
 import types
@@ -17,6 +18,7 @@ from grokinterp.declared import LARGEST, check_fields, conformed
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.events import Event, ResetHeadMoments
 from grokinterp.models.baseline_configs import Probes
+from grokinterp.models.intervention import subclasses
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
 
@@ -309,6 +311,8 @@ def _from_dict(cls: Any, values: Any, where: str) -> Any:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
+    if inspect.isabstract(hint):
+        return _one_of(subclasses(hint), value, where)
     if is_dataclass(hint):
         return value if isinstance(value, typing.cast(type, hint)) else _from_dict(hint, value, where)
     if origin in (typing.Union, types.UnionType):
@@ -318,7 +322,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _one_of(arms, value, where) if len(arms) > 1 else _convert(arms[0], value, where)
     if origin is tuple and isinstance(value, list | tuple):
         element = typing.get_args(hint)[0]
-        if typing.get_origin(element) in (typing.Union, types.UnionType):
+        if inspect.isabstract(element):
             return tuple(_convert(element, item, f"{where}[{i}]") for i, item in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < LARGEST else value

@@ -17,8 +17,8 @@ from test_resume import by_hooks
 from grokinterp import GrokinterpError, ace, analyze
 from grokinterp.ace import agreement_cores, best_core, canonical_correlations, coordinates, margins, verb_logits, verb_probabilities
 from grokinterp.language.prompts import agreement
-from grokinterp.language.resume import residual_hooks
 from grokinterp.language.sweep import agreement_sweep
+from grokinterp.models.adapter import Adapter
 from grokinterp.tasks import Prompts, read_prompts
 
 LAST = "blocks.2.hook_resid_post"
@@ -110,7 +110,7 @@ def test_cores_are_those_of_the_general_extraction(model: Any, prompts: Prompts)
     same = replace(same, extraction=torch.ones(len(same), dtype=torch.bool))
     assert len(same) > 15
     cores = agreement_cores(model, same)
-    assert list(cores) == residual_hooks(model)
+    assert list(cores) == Adapter(model).residual_hooks()
     for hook in (LAST, "blocks.0.hook_resid_post"):
 
         def score(logits: torch.Tensor) -> torch.Tensor:
@@ -165,7 +165,7 @@ def test_probabilities_and_coordinates_are_the_models_own(model: Any, prompts: P
 
 def test_the_sweep_is_that_of_hooks_and_scikit_learn(model: Any, prompts: Prompts) -> None:
     found = agreement_sweep(model, prompts, strengths=(-1.0, 0.0, 1.0), n_random=2)
-    assert found["hook"].to_numpy().tolist() == residual_hooks(model)
+    assert found["hook"].to_numpy().tolist() == Adapter(model).residual_hooks()
     cores = agreement_cores(model, prompts)
     for half in ("extraction", "test"):
         own = prompts.half(half)

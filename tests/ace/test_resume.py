@@ -14,7 +14,9 @@ from grokinterp import GrokinterpError
 from grokinterp.ace import Core
 from grokinterp.ace.core import Project
 from grokinterp.language.prompts import agreement
-from grokinterp.language.resume import Resumed, Whole, last_token, residual_hooks, resumable
+from grokinterp.models.adapter import Adapter
+from grokinterp.models.last_token import Resumed, Whole, last_token, last_tokens
+from grokinterp.models.resume import remembers
 from grokinterp.tasks import Prompts
 
 VARIANTS: list[dict[str, Any]] = [
@@ -63,9 +65,9 @@ def prompts(model: Any) -> Prompts:
 
 @pytest.mark.parametrize("reader", [Resumed, Whole])
 def test_logits_under_every_edit_are_those_of_the_whole_model(model: Any, prompts: Prompts, reader: Any) -> None:
-    assert resumable(model)
+    assert remembers(model)
     assert len(set(prompts.ends.tolist())) > 3
-    edits = edits_at(residual_hooks(model)[::-1], model.cfg.d_model)  # in an order that is not the layers'
+    edits = edits_at(Adapter(model).residual_hooks()[::-1], model.cfg.d_model)  # in an order that is not the layers'
     found = reader(model, prompts.tokens, prompts.ends).logits(edits)
     expected = torch.stack([by_hooks(model, prompts, edit) for edit in [None, *edits]])
     assert torch.allclose(found, expected, atol=1e-9)
@@ -78,7 +80,7 @@ def test_logits_under_every_edit_are_those_of_the_whole_model(model: Any, prompt
 @pytest.mark.parametrize("frozen", [False, True])
 def test_gradients_are_those_of_each_prompt_alone(model: Any, prompts: Prompts, reader: Any, frozen: bool) -> None:
     model.requires_grad_(not frozen)
-    hooks = residual_hooks(model)
+    hooks = Adapter(model).residual_hooks()
     with torch.no_grad():
         activations, gradients = reader(model, prompts.tokens, prompts.ends).gradients(hooks, prompts.verbs, prompts.signs)
     assert torch.allclose(activations, reader(model, prompts.tokens, prompts.ends).activations(hooks))
@@ -102,7 +104,7 @@ def test_single_precision_stays_within_the_promised_margin() -> None:
         for parameter in model.parameters():
             parameter.mul_(0.3)
     prompts = agreement(model.tokenizer, n=20)
-    edits = edits_at(residual_hooks(model), 48)
+    edits = edits_at(Adapter(model).residual_hooks(), 48)
     found = Resumed(model, prompts.tokens, prompts.ends).logits(edits, prompts.verbs)
     margins = [(logits.double() * prompts.signs).sum(-1) for logits in found]
     for edit, margin in zip([None, *edits], margins, strict=True):
@@ -112,24 +114,59 @@ def test_single_precision_stays_within_the_promised_margin() -> None:
 def test_prompts_of_one_token_have_nothing_before_them() -> None:
     model = random_gpt2()
     tokens, ends = torch.tensor([[3], [5]]), torch.zeros(2, dtype=torch.int64)
-    edits = edits_at(residual_hooks(model), model.cfg.d_model)
+    edits = edits_at(Adapter(model).residual_hooks(), model.cfg.d_model)
     assert torch.allclose(Resumed(model, tokens, ends).logits(edits), Whole(model, tokens, ends).logits(edits), atol=1e-10)
+
+
+def kind_of(model: Any, hooks: list[str]) -> type:
+    prompts = agreement(model.tokenizer, n=8)
+    (kind,) = {type(reader) for _, reader in last_tokens(model, prompts.tokens, prompts.ends, hooks, 64)}
+    return kind
+
+
+POSITIONED: list[dict[str, Any]] = [
+    {"positional_embedding_type": "rotary", "rotary_dim": 4},
+    {"positional_embedding_type": "alibi"},
+    {"use_local_attn": True, "window_size": 3, "attn_types": ["local", "global", "local"]},
+    {"n_key_value_heads": 1, "positional_embedding_type": "rotary", "rotary_dim": 4},
+    {"n_key_value_heads": 1},
+    {"use_qk_norm": True, "normalization_type": "RMS"},
+    {"output_logits_soft_cap": 2.0, "attn_scores_soft_cap": 1.0},
+    {"use_attention_sinks": True},
+]
 
 
 def test_the_reader_is_the_fast_one_where_it_can_be() -> None:
     model = random_gpt2(dtype=torch.float32)
-    prompts = agreement(model.tokenizer, n=8)
+    assert kind_of(model, ["blocks.1.hook_resid_pre", "blocks.2.hook_resid_post"]) is Resumed
+    assert kind_of(model, ["blocks.1.hook_mlp_out"]) is Whole
+    for config in POSITIONED:
+        assert kind_of(random_gpt2(**config), ["blocks.1.hook_resid_pre"]) is Resumed
+    bridge = bridge_of(model)
+    bridge.tokenizer = model.tokenizer
+    assert kind_of(bridge, ["blocks.1.hook_resid_pre"]) is Whole
+    with model.hooks(fwd_hooks=[("blocks.0.hook_attn_out", lambda value, hook: None)]):
+        assert kind_of(model, ["blocks.1.hook_resid_pre"]) is Whole
+    assert kind_of(model, ["blocks.1.hook_resid_pre"]) is Resumed
 
-    def kind(model: Any, hooks: list[str]) -> type:
-        return type(last_token(model, prompts.tokens, prompts.ends, hooks))
 
-    assert kind(model, ["blocks.1.hook_resid_pre", "blocks.2.hook_resid_post"]) is Resumed
-    assert kind(model, ["blocks.1.hook_mlp_out"]) is Whole
-    assert kind(random_gpt2(positional_embedding_type="rotary", rotary_dim=4), ["blocks.1.hook_resid_pre"]) is Whole
-    assert kind(bridge_of(model), ["blocks.1.hook_resid_pre"]) is Whole
+@pytest.mark.parametrize("config", POSITIONED, ids=lambda config: "+".join(map(str, config.values())))
+def test_blocks_that_know_positions_share_heads_or_cap_scores_come_along(config: dict[str, Any]) -> None:
+    model = random_gpt2(**config)
+    prompts = agreement(model.tokenizer, n=12)
+    hooks = ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_post"]
+    edits = edits_at(hooks, model.cfg.d_model)
+    expected = torch.stack([by_hooks(model, prompts, edit) for edit in [None, *edits]])
+    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, hooks, 5):
+        assert isinstance(reader, Resumed)
+        assert torch.allclose(reader.logits(edits), expected[:, examples], atol=1e-9)
+        activations, gradients = reader.gradients(hooks, prompts.verbs, prompts.signs[examples])
+        whole = Whole(model, prompts.tokens[examples], prompts.ends[examples])
+        for found, slow in zip((activations, gradients), whole.gradients(hooks, prompts.verbs, prompts.signs[examples]), strict=True):
+            assert torch.allclose(found, slow, atol=1e-9)
 
 
-def test_a_rotary_model_and_a_hook_beside_the_stream_get_the_same_numbers_slowly() -> None:
+def test_a_hook_beside_the_stream_gets_the_same_numbers_slowly() -> None:
     model = random_gpt2(positional_embedding_type="rotary", rotary_dim=4)
     prompts = agreement(model.tokenizer, n=8)
     edits = edits_at(["blocks.0.hook_mlp_out", "blocks.1.hook_resid_post"], model.cfg.d_model)

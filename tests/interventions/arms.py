@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 
 from grokinterp import CosineUnembed, FourierInit, FreezeHeads, MeanPool, NoAttention, PostNorm, Sphere, UniformAttention
-from grokinterp.interventions.architecture import Architecture
+from grokinterp.interventions import InForce
 
-EACH: list[Architecture] = [
+EACH: list[InForce] = [
     PostNorm(),
     PostNorm("rms", at_embedding=True),
     Sphere(),
@@ -26,16 +26,16 @@ CONTRADICTIONS = {
 }
 
 
-def allowed(arm: tuple[Architecture, ...]) -> bool:
+def allowed(arm: tuple[InForce, ...]) -> bool:
     kinds = {type(intervention) for intervention in arm}
     return frozenset(kinds) not in CONTRADICTIONS and (MeanPool not in kinds or NoAttention in kinds)
 
 
 PAIRS = [pair for pair in combinations(EACH, 2) if allowed(pair)]
-ARMS: list[tuple[Architecture, ...]] = [(one,) for one in EACH if type(one) is not MeanPool] + PAIRS
+ARMS: list[tuple[InForce, ...]] = [(one,) for one in EACH if type(one) is not MeanPool] + PAIRS
 ARMS += [(NoAttention(), MeanPool(), Sphere(), CosineUnembed()), (NoAttention(), MeanPool(), PostNorm(at_embedding=True))]
 ARMS += [(PostNorm(at_embedding=True), UniformAttention(), CosineUnembed(), FreezeHeads(((0, 0), (0, 1))))]
 
 
-def name_of(arm: tuple[Architecture, ...]) -> str:
+def name_of(arm: tuple[InForce, ...]) -> str:
     return "+".join(intervention.kind + (intervention.norm if isinstance(intervention, PostNorm) else "") for intervention in arm)

@@ -33,8 +33,7 @@ from grokinterp import (
 )
 from grokinterp.ace import Tail
 from grokinterp.ace.moments import linear_observability, sampled_observability
-from grokinterp.interventions import Intervention
-from grokinterp.interventions.architecture import Architecture
+from grokinterp.interventions import InForce, Intervention
 from grokinterp.models import build_model, trained_parameters
 from grokinterp.models.readout import readout_hooks
 from grokinterp.tasks import Task, modular_addition, modular_multiplication, modular_quadratic
@@ -51,7 +50,7 @@ def in_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def model_with(*interventions: Architecture, seed: int = 0, task: Task = TASK, **settings: Any) -> Any:
+def model_with(*interventions: InForce, seed: int = 0, task: Task = TASK, **settings: Any) -> Any:
     """A model whose every parameter, norms' weights and biases included, is random."""
     config = replace(TINY, interventions=interventions, init="pytorch", **settings)
     model = build_model(config, task, seed, dtype=torch.float64)
@@ -79,7 +78,7 @@ def test_configurations_without_interventions_are_what_they_were() -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=name_of)
-def test_json_round_trip_and_an_identity_of_its_own(arm: tuple[Architecture, ...]) -> None:
+def test_json_round_trip_and_an_identity_of_its_own(arm: tuple[InForce, ...]) -> None:
     config = RunConfig(model=ModelConfig(interventions=arm))
     again = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config
@@ -110,7 +109,7 @@ def test_bad_values_are_named(value: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("pair", [pair for pair in combinations(EACH, 2) if not allowed(pair)], ids=name_of)
-def test_contradictions_are_refused(pair: tuple[Architecture, ...]) -> None:
+def test_contradictions_are_refused(pair: tuple[InForce, ...]) -> None:
     with pytest.raises(GrokinterpError, match=r"contradict each other|at most once|together with NoAttention"):
         ModelConfig(interventions=pair)
 
@@ -300,7 +299,7 @@ def test_frozen_heads_do_not_move_and_have_no_moments() -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=name_of)
-def test_it_stays_in_force_below_a_users_hooks_in_copies_and_behind_the_shortcut(arm: tuple[Architecture, ...]) -> None:
+def test_it_stays_in_force_below_a_users_hooks_in_copies_and_behind_the_shortcut(arm: tuple[InForce, ...]) -> None:
     model = model_with(*arm)
     with torch.no_grad():
         logits = model(TASK.tokens)
@@ -328,7 +327,7 @@ def test_it_stays_in_force_below_a_users_hooks_in_copies_and_behind_the_shortcut
 
 @pytest.mark.parametrize("arm", [(PostNorm(at_embedding=True),), (Sphere(), CosineUnembed()), (UniformAttention(),)], ids=name_of)
 @pytest.mark.parametrize("hook", ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"])
-def test_a_tail_goes_on_from_the_activations_that_it_reports(arm: tuple[Architecture, ...], hook: str) -> None:
+def test_a_tail_goes_on_from_the_activations_that_it_reports(arm: tuple[InForce, ...], hook: str) -> None:
     model, tokens = model_with(*arm, causal=False), TASK.tokens[::7]
     tail = Tail(model, hook)
     h, f = tail.resume(tokens)
@@ -350,7 +349,7 @@ def _last(logits: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("arm", [(PostNorm(),), (Sphere(), CosineUnembed()), (NoAttention(), MeanPool())], ids=name_of)
-def test_a_run_has_its_interventions_in_force_when_it_is_opened_again(tiny: RunConfig, arm: tuple[Architecture, ...], tmp_path: Path) -> None:
+def test_a_run_has_its_interventions_in_force_when_it_is_opened_again(tiny: RunConfig, arm: tuple[InForce, ...], tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
     run = train(tiny.with_(steps=20, **{"model.interventions": arm}), tmp_path / "run", progress=False)
     model = run.model()

@@ -12,8 +12,7 @@ from arms import ARMS, name_of
 from torch import Tensor
 
 from grokinterp import RunConfig
-from grokinterp.interventions import FreezeHeads, MeanPool, NoAttention, PostNorm, Sphere, UniformAttention
-from grokinterp.interventions.architecture import Architecture
+from grokinterp.interventions import FreezeHeads, InForce, MeanPool, NoAttention, PostNorm, Sphere, UniformAttention
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import Task, TaskConfig
 from grokinterp.training.config import OptimizerConfig
@@ -64,7 +63,7 @@ def assert_parity(configs: list[RunConfig]) -> None:
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "bidirectional"])
 @pytest.mark.parametrize("n_layers", [1, 2])
 @pytest.mark.parametrize("arm", ARMS, ids=name_of)
-def test_loss_and_every_gradient_are_those_of_the_hooks(arm: tuple[Architecture, ...], n_layers: int, causal: bool) -> None:
+def test_loss_and_every_gradient_are_those_of_the_hooks(arm: tuple[InForce, ...], n_layers: int, causal: bool) -> None:
     model = replace(TINY, n_layers=n_layers, causal=causal, biases=("attn", "mlp"), interventions=arm)
     configs = [BASE.with_(model=model, seed=seed, **{"task.split_seed": seed}) for seed in (0, 1)]
     assert_parity(configs)
@@ -78,20 +77,20 @@ VARIANTS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("change", VARIANTS, ids=["attention only", "pre-norm as well, no separator"])
 @pytest.mark.parametrize("arm", [(PostNorm(at_embedding=True),), (Sphere(),), (UniformAttention(),)], ids=name_of)
-def test_parity_in_other_architectures(arm: tuple[Architecture, ...], change: dict[str, Any]) -> None:
+def test_parity_in_other_architectures(arm: tuple[InForce, ...], change: dict[str, Any]) -> None:
     config = BASE.with_(**{"model.interventions": arm, "model.n_layers": 2, **change})
     assert_parity([config, config.with_(seed=1)])
 
 
 @pytest.mark.parametrize("arm", [(NoAttention(),), (NoAttention(), MeanPool())], ids=name_of)
 @pytest.mark.parametrize("change", [{"model.normalization": "pre"}, {"task.args": {"p": 7, "equals": False}}], ids=["pre-norm", "no separator"])
-def test_parity_without_attention_in_other_architectures(arm: tuple[Architecture, ...], change: dict[str, Any]) -> None:
+def test_parity_without_attention_in_other_architectures(arm: tuple[InForce, ...], change: dict[str, Any]) -> None:
     config = BASE.with_(**{"model.interventions": arm, "model.n_layers": 2, **change})
     assert_parity([config, config.with_(seed=1)])
 
 
 @pytest.mark.parametrize("arm", [(), *ARMS], ids=lambda arm: name_of(arm) or "none")
-def test_training_ends_where_that_of_the_hooks_ends(arm: tuple[Architecture, ...]) -> None:
+def test_training_ends_where_that_of_the_hooks_ends(arm: tuple[InForce, ...]) -> None:
     config = BASE.with_(**{"model.interventions": arm, "optimizer.betas": (0.9, 0.98)})
     task = config.task.build()
     engine, module = Engine([config], [task]), ModuleLearner(config, task)
@@ -128,7 +127,7 @@ def test_frozen_heads_stay_frozen_in_a_smaller_ensemble() -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=name_of)
-def test_the_engine_takes_them_all(arm: tuple[Architecture, ...]) -> None:
+def test_the_engine_takes_them_all(arm: tuple[InForce, ...]) -> None:
     config = BASE.with_(**{"model.interventions": arm})
     assert why_not([config, config.with_(seed=1)]) is None
     reason = why_not([config, BASE])
@@ -144,7 +143,7 @@ def test_provenance_tells_that_the_engine_trained_it(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("arm", ARMS, ids=name_of)
-def test_a_captured_graph_trains_as_the_cpu_does(arm: tuple[Architecture, ...]) -> None:
+def test_a_captured_graph_trains_as_the_cpu_does(arm: tuple[InForce, ...]) -> None:
     config = BASE.with_(**{"model.interventions": arm})
     task = config.task.build()
     cpu, gpu = Engine([config], [task]), Engine([config], [task], device="cuda")

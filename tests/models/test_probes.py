@@ -14,7 +14,7 @@ from grokinterp.measures.fsd import filtered_loss, fsd, signals
 from grokinterp.measures.heads import heads
 from grokinterp.measures.progress import progress
 from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig, build_model, trained_parameters
-from grokinterp.models.neurons import neuron_hooks, neuron_logit_weights
+from grokinterp.models.adapter import Adapter
 from grokinterp.models.scan import _by_pairs, _by_states, selective_scan
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.config import CheckpointSchedule, OptimizerConfig
@@ -180,7 +180,7 @@ def test_snapshots_read_neurons_at_the_readout(kind: str) -> None:
     with torch.no_grad():
         logits, cache = model.run_with_cache(task.tokens)
     assert torch.equal(snapshot.logits, logits[:, -1, :7])
-    names = neuron_hooks(model)
+    names = Adapter(model).neuron_hooks()
     assert snapshot.last_mlp == names[-1] == f"blocks.1.{'hook_hidden' if kind == 'lstm' else 'hook_post'}"
     for name in names:
         assert torch.equal(snapshot.readout(name), cache[name][:, -1])
@@ -195,17 +195,17 @@ def test_neurons_act_on_the_logits_as_the_map_says(kind: str) -> None:
     """Before a final LayerNorm: the last layer's neurons, moved a little, move what is unembedded linearly."""
     model, task = small(kind)
     model.ln_final = torch.nn.Identity()
-    step = torch.randn(neuron_logit_weights(model).shape[0], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    step = torch.randn(Adapter(model).neuron_logit_weights().shape[0], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
-        moved = model.run_with_hooks(task.tokens, fwd_hooks=[(neuron_hooks(model)[-1], lambda value, hook: value + step)])
+        moved = model.run_with_hooks(task.tokens, fwd_hooks=[(Adapter(model).neuron_hooks()[-1], lambda value, hook: value + step)])
         change = moved - model(task.tokens)
-    assert torch.allclose(change, (step @ neuron_logit_weights(model)).expand_as(change), atol=1e-12)
+    assert torch.allclose(change, (step @ Adapter(model).neuron_logit_weights()).expand_as(change), atol=1e-12)
 
 
 @KINDS
 def test_cores_are_extracted_from_probes(kind: str) -> None:
     model, task = small(kind)
-    core = ace.extract(model, task, hook=neuron_hooks(model)[0], rank=2)
+    core = ace.extract(model, task, hook=Adapter(model).neuron_hooks()[0], rank=2)
     assert core.basis.shape[1] == 2
 
 
@@ -295,7 +295,7 @@ def test_progress_measures_read_probes(kind: str) -> None:
     measured = progress(snapshot, frequencies=(1, 2))
     loss = torch.nn.functional.cross_entropy(snapshot.logits, task.answers).item()
     assert float(measured["loss"].sel(split="all")) == pytest.approx(loss)
-    w_l = neuron_logit_weights(model)[:, :7]
+    w_l = Adapter(model).neuron_logit_weights()[:, :7]
     squares = (w_l - w_l.mean(1, keepdim=True)).square().sum().item()
     assert float((measured["W_L_norm"] ** 2).sum()) == pytest.approx(squares)
     assert measured["neuron_share"].sizes["neuron"] == len(w_l)

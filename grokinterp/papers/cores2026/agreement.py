@@ -18,8 +18,8 @@ from grokinterp import ace, plots
 from grokinterp.errors import GrokinterpError
 from grokinterp.language.grammar import FRAMES, Sentence, parse, sentences_of
 from grokinterp.language.prompts import agreement
-from grokinterp.language.resume import residual_hooks
 from grokinterp.language.tiny import TinyConfig, tiny
+from grokinterp.models.adapter import Adapter
 from grokinterp.models.pretrained import load_model
 from grokinterp.papers.claims import Measurement
 from grokinterp.papers.cores2026.claims import SHARED
@@ -158,7 +158,7 @@ def across_frames(model: Any, *, n: int = 400, seed: int = 0) -> pd.DataFrame:
         edits = [core.keep(), core.remove(), core.flip(), *(edit for c in controls for edit in (c.remove(), c.flip()))]
         margins.append(ace.margins(test, ace.verb_logits(model, test, edits)))
         numbers.append(test.plural)
-        rows[frame] = {"layer": float(residual_hooks(model).index(core.hook)), **_aucs(margins[-1], test.plural, modes)}
+        rows[frame] = {"layer": float(Adapter(model).residual_hooks().index(core.hook)), **_aucs(margins[-1], test.plural, modes)}
     rows["all"] = {"layer": float("nan"), **_aucs(torch.cat(margins, dim=1), torch.cat(numbers), modes)}
     table: pd.DataFrame = pd.DataFrame(rows).T
     return table

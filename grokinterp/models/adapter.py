@@ -1,0 +1,202 @@
+"""What the rest of the package may ask of a model: names, shapes, weights by role, and what hangs on it, whatever the backend.
+
+Three backends are known: transformer-lens's HookedTransformer, its TransformerBridge around another library's model, and any other module with
+hook points, like a `Probe`. `models/` is the only room that tells them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.models.hanging import hanging
+
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
+_STREAM = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
+_SCORES = ("hook_pattern", "hook_attn_scores")
+_PER_HEAD = re.compile(r"blocks\.(\d+)\.attn\.(W_[QKVO]|b_[QKV])")
+# Hook points that fire only after a switch of the model, by their last part.
+_SWITCHES = {
+    "hook_result": "use_attn_result",
+    "hook_q_input": "use_split_qkv_input",
+    "hook_k_input": "use_split_qkv_input",
+    "hook_v_input": "use_split_qkv_input",
+    "hook_attn_in": "use_attn_in",
+    "hook_mlp_in": "use_hook_mlp_in",
+    "hook_tokens": "use_hook_tokens",
+}
+HEAD = ("ln_final.hook_normalized", "unembed.hook_in")
+Backend = Literal["HookedTransformer", "TransformerBridge", "other"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+EMBEDDED = "blocks.0.hook_resid_pre"
+"""Where the sum of token and position embeddings is seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """One model, and what can be asked of it; cheap to make, and it holds nothing that can grow old.
+
+    Attributes:
+        model: a HookedTransformer, a TransformerBridge, or another module with hook points.
+    """
+
+    model: Any
+
+    # What it is
+
+    @property
+    def hooked(self) -> bool:
+        """Whether it is a HookedTransformer, the one backend that can begin and end at any block."""
+        return any(cls.__name__ == "HookedTransformer" for cls in type(self.model).__mro__)
+
+    @property
+    def bridge(self) -> bool:
+        """Whether it is a TransformerBridge, which carries some edits out differently."""
+        return hasattr(self.model, "original_model")
+
+    @property
+    def backend(self) -> Backend:
+        """Which of the `BACKENDS` it is."""
+        return "HookedTransformer" if self.hooked else "TransformerBridge" if self.bridge else "other"
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing hangs on it, so that fast paths are exact; see `hanging`."""
+        return not hanging(self.model)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return int(self.model.cfg.n_layers)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a position sees only itself and earlier ones, from the embedding on."""
+        mixed = any(getattr(part, "mixes_positions", False) for part in getattr(self.model, "interventions", ()))
+        return getattr(self.model.cfg, "attention_dir", None) == "causal" and not mixed
+
+    @property
+    def parallel(self) -> bool:
+        """Whether attention and MLP of a block read the same residual stream, so that there is none between them."""
+        return bool(getattr(self.model.cfg, "parallel_attn_mlp", False))
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens have to be."""
+        parameter = next(iter(self.model.parameters()), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    @property
+    def soft_cap(self) -> float:
+        """c where logits are bent by c · tanh(logit / c), 0 where they are not."""
+        cap = getattr(self.model.cfg, "output_logits_soft_cap", None)
+        return float(cap) if cap is not None and cap > 0 else 0.0
+
+    # Its hook points
+
+    def check_hook(self, hook: str) -> None:
+        """Raise a GrokinterpError for a hook that the model lacks or whose values it does not compute."""
+        if hook not in self.model.hook_dict:
+            raise unknown_name("hook", hook, self.model.hook_dict)
+        switch = _SWITCHES.get(hook.rpartition(".")[2])
+        if switch is not None and not getattr(self.model.cfg, switch, True):
+            raise GrokinterpError(f"hook {hook!r} never fires on this model; call model.set_{switch}(True) first")
+
+    def residual_hooks(self) -> list[str]:
+        """The residual stream before the first block and after each: n_layers + 1 hooks."""
+        return [EMBEDDED, *(f"blocks.{layer}.hook_resid_post" for layer in range(self.n_layers))]
+
+    def neuron_hooks(self) -> list[str]:
+        """Hook name of each layer's neurons, none for an attention-only model: a transformer's MLP activations, after the nonlinearity."""
+        own: list[str] | None = getattr(self.model, "neuron_hooks", None)
+        if own is not None:
+            return own
+        return [] if self.model.cfg.attn_only else [f"blocks.{layer}.mlp.hook_post" for layer in range(self.n_layers)]
+
+    def layer_of(self, hook: str) -> int | None:
+        """The number of blocks before a hook on the residual stream before or after a block; None for any other hook."""
+        match = _STREAM.fullmatch(hook)
+        return None if match is None else int(match[1]) + (match[2] == "post")
+
+    def layer_behind(self, *hooks: str) -> int | None:
+        """The number of blocks that must run to fill these hooks; None where one of them lies outside the blocks."""
+        blocks = [_BLOCK.match(hook) for hook in hooks]
+        return None if None in blocks else 1 + max(int(match[1]) for match in blocks if match)
+
+    def at_position(self, hook: str, value: Tensor, position: int, n_positions: int) -> Tensor:
+        """Values of a hook at one position of every example, [example, …]; of attention scores and patterns the query's, [example, head, key].
+
+        Args:
+            hook: whose values these are.
+            value: [example, position, …], or [example, head, query, key]; a single position stands for all.
+            position: from the start, or negative from the end.
+            n_positions: tokens in one input.
+
+        Raises:
+            GrokinterpError: values without a dimension of positions there.
+        """
+        dim = 2 if hook.endswith(_SCORES) else 1
+        if value.ndim <= dim or value.shape[dim] not in (1, n_positions):
+            raise GrokinterpError(
+                f"the values at {hook} have shape {tuple(value.shape)}, without a dimension of {n_positions} positions at place {dim}"
+            )
+        return value.select(dim, index_of(position, n_positions) if value.shape[dim] == n_positions else 0)
+
+    # Its weights by role
+
+    def neuron_logit_weights(self) -> Float64[Tensor, "neuron output"]:
+        """W_out·W_U: what each neuron of the last layer adds to each logit, a final LayerNorm left aside, [neuron, output].
+
+        Raises:
+            GrokinterpError: an attention-only model.
+        """
+        own: Tensor | None = getattr(self.model, "neuron_logit_weights", None)
+        if own is not None:
+            return own.detach().double()
+        if not self.neuron_hooks():
+            raise GrokinterpError(f"the model has no neurons: its {self.n_layers} blocks are attention alone")
+        product: Tensor = self.model.blocks[self.n_layers - 1].mlp.W_out.detach().double() @ self.model.W_U.detach().double()
+        return product
+
+    def linear_readers(self, hook: str) -> Float64[Tensor, "d_model output"] | None:
+        """The matrix from a hook's values to the logits where nothing else lies between; None where the rest is not known to be linear.
+
+        Linear are the input of the unembedding, the final LayerNorm's ``hook_normalized``, and the final residual stream of a model without
+        a final LayerNorm, unless a soft cap bends the logits or a hook hangs on the model.
+        """
+        final = self.residual_hooks()[-1]
+        linear = hook in HEAD or (hook == final and self.model.cfg.normalization_type is None)
+        if not linear or self.soft_cap or not self.bare:
+            return None
+        readers: Tensor = self.model.W_U.detach().double()
+        if hook == HEAD[0] and (gain := getattr(self.model.ln_final, "w", None)) is not None:
+            readers = gain.detach().double()[:, None] * readers
+        return readers
+
+
+def layer_of_heads(parameter: str) -> int | None:
+    """The layer of an attention parameter whose first dimension is the head, W_Q, W_K, W_V, W_O, b_Q, b_K or b_V; None for any other."""
+    match = _PER_HEAD.fullmatch(parameter)
+    return int(match[1]) if match else None
+
+
+def index_of(position: int, n_positions: int) -> int:
+    """A position as an index from the start.
+
+    Raises:
+        GrokinterpError: the sequence has no such position.
+    """
+    if not -n_positions <= position < n_positions:
+        raise GrokinterpError(f"position {position} is not in a sequence of {n_positions} tokens")
+    return position % n_positions
+
+
+def placed(value: Tensor, piece: Tensor, at: int) -> Tensor:
+    """A copy of values [example, position, …] with one position replaced; differentiable in both."""
+    return value.index_copy(1, torch.tensor([at], device=value.device), piece)

@@ -1,0 +1,106 @@
+"""Going on behind a block: a HookedTransformer's own blocks from any layer to any other, with the keys and values of earlier positions at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grokinterp.models.adapter import Adapter
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """Keys and values of one block at earlier positions, each [example, position, head, d_head], as the block computes and stores them."""
+
+    keys: Tensor
+    values: Tensor
+
+    def first(self, n_positions: int) -> Past:
+        """Those of the first positions alone."""
+        return Past(self.keys[:, :n_positions], self.values[:, :n_positions])
+
+    def then(self, later: Past) -> Past:
+        """These, and those of later positions behind them."""
+        return Past(torch.cat([self.keys, later.keys], dim=1), torch.cat([self.values, later.values], dim=1))
+
+    def repeated(self, times: int) -> Past:
+        """Copies behind each other along the examples."""
+        return Past(self.keys.repeat(times, 1, 1, 1), self.values.repeat(times, 1, 1, 1))
+
+
+def resumes(model: Any) -> bool:
+    """Whether blocks can be run on their own with the numbers of a whole pass: a bare HookedTransformer on one device."""
+    adapter, cfg = Adapter(model), model.cfg
+    # Shortformer's blocks take the position embeddings beside the stream; T5's share a bias that the first of them computes.
+    alone = adapter.hooked and cfg.positional_embedding_type not in ("shortformer", "relative_positional_bias")
+    return alone and (getattr(cfg, "n_devices", None) or 1) == 1 and adapter.bare
+
+
+def remembers(model: Any) -> bool:
+    """Whether, besides, earlier positions can be left behind as keys and values."""
+    return resumes(model) and Adapter(model).causal and not model.cfg.ungroup_grouped_query_attention
+
+
+def knows_no_position(model: Any) -> bool:
+    """Whether a block does the same wherever a token stands, position being part of the residual stream alone."""
+    cfg = model.cfg
+    return cfg.positional_embedding_type == "standard" and not cfg.use_local_attn and not cfg.use_logn_attn
+
+
+def forward(model: Any, stream: Tensor, start: int, stop: int | None = None, past: dict[int, Past] | None = None) -> tuple[Tensor, dict[int, Past]]:
+    """The model's own blocks from one to another: the residual stream behind them, or logits, and each block's keys and values, the past first.
+
+    Args:
+        model: see `resumes`.
+        stream: residual stream before block `start` [example, position, d_model].
+        start: the first block that runs; n_layers for none.
+        stop: the block before which the pass ends; None for logits.
+        past: keys and values of earlier positions for each block that runs; None where there are none.
+    """
+    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+    from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry as Entry
+
+    n_layers = int(model.cfg.n_layers)
+    behind = n_layers if stop is None else stop
+    entries = [Entry(stream.new_zeros(0), stream.new_zeros(0))] * n_layers
+    for block in range(start, behind):
+        own = _nothing(model, stream) if past is None else past[block]
+        entries[block] = Entry(own.keys, own.values)
+    cache = TransformerLensKeyValueCache(entries, previous_attention_mask=torch.ones(len(stream), 0, dtype=torch.int64))
+    out: Tensor = model(stream, start_at_layer=start, stop_at_layer=stop, past_kv_cache=cache)
+    return out, {block: Past(entries[block].past_keys, entries[block].past_values) for block in range(start, behind)}
+
+
+def embedded(model: Any, tokens: Tensor) -> Tensor:
+    """The residual stream before the first block."""
+    stream: Tensor = model(tokens, stop_at_layer=0)
+    return stream
+
+
+def logits_of(model: Any, stream: Tensor, columns: Tensor | None = None) -> Tensor:
+    """Logits, or some of them, of the residual stream behind the last block, [..., column].
+
+    Not through the unembedding's own forward, which copies W_U at each call; a model that `resumes` has nothing hanging there.
+
+    Args:
+        model: see `resumes`.
+        stream: [..., d_model].
+        columns: which logits; None for all.
+    """
+    normed = stream if model.cfg.normalization_type is None else model.ln_final(stream)
+    weights, bias = model.W_U, model.b_U
+    if columns is not None:
+        weights, bias = weights[:, columns], bias[columns]
+    logits: Tensor = normed @ weights + bias
+    cap = Adapter(model).soft_cap
+    return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def _nothing(model: Any, stream: Tensor) -> Past:
+    """Keys and values of no position."""
+    cfg = model.cfg
+    empty = stream.new_zeros(len(stream), 0, cfg.n_key_value_heads or cfg.n_heads, cfg.d_head)
+    return Past(empty, empty)
