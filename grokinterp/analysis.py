@@ -321,7 +321,8 @@ def _measure(snapshots: Iterable[Snapshot], measures: Mapping[str, Measure]) -> 
             if name in failures:
                 continue
             try:
-                row = row.merge(_variables(measure, snapshot))
+                with snapshot.read_by(f"measure {name!r}"):
+                    row = row.merge(_variables(measure, snapshot))
             except GrokinterpError as error:
                 failures[name] = str(error)
         rows.append(row.expand_dims(step=[snapshot.step]))

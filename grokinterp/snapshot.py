@@ -44,6 +44,7 @@ class Snapshot:
         self._kept: dict[str, Tensor] = {}
         self._seals: dict[str, Fingerprint] = {}
         self._state: Fingerprint = ()
+        self._spoiled = ""
 
     @cached_property
     def neuron_hooks(self) -> list[str]:
@@ -147,22 +148,28 @@ class Snapshot:
     def read_by(self, reader: str) -> Iterator[None]:
         """A block in which one reader takes its values: what it changes in place, of these, of the task or of the model, is an error in its name.
 
+        Changed values are computed anew for the next reader. A changed model or task cannot be, so every later reader gets the error, too.
+
         Args:
             reader: a measure's name.
 
         Raises:
-            GrokinterpError: at the end of the block, something was changed in place.
+            GrokinterpError: at the end of the block, something was changed in place; at its beginning, an earlier reader did.
         """
+        if self._spoiled:
+            raise GrokinterpError(self._spoiled)
         both = list({id(snapshot): snapshot for snapshot in (self, self.reference)}.values())
         before = [snapshot._shared() for snapshot in both]
         try:
             yield
         finally:
-            broken = [name for snapshot in both for name in snapshot._drop_broken()]
-        for snapshot, own in zip(both, before, strict=True):
-            broken += [name for name, now in snapshot._shared().items() if now != own[name]]
-        if broken:
-            raise GrokinterpError(f"{reader} changed {', '.join(broken)} in place, which all measures share; change a copy, like values.clone()")
+            values = [name for snapshot in both for name in snapshot._drop_broken()]
+        beyond = [name for snapshot, own in zip(both, before, strict=True) for name, now in snapshot._shared().items() if now != own[name]]
+        if values or beyond:
+            what = ", ".join([*values, *beyond])
+            message = f"{reader} changed {what} in place, which all measures share; let it change a copy, like values.clone()"
+            self._spoiled = message if beyond else ""
+            raise GrokinterpError(message)
 
     def _at_readout(self, name: str) -> Tensor:
         self._renew()

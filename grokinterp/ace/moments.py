@@ -10,6 +10,7 @@ from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.adapter import Adapter
+from grokinterp.models.resume import gradients
 from grokinterp.models.tail import Tail
 from grokinterp.shapes import Tokens
 
@@ -107,7 +108,7 @@ def sampled_observability(tail: Tail, outputs: Outputs, tokens: Tokens, batch_si
         with torch.enable_grad():
             y = outputs(logits(h))
         for cotangent in _cotangents(y.detach(), tail.pointwise, sketch, generator):
-            (g,) = torch.autograd.grad(y, h, cotangent, retain_graph=True)
+            (g,) = gradients(y, [h], cotangent)
             g = g.reshape(-1, g.shape[-1]).double()
             total = g.T @ g if total is None else total.addmm_(g.T, g)
     assert total is not None

@@ -94,6 +94,7 @@ class InForce(Intervention):
 def subclasses(cls: type) -> list[type]:
     """Every class that derives from one and can be made, in the order in which they were defined."""
     found: list[type] = []
+    sub: type
     for sub in cls.__subclasses__():
         found += [] if getattr(sub, "__abstractmethods__", ()) else [sub]
         found += subclasses(sub)

@@ -18,7 +18,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.edits import HookFunction, Hooks, hooked
 from grokinterp.models.hanging import refuse_dropout
-from grokinterp.models.resume import Past, embedded, forward, knows_no_position, logits_of, remembers
+from grokinterp.models.resume import Past, embedded, forward, gradients, knows_no_position, logits_of, remembers
 from grokinterp.shapes import Examples, Tokens
 
 Ends = Int[Tensor, "example"]
@@ -170,8 +170,7 @@ class Resumed:
             stream = self._stream(self.entry.clone().requires_grad_(), self.n_layers)
             score = (logits_of(self.model, stream[-1], columns)[0] * signs.to(self.entry)).sum()
         chosen = [stream[self.layer_of(hook)] for hook in hooks]
-        gradients = torch.autograd.grad(score, chosen)
-        return torch.cat(chosen).detach(), torch.cat(gradients)
+        return torch.cat(chosen).detach(), torch.cat(gradients(score, chosen))
 
     def layer_of(self, hook: str) -> int:
         """The number of blocks before a hook on the residual stream."""
@@ -248,8 +247,8 @@ class Whole:
         """See `LastToken.gradients`."""
         with torch.enable_grad():
             logits, values = self._kept(hooks, columns)
-            gradients = torch.autograd.grad((logits * signs.to(logits)).sum(), values)
-        return self._at_hooks(values), self._at_hooks(gradients)
+            slopes = gradients((logits * signs.to(logits)).sum(), values)
+        return self._at_hooks(values), self._at_hooks(slopes)
 
     def _kept(self, hooks: Sequence[str], columns: Columns | None) -> tuple[Tensor, list[Tensor]]:
         """Logits and the whole values of hooks on their way to them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,3 +105,17 @@ def _nothing(model: Any, stream: Tensor) -> Past:
     cfg = model.cfg
     empty = stream.new_zeros(len(stream), 0, cfg.n_key_value_heads or cfg.n_heads, cfg.d_head)
     return Past(empty, empty)
+
+
+def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Tensor | None = None) -> tuple[Tensor, ...]:
+    """The gradient of Σ cotangent · output at each input; zeros where the output does not depend on it, as behind a hook that sets all to 0.
+
+    Args:
+        output: of any shape, or a scalar without a cotangent.
+        inputs: tensors that require gradients.
+        cotangent: of the output's shape; None for a scalar output.
+    """
+    if not output.requires_grad:
+        return tuple(torch.zeros_like(value) for value in inputs)
+    found = torch.autograd.grad(output, list(inputs), cotangent, retain_graph=True, allow_unused=True)
+    return tuple(torch.zeros_like(value) if gradient is None else gradient for value, gradient in zip(inputs, found, strict=True))
