@@ -49,7 +49,7 @@ def fingerprint(model: Any, buffers: bool = True) -> Fingerprint:
     """
     hooks = [tuple(getattr(torch_modules, name, ())) for name in _GLOBAL]
     for i, module in enumerate(model.modules()):
-        ids = tuple(key for kind in _HOOKS for key in getattr(module, kind, None) or ())
+        ids = tuple(key for kind in _HOOKS if (own := getattr(module, kind, None)) for key, hook in own.items() if not _ours(hook))
         if ids or "forward" in vars(module):
             hooks.append((i, *ids, id(vars(module).get("forward"))))
     tensors = [*model.parameters(), *(model.buffers() if buffers else ())]
@@ -82,4 +82,7 @@ def refuse_dropout(model: Any) -> None:
 
 
 def _ours(hook: Any) -> bool:
-    return isinstance(hook, partial) and hook.func is in_force
+    """Whether a hook is part of the model: an intervention in force, or what a TransformerBridge puts up for itself in its first pass."""
+    if isinstance(hook, partial):
+        return hook.func is in_force
+    return str(getattr(hook, "__module__", "")).startswith("transformer_lens.model_bridge")
