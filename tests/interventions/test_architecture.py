@@ -119,7 +119,7 @@ def test_what_does_not_fit_the_model_or_the_task_is_refused() -> None:
     for settings, message in (
         ({"interventions": (CosineUnembed(),), "biases": ("unembed",)}, "has no bias"),
         ({"interventions": (NoAttention(),), "d_mlp": 0}, "leaves nothing"),
-        ({"interventions": ("sphere",)}, r"interventions.0. must be FourierInit .* got 'sphere'"),
+        ({"interventions": ("sphere",)}, r"interventions.0. must be InForce; got 'sphere'"),
     ):
         with pytest.raises(GrokinterpError, match=message):
             ModelConfig(**settings)
