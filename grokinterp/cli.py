@@ -229,6 +229,8 @@ def reproduce(
     out: Path = Path("runs/reproduce"),
     docs: Path | None = None,
     force: bool = False,
+    tables: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    train: bool = True,
 ) -> None:
     """Run a paper's experiments and set our numbers beside its own, claim by claim.
 
@@ -238,13 +240,15 @@ def reproduce(
         out: folder of the runs; finished ones are not run again.
         docs: also write the table as Markdown and CSV, with figures, into this folder.
         force: overwrite files there, whatever they are.
+        tables: folder with tables of finished runs, like docs/results; what they know is not trained again, and counts.
+        train: with --no-train only what is finished is read.
     """
     from grokinterp.outputs import check_folder
     from grokinterp.papers import reproduce as reproduce_paper
 
     if docs is not None:
         check_folder(docs)  # before anything is computed
-    found = reproduce_paper(paper, budget, out)
+    found = reproduce_paper(paper, budget, out, tables=tables, train=train)
     print(found)
     if docs is not None:
         print(f"\nwrote {found.save(docs, force=force)}")

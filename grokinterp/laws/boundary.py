@@ -63,6 +63,7 @@ class LogisticBoundary(Result):
         curve = expit(self.steepness.value * np.log10(dense / self.boundary.value))
         ends = np.array([self.boundary.low, self.boundary.high])
         caption = "Dots are shares of runs that grok, bars exact binomial intervals. The boundary is where the curve passes one half."
+        caption += f" Its interval {self.outside}." if self.outside else ""
         traces = [
             points(decay, share, "runs", 0, error=np.array([share - exact[0], exact[1] - share])),
             line(dense, curve, "logistic fit", 1),
@@ -71,11 +72,19 @@ class LogisticBoundary(Result):
         return draw(f"Boundary of grokking{self._within}", caption, traces, "weight decay λ", "share of runs that grok", log_x=True)
 
     @property
+    def outside(self) -> str:
+        """Which λ were run, in words, where the boundary or its interval leaves them: there the fit extrapolates; else empty."""
+        lowest, highest = self.rates["weight_decay"].min(), self.rates["weight_decay"].max()
+        beyond = [end for end in self.boundary if not np.isnan(end) and not lowest * (1 - 1e-9) <= end <= highest * (1 + 1e-9)]
+        return f"leaves the λ that were run, {lowest:g} … {highest:g}" if beyond else ""
+
+    @property
     def _within(self) -> str:
         return "" if self.horizon is None else f" within {self.horizon:,g}"
 
     def __str__(self) -> str:
-        return f"λ_c = {self.boundary}{self._within}, steepness {self.steepness} ({self.method}, {self.n_grokked} of {self.n_runs} runs grok)"
+        marked = f" ({self.outside})" if self.outside else ""
+        return f"λ_c = {self.boundary}{marked}{self._within}, steepness {self.steepness} ({self.method}, {self.n_grokked} of {self.n_runs} runs grok)"
 
 
 def logistic_boundary(

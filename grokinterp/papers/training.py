@@ -36,6 +36,13 @@ def train_all(configs: Sequence[RunConfig], folder: Path, **options: Any) -> lis
     return [Run(folder / config.digest) for config in configs]
 
 
+def finished(config: RunConfig, folder: Path) -> Run | None:
+    """The run of a configuration in a folder of run folders, or None if it is not finished."""
+    path = folder / config.digest
+    run = Run(path) if (path / "config.json").exists() else None
+    return run if run is not None and run.finished else None
+
+
 def side_by_side(function: Callable[..., Result], arguments: Mapping[str, tuple[Any, ...]], workers: int | None) -> dict[str, Result]:
     """A function of each of several arguments, by name, with one torch thread each.
 

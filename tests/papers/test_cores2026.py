@@ -80,7 +80,7 @@ def published_measurements() -> dict[str, paper.Measurement]:
     laws = paper.fitted(in_decay, in_p)
     growths = published_growths()
     of_models = {**paper.of_chains(*published_chains()), **paper.of_growth(growths), **paper.of_long(growths), **paper.of_times(*laws, in_p)}
-    return {**of_models, **of_gpt2(published_agreement())}
+    return {**of_models, **of_gpt2(published_agreement()), "theory_norm": paper.Measurement(paper._norm_error())}
 
 
 def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured() -> None:
@@ -121,7 +121,7 @@ def test_what_never_happens_is_reported_and_not_left_out() -> None:
     assert paper.of_times(*paper.fitted(in_decay, in_p), in_p)["time_never"].value == pytest.approx(18 / 21)
     none = paper.fitted(in_decay.assign(time=math.nan), in_p.assign(time=math.nan))
     assert none == (None, None)
-    assert paper.of_times(*none, in_p).keys() == {"theory_norm"}
+    assert paper.of_times(*none, in_p) == {}
 
 
 def test_a_chain_that_turns_no_more_differs() -> None:
@@ -205,9 +205,9 @@ def test_grokking_times_fall_with_weight_decay(smoke: Reproduction) -> None:
 
 
 def test_smoke_shows_every_figure_and_measures_what_any_size_can(smoke: Reproduction) -> None:
-    assert smoke.found.keys() == paper.IN_SMALL
-    assert set(smoke.table()["verdict"][list(paper.IN_SMALL)]) == {"reproduced"}
-    assert list(smoke.figures) == ["eigenvalues", "principal-angles", "canonical-correlations", "core-size", "clock", "decay", "p"]
+    assert smoke.found.keys() == {"markov_keep_gap", "modular_keep_gap", "theory_norm"}
+    assert set(smoke.table()["verdict"][list(smoke.found)]) == {"reproduced"}
+    assert list(smoke.figures) == ["eigenvalues", "core-size", "principal-angles", "canonical-correlations", "clock", "decay", "p"]
     assert all(figure.layout.meta["caption"] for figure in smoke.figures.values())
 
 

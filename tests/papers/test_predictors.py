@@ -63,7 +63,6 @@ def test_a_signal_is_scored_with_its_lead_less_the_evaluation_that_confirms_it()
     assert found.detection.false_alarm_rate == (0, 0, 0)
     grokked = found.detection.runs.query("~calibration")["grok_time"].dropna()
     assert found.detection.relative_lead.value == pytest.approx((300 / grokked).mean())
-    np.testing.assert_allclose(np.sort(predictors.scored_leads(found)), np.sort(300 / grokked))
 
 
 def test_a_signal_that_falls_is_as_good() -> None:
@@ -296,8 +295,10 @@ def test_who_knows_something_leads_the_board(result: Reproduction) -> None:
 def test_every_claim_is_measured(result: Reproduction) -> None:
     verdicts = result.table()["verdict"]
     assert (verdicts != "not run").all()
-    assert verdicts[[name for name in verdicts.index if name.startswith("fsd")]].eq("reproduced").all()
-    assert verdicts[["restricted_announces", "gini_announces", "entropy_announces"]].eq("differs").all()
+    assert verdicts[["fsd_precedes", "fsd_ahead_of_filtered"]].eq("reproduced").all()
+    assert verdicts[["restricted_announces", "gini_announces", "entropy_announces"]].eq("finding").all()
+    assert result.found["fsd_announces"].value == 1
+    assert all(result.found[f"{name}_announces"].value < 0.9 for name in ("restricted", "gini", "entropy"))
     assert result.found["fsd_elsewhere"].value == 0
     assert 0.1 < result.found["fsd_elsewhere"].high < 0.17  # Wilson's interval of 0 in 20
     assert not any("hindsight" in key for key in predictors.ANNOUNCING.values())
@@ -314,10 +315,18 @@ def test_tables_and_figures_hold_every_run_and_predictor(result: Reproduction) -
     assert (leads.x[0], leads.y[0], leads.x[-1], leads.y[-1]) == (1, 0, 0, 1)
 
 
-def test_equal_leads_have_a_difference_without_an_interval(made_up: Contest) -> None:
-    same = {key: contests.score(made_up, made_up.series["fsd_1"], every_other(made_up), 20) for key in ("fsd_1", "test_loss")}
-    found = predictors.ahead(same, "fsd_1", "test_loss")
+def test_equal_leads_have_a_difference_without_an_interval(result: Reproduction) -> None:
+    alarms = result.tables["alarms"].assign(test_loss=result.tables["alarms"]["fsd_1"])
+    found = predictors.ahead({**result.tables, "alarms": alarms}, "fsd_1", "test_loss")
     assert (found.value, math.isnan(found.low)) == (0, True)
+
+
+def test_leads_read_off_the_alarms_are_those_that_were_scored(made_up: Contest, result: Reproduction) -> None:
+    calibration = np.array([config.seed % 2 == 0 for _, config in runs.plan("cpu").runs.values()])
+    for key in ("fsd_1", "head_similarity", "clock"):
+        of = contests.score(made_up, made_up.series[key], calibration, 20)
+        assert predictors.relative_leads(result.tables, key).mean() == pytest.approx(of.detection.relative_lead.value)
+        assert predictors.relative_leads(result.tables, key, "calibration").mean() == pytest.approx(of.rule.relative_lead)
 
 
 # --- for real, in small --------------------------------------------------------------------------------------------------------------
@@ -336,7 +345,7 @@ def smoke(folder: Path) -> Reproduction:
 def test_in_small_half_of_the_runs_grok(smoke: Reproduction) -> None:
     table = smoke.tables["runs"]
     assert (table["grok"].notna() == (table["kind"] == "groks")).all()
-    assert smoke.found.keys() == predictors.IN_SMALL
+    assert smoke.found.keys() == {claim.id for claim in predictors.CLAIMS if "smoke" in claim.budgets}
     assert smoke.tables["leaderboard"]["false_alarm_rate"].between(0, 1).all()
 
 

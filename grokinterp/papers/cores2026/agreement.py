@@ -23,6 +23,7 @@ from grokinterp.models.adapter import Adapter
 from grokinterp.models.pretrained import load_model
 from grokinterp.papers.claims import Measurement
 from grokinterp.papers.cores2026.claims import SHARED
+from grokinterp.papers.tables import RUN, Tables
 from grokinterp.tasks import Prompts
 
 if TYPE_CHECKING:
@@ -248,6 +249,27 @@ def _example(model: Any, core: ace.Core) -> pd.DataFrame:
     probabilities = ace.generate(model, EXAMPLE, core, strength=1.0, n_tokens=1).probabilities
     table: pd.DataFrame = pd.DataFrame(probabilities, index=["clean", "flipped"]).T
     return table
+
+
+# --- as tables ---------------------------------------------------------------------------------------------------------------------
+
+TABLES = {"layers": (0,), "correlations": (0,), "example": (0, 1), "held-out": (0, 1), "written": (0,)}
+
+
+def as_tables(name: str, found: AgreementStudy) -> dict[str, pd.DataFrame]:
+    """A study's tables by name, each row with what it is about: the models' names in place of a digest, since none is a run folder."""
+    return {f"{name}-{part}": table.assign(**{RUN: name}) for part, table in found.tables().items()}
+
+
+def of_study(name: str, tables: Tables) -> AgreementStudy | None:
+    """A study as `as_tables` gave it, without its figures; None where the tables hold none."""
+    parts = {part: tables[f"{name}-{part}"].drop(columns=RUN) for part in TABLES if f"{name}-{part}" in tables}
+    if "layers" not in parts:
+        return None
+    empty = pd.DataFrame()
+    p_value = ace.combined_p_value(parts["layers"]["flip_p_value"].to_list())
+    held_out, example = parts.get("held-out", empty), parts.get("example", empty)
+    return AgreementStudy(parts["layers"], parts["correlations"], example, held_out, parts.get("written", empty), p_value, {})
 
 
 # --- beside the paper's ------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from grokinterp import ace
 from grokinterp.papers.cores2026.runs import Plan
-from grokinterp.papers.training import train_all
+from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
+from grokinterp.papers.training import finished, train_all
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.runs import Run
 
@@ -34,24 +35,29 @@ class ChainCore:
     weights: Tensor
 
 
-def chains(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train the Markov models and read their cores.
+def chains(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train the Markov models and read their cores; all of them or, where tables know all, none, since every two are compared.
 
     Returns:
-        A row each arm, learning rate and seed: ``rank``, ``base``, ``keep``, ``remove`` (accuracies at every position of the test
+        A row each arm, learning rate and seed: ``run``, ``rank``, ``base``, ``keep``, ``remove`` (accuracies at every position of the test
         sequences), ``real``, ``imaginary``, ``third`` (eigenvalues), ``r2_of_oracle``, ``energy_1`` … (cumulative shares); and a row each
         arm, learning rate and pair of seeds: ``overlap``, ``angle_1`` … in degrees, ``cca_1`` …, and ``weights``, a cosine.
     """
-    runs = dict(zip(plan.chains, train_all(list(plan.chains.values()), folder, workers=plan.workers), strict=True))
+    there = tables.get("markov"), tables.get("markov-pairs")
+    configs = list(plan.chains.values())
+    if train and left(configs, there[0]):
+        train_all(configs, folder, workers=plan.workers)
+    runs = {chain: run for chain, config in plan.chains.items() if (run := finished(config, folder)) is not None}
     seeds, pairs = [], []
     for arm, (normalization, hook) in ARMS.items():
         own = {chain: run for chain, run in runs.items() if chain.normalization == normalization}
         cores = {chain: core_of(run, hook) for chain, run in own.items()}
-        seeds += [{"arm": arm, "lr": chain.lr, "seed": chain.seed} | chain_numbers(run, hook) for chain, run in own.items()]
+        seeds += [{RUN: run.config.digest, "arm": arm, "lr": chain.lr, "seed": chain.seed} | chain_numbers(run, hook) for chain, run in own.items()]
         for one, other in combinations(cores, 2):
             if one.lr == other.lr:
-                pairs.append({"arm": arm, "lr": one.lr, "seed": one.seed, "other": other.seed} | compared(cores[one], cores[other]))
-    return pd.DataFrame(seeds), pd.DataFrame(pairs)
+                both = {RUN: own[one].config.digest, "other_run": own[other].config.digest}
+                pairs.append({**both, "arm": arm, "lr": one.lr, "seed": one.seed, "other": other.seed} | compared(cores[one], cores[other]))
+    return merged(there[0], pd.DataFrame(seeds)), merged(there[1], pd.DataFrame(pairs))
 
 
 def chain_numbers(run: Run, hook: str) -> dict[str, float]:

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
-from grokinterp.papers.claims import Budget, Claim
+from grokinterp.papers.claims import ANYWHERE, FULL, Budget, Claim, within
 
-FACTOR = 1.5  # within which a time or a size counts as reproduced
 INF = math.inf
-
-
-def within(value: float, factor: float = FACTOR) -> tuple[float, float]:
-    """Within a factor of a number."""
-    return value / factor, value * factor
 
 
 # --- Markov chains -----------------------------------------------------------------------------------------------------------------
@@ -44,7 +39,8 @@ def _markov_claims() -> Iterator[Claim]:
     yield Claim("markov_rank", f"{of} dimensions of the core at energy 0.999, mean over seeds", "3", (3, 3))
     yield Claim("markov_base", f"{of} accuracy of the whole model, mean over seeds", "0.748", (0.738, 0.758))
     yield Claim("markov_keep", f"{of} accuracy with only the core, mean over seeds", "0.748", (0.738, 0.758))
-    yield Claim("markov_keep_gap", f"{of} accuracy lost with only the core, largest over seeds", "0.000", (-0.002, 0.002))
+    lost = f"{of} accuracy lost with only the core, largest over seeds"
+    yield Claim("markov_keep_gap", lost, "0.000", (-0.002, 0.002), budgets=ANYWHERE)
     for seed, accuracy in REMOVED.items():
         yield Claim(f"markov_remove_{seed}", f"{of} accuracy without the core, seed {seed} (chance 0.25)", f"{accuracy}", (0.22, 0.28))
     for pair, overlap in OVERLAPS.items():
@@ -64,7 +60,11 @@ def _markov_claims() -> Iterator[Claim]:
 
 
 def _pre_ln_claims() -> Iterator[Claim]:
-    """What of this does not depend on the normalisation; the paper's models are post-LN."""
+    """What of this does not depend on the normalisation: findings, since the paper's models are post-LN."""
+    yield from (replace(claim, kind="finding") for claim in _of_arms())
+
+
+def _of_arms() -> Iterator[Claim]:
     for arm, words in ARMS.items():
         of = f"the same claim for {words}:"
         yield Claim(f"{arm}_rank", f"{of} dimensions of the core, mean over seeds", "3 (post-LN)", (3, 3))
@@ -89,7 +89,8 @@ def _modular_claims() -> Iterator[Claim]:
     of = f"addition mod {P}:"
     yield Claim("modular_grok", f"{of} epoch at which test accuracy reaches 0.99, mean over seeds", "800", within(GROK_EPOCH), "epochs")
     yield Claim("modular_size", f"{of} size of the core at grokking, mean over seeds", "≈ 15 (code: 11, 15, 19)", within(15))
-    yield Claim("modular_keep_gap", f"{of} accuracy lost at grokking with only the core of this size, largest over seeds", "sufficient", (-INF, 0.01))
+    lost = f"{of} accuracy lost at grokking with only the core of this size, largest over seeds"
+    yield Claim("modular_keep_gap", lost, "sufficient", (-INF, 0.01), budgets=ANYWHERE)
     yield Claim("modular_remove", f"{of} accuracy at grokking without it, largest over seeds (2/p = 0.038)", "necessary", (0, 2 / P))
     yield Claim("modular_size_2000", f"{of} size of the core at epoch 2,000, mean over seeds", "code: 14, 15, 23", within(17.3))
     yield Claim("modular_grows", f"{of} size at the end over size at grokking under λ = 1, mean over seeds", "60/15 at epoch 20,000", (1.2, INF))
@@ -105,11 +106,12 @@ def _modular_claims() -> Iterator[Claim]:
     yield Claim("modular_modes_2000", f"{of} modes at epoch 2,000, mean over seeds", "code: 7, 7, 8", within(7.3))
     yield Claim("modular_modes_end", f"{of} modes at epoch 20,000 under λ = 1, mean over seeds", "approach 26", (20, FREQUENCIES))
     in_sample = f"{of} R² of the operator on what it was fitted to, at initialisation: in-sample R² shows nothing"
-    yield Claim("modular_r2_start", in_sample, "0.84 (computed)", (0.7, 1))
+    yield Claim("modular_r2_start", in_sample, "0.84 (computed)", (0.7, 1), kind="calibration")
     held_out = f"{of} R² on held-out transitions, mean over seeds,"
-    yield Claim("modular_held_out_before", f"{held_out} once the training pairs are learned", "not reported", (-INF, 0.5))
-    yield Claim("modular_held_out_grok", f"{held_out} at grokking", "not reported", (0.8, 1))
-    yield Claim("modular_null_grok", f"{of} the same with shuffled answers, largest over shuffles and seeds", "not reported", (-INF, 0.2))
+    yield Claim("modular_held_out_before", f"{held_out} once the training pairs are learned", "not reported", (-INF, 0.5), kind="finding")
+    yield Claim("modular_held_out_grok", f"{held_out} at grokking", "not reported", (0.8, 1), kind="finding")
+    shuffled = f"{of} the same with shuffled answers, largest over shuffles and seeds"
+    yield Claim("modular_null_grok", shuffled, "not reported", (-INF, 0.2), kind="finding")
 
 
 # --- grokking time -----------------------------------------------------------------------------------------------------------------
@@ -131,9 +133,9 @@ def _time_claims() -> Iterator[Claim]:
     yield Claim("time_r2", "the same: R² over the mean of each p", "> 0.99", (0.99, 1))
     yield Claim("time_never", "share of these runs that grok", "1", (1, 1))
     norm = "theory: ‖ψ‖² = 3p/4 with ψ_k = 1 − cos(2πk/p) over the frequencies, largest relative error over these p (arithmetic)"
-    yield Claim("theory_norm", norm, "0", (0, 1e-9), budgets=("smoke", "cpu", "full"))
-    spread = "theory: the minimum-norm solution spreads over all modes, α* ∝ ψ; dm/dt = −λm + cλ‖ψ‖² (not run: a derivation)"
-    yield Claim("theory_spread", spread, "α* ∝ ψ", (1, 1), budgets=())
+    yield Claim("theory_norm", norm, "0", (0, 1e-9), budgets=ANYWHERE)
+    spread = "theory: the minimum-norm solution spreads over all modes, α* ∝ ψ; dm/dt = −λm + cλ‖ψ‖²"
+    yield Claim("theory_spread", spread, "α* ∝ ψ", (1, 1), budgets=(), needs="a derivation: there is nothing to run")
 
 
 # --- agreement ---------------------------------------------------------------------------------------------------------------------
@@ -166,38 +168,44 @@ SHARED = {  # Spearman and Pearson of the core coordinates on the same prompts
 
 
 GPT2 = ("gpt2", "gpt2_medium", "gpt2_large")
+NEEDS_GPT2 = "the published weights of GPT-2"
 
 
 def _agreement_claims() -> Iterator[Claim]:
     """What needs pretrained language models: of GPT-2 under "full", of larger ones not run."""
     for key, (name, row) in MODELS.items():
-        budgets: tuple[Budget, ...] = ("full",) if key in GPT2 else ()
+        budgets: tuple[Budget, ...] = FULL if key in GPT2 else ()
+        needs = f"the published weights of {name}"
         of = f"{name}, agreement core of rank 1 at layer {row.layer}: AUC of the margin,"
         accepted = {"base": (row.base - 0.05, row.base + 0.05), "keep": (row.base, 1.0), "remove": (0.0, 0.5), "flip": (0.0, 0.15)}
         for what, words in {"base": "as it is", "keep": "only the core", "remove": "without the core", "flip": "core flipped"}.items():
-            yield Claim(f"agreement_{key}_{what}", f"{of} {words}", f"{getattr(row, what)}", accepted[what], budgets=budgets)
-        yield Claim(f"agreement_{key}_gap", f"{name}: spectral gap of the core there", row.gap, (10, INF), budgets=budgets)
+            yield Claim(f"agreement_{key}_{what}", f"{of} {words}", f"{getattr(row, what)}", accepted[what], budgets=budgets, needs=needs)
+        yield Claim(f"agreement_{key}_gap", f"{name}: spectral gap of the core there", row.gap, (10, INF), budgets=budgets, needs=needs)
     for key, (name, spearman, pearson) in SHARED.items():
         for what, value in (("spearman", spearman), ("pearson", pearson)):
             sentence = f"core coordinates of GPT-2 {name} on the same prompts: {what.title()} correlation"
-            yield Claim(f"agreement_{key}_{what}", sentence, f"{value}", (value - 0.1, 1), budgets=("full",))
+            yield Claim(f"agreement_{key}_{what}", sentence, f"{value}", (value - 0.1, 1), budgets=FULL, needs=NEEDS_GPT2)
     for what, low, high in (("spearman", 0.585, 0.934), ("pearson", 0.616, 0.943)):
-        yield Claim(f"agreement_families_{what}", f"the same across families: {what.title()} correlation", f"{low} … {high}", (low, 1), budgets=())
+        sentence = f"the same across families: {what.title()} correlation"
+        yield Claim(f"agreement_families_{what}", sentence, f"{low} … {high}", (low, 1), budgets=(), needs="the published weights of all six models")
     for verb, low, high in (("is", 0.51, 0.01), ("are", 0.06, 0.71)):
         accepted_after = (0.0, 0.1) if verb == "is" else (0.5, 1.0)
         sentence = f'"The key next to the cabinets": P({verb}) when the core is flipped, {low} before'
-        yield Claim(f"agreement_prompt_{verb}", sentence, f"{high}", accepted_after, budgets=("full",))
-    yield Claim(
-        "agreement_knob", "GPT-2: the margin is linear in the core coordinate: R², smallest over sizes", "linear", (0.8, 1), budgets=("full",)
-    )
+        yield Claim(f"agreement_prompt_{verb}", sentence, f"{high}", accepted_after, budgets=FULL, needs=NEEDS_GPT2)
+    knob = "GPT-2: the margin is linear in the core coordinate: R², smallest over sizes"
+    yield Claim("agreement_knob", knob, "linear", (0.8, 1), budgets=FULL, needs=NEEDS_GPT2)
     tests = "GPT-2: prompt-level tests that the flip lowers the margin for the right number, Wilcoxon per model combined by Fisher: p"
-    yield Claim("agreement_tests", tests, "significant", (0, 0.05), budgets=("full",))
+    yield Claim("agreement_tests", tests, "significant", (0, 0.05), budgets=FULL, needs=NEEDS_GPT2)
     generation = "text generated under the flip agrees with the other number: share of verbs"
-    yield Claim("agreement_generation", generation, "inverted", (0.5, 1), budgets=())
+    yield Claim("agreement_generation", generation, "inverted", (0.5, 1), budgets=(), needs="published weights, and a reader of the generated text")
 
 
 def _tiny_claims() -> Iterator[Claim]:
-    """The same on GPT-2's architecture in small, trained here on a generated grammar; the paper's numbers are of GPT-2 Small."""
+    """The same on GPT-2's architecture in small, trained here on a generated grammar: findings; the numbers beside them are of GPT-2 Small."""
+    yield from (replace(claim, kind="finding") for claim in _of_tiny())
+
+
+def _of_tiny() -> Iterator[Claim]:
     of = "model of a grammar, agreement core of rank 1 at the layer chosen on the extraction half:"
     worst = "smallest over models"
     most = "largest over models"
@@ -234,4 +242,3 @@ def _tiny_claims() -> Iterator[Claim]:
 AGREEMENT = tuple(_agreement_claims())
 TINY = tuple(_tiny_claims())
 CLAIMS = (*_markov_claims(), *_pre_ln_claims(), *_modular_claims(), *_time_claims(), *TINY, *AGREEMENT)
-IN_SMALL = {"markov_keep_gap", "modular_keep_gap", "theory_norm"}  # the same at any size; the rest is measured at the paper's own

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from grokinterp.analysis import Report, analyze
 from grokinterp.papers.cores2026.runs import GROKKED, LEARNED, Plan, first
-from grokinterp.papers.training import side_by_side, train_all
+from grokinterp.papers.tables import RUN, left, merged
+from grokinterp.papers.training import finished, side_by_side, train_all
 from grokinterp.training.config import RunConfig
 from grokinterp.training.fork import children
 from grokinterp.training.runs import Run
@@ -51,23 +53,37 @@ class Grown:
         return xr.concat(parts, "step")
 
 
-def grow(configs: Sequence[RunConfig], plan: Plan, folder: Path) -> list[Grown]:
+def grow(
+    configs: Sequence[RunConfig], plan: Plan, folder: Path, table: pd.DataFrame | None = None, train: bool = True
+) -> tuple[list[Grown], pd.DataFrame]:
     """Train models of modular addition until they have grokked, fork them with λ = 1 and λ = 0, and read the core off every checkpoint.
 
     Args:
         configs: of a plan, one a seed.
         plan: says when a model has grokked, and how many processes there are.
         folder: of the runs.
+        table: of models that are known, which are not trained again.
+        train: False to read what is finished.
+
+    Returns:
+        The models whose runs and forks are in the folder, and a row for each of these and of the table: ``run`` and `numbers`.
     """
-    runs = train_all([config.with_(stop=plan.settled) for config in configs], folder, workers=plan.workers)
-    forks = [fork for run, config in zip(runs, configs, strict=True) for fork in _forks(run, config.steps)]
-    forked = train_all(forks, folder / "forks", workers=plan.workers)
+    settled = [config.with_(stop=plan.settled) for config in configs]
+    if train:
+        train_all(left(settled, table), folder, workers=plan.workers)
+    runs = [run for config in settled if (run := finished(config, folder)) is not None]
+    forks = [fork for run in runs for fork in _forks(run, run.config.steps)]
+    if train:
+        train_all(forks, folder / "forks", workers=plan.workers)
+    forked = [run for config in forks if (run := finished(config, folder / "forks")) is not None]
     reports = list(side_by_side(read, {str(run.path): (run.path,) for run in (*runs, *forked)}, plan.workers).values())
     of_fork = {(run.config.seed, run.config.optimizer.weight_decay): report for run, report in zip(forked, reports[len(runs) :], strict=True)}
-    return [
+    models = [
         Grown(run, report, of_fork.get((run.config.seed, run.config.optimizer.weight_decay)), of_fork.get((run.config.seed, 0.0)))
         for run, report in zip(runs, reports[: len(runs)], strict=True)
     ]
+    rows = [{RUN: model.run.config.digest, **numbers(model)} for model in models]
+    return models, merged(table, pd.DataFrame(rows))
 
 
 def _forks(run: Run, steps: int) -> list[RunConfig]:

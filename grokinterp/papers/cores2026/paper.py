@@ -9,7 +9,7 @@ Agreement is measured on small models of a generated grammar, under "full" on th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,15 @@ import pandas as pd
 
 from grokinterp.laws import GrokkingTimeInP, PowerLaw, grokking_time_in_p, power_law
 from grokinterp.laws.drawing import draw, line, points
-from grokinterp.papers.claims import Budget, Measurement, Reproduction
+from grokinterp.papers.claims import Budget, Measurement, averaged, extreme, within_budget
 from grokinterp.papers.cores2026 import runs
-from grokinterp.papers.cores2026.agreement import AgreementStudy, gpt2_agreement, of_gpt2, of_tiny, tiny_agreement
+from grokinterp.papers.cores2026.agreement import TABLES, AgreementStudy, as_tables, gpt2_agreement, of_gpt2, of_study, of_tiny, tiny_agreement
 from grokinterp.papers.cores2026.chains import ARMS, chains
-from grokinterp.papers.cores2026.claims import CLAIMS, IN_SMALL, PRIMES, pair_name, published_time
-from grokinterp.papers.cores2026.growth import Grown, grow, numbers
+from grokinterp.papers.cores2026.claims import CLAIMS, PRIMES, pair_name, published_time
+from grokinterp.papers.cores2026.growth import Grown, grow
+from grokinterp.papers.cores2026.words import opening
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, Tables
 from grokinterp.tasks import MarkovChain
 
 if TYPE_CHECKING:
@@ -33,65 +36,67 @@ LABELS = {"post": "post-LN", "pre_normalized": "pre-LN, normalized", "pre_residu
 RATE = 1e-3  # the learning rate in the paper's text, which the claims are measured at
 
 
-def reproduce(budget: Budget, folder: Path) -> Reproduction:
-    """Train and read the runs of a budget, pretrained models first: what is missing there should be known at once.
+SOURCES = {
+    **dict.fromkeys(("markov", "markov-pairs", "modular", "modular-long", "times-decay", "times-p"), (0,)),
+    **{f"{study}-{part}": index for study in ("tiny", "gpt2") for part, index in TABLES.items()},
+}
+FIGURES = ("eigenvalues", "core-size", "principal-angles", "canonical-correlations", "clock", "decay", "p", "tiny-correlations")
+FIGURES += tuple(f"tiny-seed-{seed}-{part}" for seed in range(3) for part in ("by-layer", "knob"))
+
+
+def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
+    """Train and read what is not known of a budget, pretrained models first: what is missing there should be known at once.
 
     Raises:
         GrokinterpError: under "full", a GPT-2 that is neither in ``models/`` nor in the Hugging Face cache nor to be had from the hub.
     """
-    agreement, agreement_figures, agreement_tables = _agreement(budget)
+    studies = {name: study() for name, study in _studies(budget).items() if train and f"{name}-layers" not in known}
+    tables = {name: table for name, table in known.items() if name.startswith(("tiny-", "gpt2-"))}
+    tables |= {key: table for name, study in studies.items() for key, table in as_tables(name, study).items()}
     plan = runs.plan(budget)
-    seeds, pairs = chains(plan, folder / "markov")
-    models, longer = (grow(configs, plan, folder / "modular") for configs in (plan.modular, plan.long))
-    growths, long_growths = (pd.DataFrame([numbers(model) for model in each]) for each in (models, longer))
-    in_decay, in_p = (runs.times(configs, folder / "times", plan.workers) for configs in (plan.in_decay, plan.in_p))
-    laws = fitted(in_decay, in_p)
-    rate = RATE if RATE in set(seeds["lr"]) else float(seeds["lr"].iloc[0])
-    found = {
-        **of_chains(seeds[seeds["lr"] == rate], pairs[pairs["lr"] == rate]),
-        **of_growth(growths),
-        **(of_long(long_growths) if longer else {}),
-        **of_times(*laws, in_p),
-        **agreement,
-    }
-    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
-    tables = {"markov": seeds, "markov-pairs": pairs, "modular": growths, "times-decay": in_decay, "times-p": in_p}
-    figures = {
-        **chain_figures(seeds, pairs),
-        **growth_figures([*longer, *models[len(longer) :]]),
-        **{name: law.figure() for name, law in zip(("decay", "p"), laws) if law},
-    }
-    tables |= {"modular-long": long_growths} if longer else {}
-    return Reproduction("cores2026", budget, CLAIMS, kept, {**figures, **agreement_figures}, {**tables, **agreement_tables})
+    tables["markov"], tables["markov-pairs"] = chains(plan, folder / "markov", known, train)
+    models, tables["modular"] = grow(plan.modular, plan, folder / "modular", known.get("modular"), train)
+    longer, tables["modular-long"] = grow(plan.long, plan, folder / "modular", known.get("modular-long"), train)
+    for name, configs in (("times-decay", plan.in_decay), ("times-p", plan.in_p)):
+        tables[name] = runs.times(configs, folder / "times", plan.workers, known.get(name), train)
+    drawn = {f"{name}-{part}": figure for name, study in studies.items() for part, figure in study.figures.items()}
+    if len(models) == len(plan.modular) and len(longer) == len(plan.long):
+        drawn |= growth_figures([*longer, *models[len(longer) :]])
+    return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
 
 
-def _agreement(budget: Budget) -> tuple[dict[str, Measurement], dict[str, go.Figure], dict[str, pd.DataFrame]]:
-    """Measurements, figures and tables; none under "smoke", which has no minutes to train language models in."""
-    found: dict[str, Measurement] = {}
-    studies: dict[str, AgreementStudy] = {}
-    if budget == "full":
-        studies["gpt2"] = gpt2_agreement()
-        found |= of_gpt2(studies["gpt2"])
-    if budget != "smoke":
-        studies["tiny"] = tiny_agreement()
-        found |= of_tiny(studies["tiny"])
-    figures = {f"{name}-{part}": figure for name, study in studies.items() for part, figure in study.figures.items()}
-    return found, figures, {f"{name}-{part}": table for name, study in studies.items() for part, table in study.tables().items()}
+def _studies(budget: Budget) -> dict[str, Callable[[], AgreementStudy]]:
+    """The agreement studies of a budget; none under "smoke", which has no minutes to train language models in."""
+    studies: dict[str, Callable[[], AgreementStudy]] = {"gpt2": gpt2_agreement, "tiny": tiny_agreement}
+    return {} if budget == "smoke" else studies if budget == "full" else {"tiny": tiny_agreement}
 
 
-def averaged(values: pd.Series, note: str = "") -> Measurement:
-    """Mean and range over the runs that have a value; the others are counted."""
-    known = values.dropna()
-    if known.empty:
-        return Measurement(math.nan, n=0, note=f"missing in all {len(values)} runs")
-    words = [note, f"missing in {len(values) - len(known)} of {len(values)}" if len(known) < len(values) else ""]
-    return Measurement(float(known.mean()), float(known.min()), float(known.max()), len(known), "; ".join(filter(None, [*words, "range over runs"])))
+def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+    """What tables of finished runs say.
 
-
-def extreme(values: pd.Series, which: str, note: str = "") -> Measurement:
-    """The smallest or largest value, NaN where one is missing."""
-    value = values.min(skipna=False) if which == "min" else values.max(skipna=False)
-    return Measurement(float(value), n=len(values), note=note)
+    Args:
+        budget: under "smoke" only what holds at any size is measured.
+        tables: of `SOURCES`, as far as there are rows.
+        drawn: figures that need more than the tables.
+    """
+    found, figures = {"theory_norm": Measurement(_norm_error(), note="arithmetic")}, dict(drawn)
+    if "markov" in tables:
+        seeds, pairs = tables["markov"], tables["markov-pairs"]
+        rate = RATE if RATE in set(seeds["lr"]) else float(seeds["lr"].iloc[0])
+        found |= of_chains(seeds[seeds["lr"] == rate], pairs[pairs["lr"] == rate])
+        figures |= chain_figures(seeds, pairs)
+    found |= of_growth(tables["modular"]) if "modular" in tables else {}
+    found |= of_long(tables["modular-long"]) if "modular-long" in tables else {}
+    if "times-decay" in tables and "times-p" in tables:
+        laws = fitted(tables["times-decay"], tables["times-p"])
+        found |= of_times(*laws, tables["times-p"])
+        figures |= {name: law.figure() for name, law in zip(("decay", "p"), laws) if law}
+    for name, measure in (("gpt2", of_gpt2), ("tiny", of_tiny)):
+        if (study := of_study(name, tables)) is not None:
+            found |= measure(study)
+    ordered = {name: figures[name] for name in (*FIGURES, *figures) if name in figures}
+    kept = within_budget(found, CLAIMS, budget)
+    return Reproduction("cores2026", budget, CLAIMS, kept, ordered, dict(tables), opening(kept), FIGURES)
 
 
 # --- Markov chains -----------------------------------------------------------------------------------------------------------------
@@ -255,7 +260,7 @@ def fitted(in_decay: pd.DataFrame, in_p: pd.DataFrame) -> tuple[PowerLaw | None,
 
 def of_times(decay: PowerLaw | None, prime: GrokkingTimeInP | None, in_p: pd.DataFrame) -> dict[str, Measurement]:
     """The constants of both laws, and whether all of the runs behind the second grok."""
-    found = {"theory_norm": Measurement(_norm_error(), note="arithmetic")}
+    found: dict[str, Measurement] = {}
     if decay is not None:
         found["time_exponent"] = Measurement(*decay.exponent, decay.n_runs, f"R² {decay.r2:.3f}; {decay.n_never} never grok")
     if prime is not None:

@@ -16,7 +16,8 @@ import pandas as pd
 from grokinterp import presets
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.cores2026.claims import DECAYS, PRIMES, SEEDS, P, published_time
-from grokinterp.papers.training import train_all
+from grokinterp.papers.tables import RUN, left, merged
+from grokinterp.papers.training import finished, train_all
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 
@@ -98,20 +99,24 @@ def _tiny() -> Plan:
     return Plan(chains, [modular], [], in_decay, in_p, settled=GROKKED, workers=0)
 
 
-def times(configs: Sequence[RunConfig], folder: Path, workers: int | None) -> pd.DataFrame:
-    """Train and time grokking.
+def times(configs: Sequence[RunConfig], folder: Path, workers: int | None, table: pd.DataFrame | None = None, train: bool = True) -> pd.DataFrame:
+    """Train what a table does not know, and time grokking.
 
     Returns:
-        A row each: ``p``, ``weight_decay``, ``seed``, ``learned`` and ``grokked``, the first evaluated steps with a train and a test accuracy
-        of 0.99, and ``time`` between them; NaN for a run that does not grok within its ``followed`` steps.
+        A row each finished run, and those of the table: ``run``, ``p``, ``weight_decay``, ``seed``; ``learned`` and ``grokked``, the first
+        evaluated steps with a train and a test accuracy of 0.99, and ``time`` between them; NaN for a run that does not grok within its
+        ``followed`` steps.
     """
     rows = []
-    for run in train_all(configs, folder, workers=workers):
+    if train:
+        train_all(left(configs, table), folder, workers=workers)
+    for config in configs:
+        if (run := finished(config, folder)) is None:
+            continue
         learned, grokked = first(run, LEARNED), first(run, GROKKED)
-        settings = {"p": run.config.task.args["p"], "weight_decay": run.config.optimizer.weight_decay, "seed": run.config.seed}
+        settings = {RUN: config.digest, "p": run.config.task.args["p"], "weight_decay": run.config.optimizer.weight_decay, "seed": run.config.seed}
         rows.append({**settings, "learned": learned, "grokked": grokked, "time": grokked - learned, "followed": run.config.steps})
-    table: pd.DataFrame = pd.DataFrame(rows)
-    return table
+    return merged(table, pd.DataFrame(rows))
 
 
 def first(run: Run, condition: str) -> float:

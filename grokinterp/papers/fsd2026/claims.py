@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from grokinterp.papers.claims import Budget, Claim
+from grokinterp.papers.claims import ANYWHERE, AT_SIZE, FULL, Budget, Claim, within
 
 GRID = 500  # steps between the paper's measurements
-FACTOR = 1.5  # within which a time counts as reproduced
 
 
 class Published(NamedTuple):
@@ -55,11 +54,11 @@ S5_IRREPS = ("(2,1,1,1)", "(4,1)", "(3,2)")
 VARIANTS: dict[
     str, tuple[str, int | None, int, tuple[Budget, ...]]
 ] = {  # name: (in words, published grok if it is another run, published lead, budgets)
-    "p97-s42": ("the 2-layer model, as in the table of architectures", None, 1_500, ("cpu", "full")),
-    "one_layer": ("a 1-layer model", 4_500, -1_000, ("cpu", "full")),
-    "attention_only": ("an attention-only model", 4_000, 3_000, ("cpu", "full")),
-    "subtraction-s42": ("subtraction (first run)", None, 1_000, ("full",)),
-    "subtraction-s123": ("subtraction (second run)", None, 2_000, ("full",)),
+    "p97-s42": ("the 2-layer model, as in the table of architectures", None, 1_500, AT_SIZE),
+    "one_layer": ("a 1-layer model", 4_500, -1_000, AT_SIZE),
+    "attention_only": ("an attention-only model", 4_000, 3_000, AT_SIZE),
+    "subtraction-s42": ("subtraction (first run)", None, 1_000, FULL),
+    "subtraction-s123": ("subtraction (second run)", None, 2_000, FULL),
 }
 
 
@@ -70,11 +69,6 @@ def near_lead(lead: int) -> tuple[float, float]:
     """Within one interval of the paper's grid, and of the same sign."""
     low, high = lead - GRID, lead + GRID
     return (max(1, low), high) if lead > 0 else (low, min(-1, high))
-
-
-def within(value: float, factor: float = FACTOR) -> tuple[float, float]:
-    """Within a factor of a number."""
-    return value / factor, value * factor
 
 
 def name_of(kind: str, of: object) -> str:
@@ -92,31 +86,36 @@ def _configuration_claims() -> Iterator[Claim]:
 
 
 def _summary_claims() -> Iterator[Claim]:
-    yield Claim("precedes", "share of configurations in which FSD reaches 0.80 before grokking; never counts against", "1", (1, 1))
+    yield Claim("precedes", "share of configurations in which FSD reaches 0.80 before grokking; never counts against", "1", (1, 1), budgets=ANYWHERE)
     yield Claim("mean_lead", "mean lead over the configurations that have one", "+1,722", near_lead(1_722), "steps")
     yield Claim("sign_test", "two-sided sign test of the leads, runs taken as independent", "0.004", (0, 0.05))
     by_prime = "the same with the signs of a prime flipped together; five primes allow 0.0625 at best"
-    yield Claim("sign_test_by_prime", by_prime, "not clustered", (0, 0.0625))
+    yield Claim("sign_test_by_prime", by_prime, "not clustered", (0, 0.0625), kind="finding")
     baseline = "share of configurations whose filtered loss falls below 0.5 nats within 500 steps of grokking"
     yield Claim("filtered_with_grok", baseline, "0.89", (0.7, 1))
     yield Claim("ahead_of_filtered", "steps by which FSD precedes the filtered loss, mean", "1,889", near_lead(1_889), "steps")
     for loss, what in (("restricted", "falls below 0.5 nats"), ("excluded", "on the training pairs rises above ln p")):
         sentence = f"the paper's baseline is no excluded loss: steps by which FSD precedes Nanda's {loss} loss, which {what}, mean"
-        yield Claim(f"ahead_of_{loss}", sentence, "> 0", (1, math.inf), "steps")
+        yield Claim(f"ahead_of_{loss}", sentence, "not compared", (1, math.inf), "steps", kind="finding")
     yield Claim("rank_falls", "share of configurations whose median rank (50 %) falls from step 500 to grokking", "1", (1, 1))
     yield Claim("rank_50", "median rank at grokking, components for 50 % of the variance, mean", "1.1", (1, 2))
     yield Claim("rank_90", "median rank at grokking, components for 90 % of the variance as stated, mean", "1.1", (1, 2))
     yield Claim("frequencies", "the dominant frequency belongs to the draw: distinct ones among the five seeds at p = 97", "5", (4, 5))
-    yield Claim("p_permutation", "FSD at its onset is no chance: largest p-value, each neuron's signal permuted", "< 0.05", (0, 0.05))
-    yield Claim("p_shuffle", "the same by the paper's shuffle of neurons, which leaves FSD as it is: largest p-value", "< 0.05", (0, 0.05))
+    yield Claim(
+        "p_permutation", "FSD at its onset is no chance: largest p-value, each neuron's signal permuted", "< 0.05", (0, 0.05), budgets=ANYWHERE
+    )
+    yield Claim(
+        "p_shuffle", "the same by the paper's shuffle of neurons, which leaves FSD as it is: largest p-value", "< 0.05", (0, 0.05), budgets=ANYWHERE
+    )
 
 
 def _table_5_claims() -> Iterator[Claim]:
     for step, norm in TABLE_5["paper_norm"].items():
         yield Claim(f"norm_{step}", f"norm of the weights of p = 97, seed 42 at step {step:,}", f"{norm}", (0.95 * norm, 1.05 * norm))
     ranks, accuracies = ("/".join(f"{value:g}" for value in TABLE_5[f"paper_{name}"]) for name in ("rank", "accuracy"))
-    for share, which in ((50, "50 %"), (90, "90 %, as stated")):
-        yield Claim(f"table_5_rank_{share}", f"median rank at these steps ({which} of the variance): largest difference from", ranks, (0, 1))
+    for share, stated in ((50, ""), (90, ", as stated")):
+        sentence = f"median rank at these steps ({share} % of the variance{stated}): largest difference from"
+        yield Claim(f"table_5_rank_{share}", sentence, ranks, (0, 1))
     yield Claim("table_5_accuracy", "test accuracy at these steps: largest difference from", accuracies, (0, 0.1))
 
 
@@ -127,10 +126,12 @@ def _variant_claims() -> Iterator[Claim]:
         key = "lead_two_layers" if name in CONFIGURATIONS else name_of("lead", name)
         yield Claim(key, f"lead in {words}, p = 97", f"{lead:+,}", near_lead(lead), "steps", budgets)
     multiplication = "lead in multiplication, p = 97, signals over residues: FSD comes long after grokking"
-    yield Claim("lead_multiplication", multiplication, "−10,000", (-math.inf, -5_000), "steps", ("full",))
+    yield Claim("lead_multiplication", multiplication, "−10,000", (-math.inf, -5_000), "steps", FULL)
     sees_nothing = "an MLP-only model never groks (1: so it is; reading the last position it sees the separator alone, and can learn nothing)"
     yield Claim("mlp_only", sees_nothing, "never in 15,000", (1, 1))
-    yield Claim("mlp_only_pooled", "the same of one that sees the mean over all positions, so both operands", "not run; implied", (1, 1))
+    yield Claim(
+        "mlp_only_pooled", "the same of one that sees the mean over all positions, so both operands", "not run; implied", (1, 1), kind="finding"
+    )
     for name, accuracy in ABLATION.items():
         sentence = f"accuracy on all pairs at grokking (p = 97, seed 42), set to zero: {name}"
         yield Claim(name_of("zero", name), sentence, f"{accuracy}", ABLATION_ACCEPT.get(name, (0, 30)), "%")
@@ -143,7 +144,7 @@ def _fork_claims() -> Iterator[Claim]:
         computed = f"{law}: C by least squares, computed from the published means"
         yield Claim(f"fork_least_squares_{p}", computed, f"{least_squares:,}", within(least_squares, 1.25), "steps")
         yield Claim(f"fork_r2_{p}", f"{law}: R² of the published C over the mean of each λ", f"{r2}", (0.8, 1))
-    yield Claim("fork_falls", "share of primes in which the mean Δt falls with every step of λ", "1", (1, 1))
+    yield Claim("fork_falls", "share of primes in which the mean Δt falls with every step of λ", "1", (1, 1), budgets=ANYWHERE)
     yield Claim("fork_never_131", "share of draws at p = 131 and λ = 5 that never grok", "1", (0.5, 1))
     yield Claim("fork_never", "share of all other draws that never grok", "0", (0, 0))
     yield Claim("fork_norm", "norm of the weights when a fork groks, mean", "23.5", within(23.5, 1.15))
@@ -160,9 +161,8 @@ def _s5_claims() -> Iterator[Claim]:
     )
     yield Claim("s5_precedes", "S5: share of seeds with a positive lead", "1 (6/6)", (1, 1))
     yield Claim("s5_mean_lead", "S5: mean lead over the seeds that have one", "+2,417", near_lead(2_417), "steps")
-    yield Claim("s5_grok", "S5: grokking, mean", "2,100 … 6,900", (2_100 / FACTOR, 6_900 * FACTOR), "steps")
+    yield Claim("s5_grok", "S5: grokking, mean", "2,100 … 6,900", (within(2_100)[0], within(6_900)[1]), "steps")
     yield Claim("s5_irreps", "S5: share of seeds where one of these dominates at grokking", ", ".join(S5_IRREPS), (1, 1))
 
 
 CLAIMS = (*_configuration_claims(), *_summary_claims(), *_table_5_claims(), *_variant_claims(), *_fork_claims(), *_s5_claims())
-IN_SMALL = {"precedes", "p_permutation", "p_shuffle", "fork_falls"}  # the same at any size; the rest is measured at the paper's own

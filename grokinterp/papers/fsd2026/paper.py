@@ -19,7 +19,7 @@ from grokinterp.analysis import Report
 from grokinterp.laws import ForkLaw, fork_law, lead_times
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.measures.fsd import IRREP_TOPS, TOPS
-from grokinterp.papers.claims import Budget, Measurement, Reproduction
+from grokinterp.papers.claims import Budget, Measurement, averaged, within_budget
 from grokinterp.papers.fsd2026 import runs
 from grokinterp.papers.fsd2026.claims import (
     ABLATION,
@@ -28,43 +28,97 @@ from grokinterp.papers.fsd2026.claims import (
     CONSTANTS,
     DELAYS,
     GRID,
-    IN_SMALL,
     S5_IRREPS,
     TABLE_5,
     VARIANTS,
     name_of,
 )
+from grokinterp.papers.fsd2026.words import opening
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, RUN, Tables, merged
+from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def reproduce(budget: Budget, folder: Path) -> Reproduction:
-    """Train, fork and read the runs of a budget."""
+SOURCES = dict.fromkeys(("configurations", "forks", "significance", "s5", "table-5", "ablation"), (0,))
+FIGURES = ("leads", "synchronization", "fork-law")
+EXAMPLE = "p97-s42"
+
+
+def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
+    """Train and fork what is not known of a budget, and read all that is finished."""
     plan = runs.plan(budget)
-    configs = {**plan.main, **plan.variants}
-    reports = runs.read_all(plan, folder)
-    moduli = {name: int(config.task.args["p"]) for name, config in configs.items()}
-    events = pd.DataFrame.from_dict({name: {"p": p, **runs.events(reports[name].dataset, p)} for name, p in moduli.items()}, orient="index")
-    main = events.loc[list(plan.main)]
-    draws = runs.fork_draws(plan, folder, main)
+    reports = runs.read_all(plan, folder, known, train)
+    fresh = _read(plan, folder, reports)
+    tables = {name: merged(known.get(name), fresh.get(name, pd.DataFrame())) for name in SOURCES}
+    shown = next((name for name in (EXAMPLE, *plan.main) if name in reports), None)
+    drawn = {} if shown is None else {"synchronization": synchronization(reports[shown].dataset, int(_modulus(plan.main[shown])), shown)}
+    return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
+
+
+def _read(plan: runs.Plan, folder: Path, reports: Mapping[str, Report]) -> dict[str, pd.DataFrame]:
+    """The tables of the runs that were read, each with the digest of the run that a row is about."""
+    configs = {**plan.main, **plan.variants, **plan.s5}
+    digests = {name: config.digest for name, config in configs.items() if name in reports}
+    of_groups = {name: config for name, config in {**plan.main, **plan.variants}.items() if name in reports}
+    rows = {
+        name: {"p": p, **runs.events(reports[name].dataset, p), RUN: digests[name]}
+        for name, p in ((name, _modulus(config)) for name, config in of_groups.items())
+    }
+    events = pd.DataFrame.from_dict(rows, orient="index")
+    main = events.loc[[name for name in plan.main if name in reports]]
+    s5 = {name: {**runs.s5_events(reports[name].dataset), RUN: digests[name]} for name in plan.s5 if name in reports}
+    tables = {"configurations": events, "s5": pd.DataFrame.from_dict(s5, orient="index")}
+    if len(main):
+        tables |= {"forks": runs.fork_draws(plan, folder, main), "significance": _significance(plan, folder, main)}
+    if EXAMPLE in reports:
+        example, report = Run(folder / EXAMPLE), reports[EXAMPLE]
+        tables["table-5"] = runs.at_steps(example, report, list(TABLE_5.index)).assign(**{RUN: digests[EXAMPLE]})
+        tables["ablation"] = _ablation(example, main["grok"][EXAMPLE]).assign(**{RUN: digests[EXAMPLE]})
+    return tables
+
+
+def _modulus(config: RunConfig) -> int:
+    return int(config.task.args["p"])
+
+
+def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+    """What tables of finished runs say.
+
+    Args:
+        budget: under "smoke" the one tiny run stands for the paper's configurations.
+        tables: of `SOURCES`, as far as there are rows.
+        drawn: figures that need more than the tables.
+    """
+    if "configurations" not in tables:
+        return Reproduction("fsd2026", budget, CLAIMS, {})
+    events = _ours(tables["configurations"])
+    main = events.loc[[name for name in events.index if name in (CONFIGURATIONS if budget != "smoke" else events.index)]]
+    draws = tables.get("forks", pd.DataFrame(columns=runs.FORKS))
     law = fitted(draws)
-    tests = _significance(plan, folder, main)
-    s5 = pd.DataFrame.from_dict({name: runs.s5_events(reports[name].dataset) for name in plan.s5}, orient="index")
-    found = {**of_runs(events), **of_main(main), **of_forks(draws, law, main), **of_significance(tests), **of_s5(s5)}
-    tables = {"configurations": _beside_the_paper(events), "forks": draws, "fork-law": delays(draws), "significance": tests}
-    if plan.s5:
-        tables["s5"] = s5
+    found = {**of_runs(events), **of_main(main), **of_forks(draws, law, main), **of_s5(tables.get("s5", pd.DataFrame()))}
+    derived = {**tables, "configurations": _beside_the_paper(events), "fork-law": delays(draws)}
+    if "significance" in tables:
+        found |= of_significance(tables["significance"])
     if law is not None:
-        tables["fork-fits"] = law.table()
-    if "p97-s42" in reports:
-        example, report = Run(folder / "p97-s42"), reports["p97-s42"]
-        tables["table-5"] = TABLE_5.join(runs.at_steps(example, report, list(TABLE_5.index)))
-        tables["ablation"] = _ablation(example, main["grok"]["p97-s42"])
-        found |= of_table_5(tables["table-5"]) | of_ablation(tables["ablation"])
-    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
-    return Reproduction("fsd2026", budget, CLAIMS, kept, _figures(reports, main, law), tables)
+        derived["fork-fits"] = law.table()
+    if "table-5" in tables:
+        derived["table-5"] = _ours(tables["table-5"]).join(TABLE_5)
+        found |= of_table_5(derived["table-5"])
+    if "ablation" in tables:
+        found |= of_ablation(tables["ablation"])
+    figures = {"leads": leads(main), **drawn} | ({} if law is None else {"fork-law": law.figure()})
+    kept = within_budget(found, CLAIMS, budget)
+    return Reproduction("fsd2026", budget, CLAIMS, kept, figures, derived, opening(kept), FIGURES)
+
+
+def _ours(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without the paper's columns, which are joined again."""
+    own: pd.DataFrame = table[[name for name in table.columns if not str(name).startswith("paper_")]]
+    return own
 
 
 def _significance(plan: runs.Plan, folder: Path, main: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +126,7 @@ def _significance(plan: runs.Plan, folder: Path, main: pd.DataFrame) -> pd.DataF
     onsets = main["sync_1"].dropna()
     rows = {name: runs.significance(Run(folder / str(name)), int(step), plan.permutations) for name, step in onsets.items()}
     tests: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["step", "fsd", "p_permutation", "p_shuffle"])
-    return tests
+    return tests.assign(**{RUN: main[RUN].reindex(tests.index)})
 
 
 def _ablation(run: Run, grok: float) -> pd.DataFrame:
@@ -150,15 +204,6 @@ def of_s5(events: pd.DataFrame) -> dict[str, Measurement]:
         "s5_grok": averaged(events["grok"]),
         "s5_irreps": Measurement(float(named.mean()), n=n, note=", ".join(events["irrep"])),
     }
-
-
-def averaged(values: pd.Series) -> Measurement:
-    """Mean and range over the runs that have a value; the others are counted."""
-    known = values.dropna()
-    if known.empty:
-        return Measurement(math.nan, n=0, note=f"missing in all {len(values)} runs")
-    note = f"range over runs; missing in {len(values) - len(known)} of {len(values)}"
-    return Measurement(float(known.mean()), float(known.min()), float(known.max()), n=len(known), note=note)
 
 
 def of_significance(tests: pd.DataFrame) -> dict[str, Measurement]:
@@ -264,12 +309,6 @@ def _beside_the_paper(events: pd.DataFrame) -> pd.DataFrame:
     published = pd.DataFrame.from_dict({name: row._asdict() for name, row in CONFIGURATIONS.items()}, orient="index")
     table: pd.DataFrame = events.join(published.add_prefix("paper_"))
     return table
-
-
-def _figures(reports: Mapping[str, Report], main: pd.DataFrame, law: ForkLaw | None) -> dict[str, go.Figure]:
-    name = "p97-s42" if "p97-s42" in reports else str(main.index[0])
-    figures = {"synchronization": synchronization(reports[name].dataset, int(main["p"][name]), name), "leads": leads(main)}
-    return figures if law is None else figures | {"fork-law": law.figure()}
 
 
 def synchronization(dataset: xr.Dataset, p: int, name: str) -> go.Figure:

@@ -23,6 +23,7 @@ from grokinterp.interventions import MeanPool, NoAttention
 from grokinterp.laws import onset
 from grokinterp.measures.fsd import IRREP_TOPS, RANK_SHARES, TOPS, fsd, neuron_shuffle_test, permutation_test, signals, spectrum
 from grokinterp.papers.claims import Budget
+from grokinterp.papers.tables import NOTHING, RUN, Tables, known
 from grokinterp.papers.training import side_by_side, train_all
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import TaskConfig
@@ -37,6 +38,7 @@ MAIN = ((97, 42), (97, 123), (97, 0), (97, 1), (97, 2), (53, 42), (71, 42), (113
 FORKED = (53, 97, 131)  # primes of the fork law, at seed 42
 SYNC, GROK, NATS = 0.80, 0.95, 0.5
 PERSISTENCE = 2  # evaluations in a row (chosen here: training has spikes)
+FORKS = [RUN, "p", "fork_at", "top", "weight_decay", "seed", "delay", "censored", "norm"]
 EARLY = 500  # the first step of the paper's grid
 ABLATED = {
     "none": None,
@@ -117,10 +119,18 @@ def _tiny() -> RunConfig:
 # --- reading -----------------------------------------------------------------------------------------------------------------------
 
 
-def read_all(plan: Plan, folder: Path) -> dict[str, Report]:
-    """Train and read every configuration of a plan, by name; what is finished already is opened."""
-    configs = {**plan.main, **plan.variants, **plan.s5}
+def read_all(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> dict[str, Report]:
+    """Train and read every configuration of a plan that no table knows, by name; what is finished already is opened."""
+    there = known(tables.get("configurations")) | known(tables.get("s5"))
+    everything = {**plan.main, **plan.variants, **plan.s5}
+    ended = {name for name, config in everything.items() if _finished(config, folder / name)}
+    configs = {name: config for name, config in everything.items() if name in ended or (train and config.digest not in there)}
     return side_by_side(read, {name: (config, folder / name, plan.workers == 0) for name, config in configs.items()}, plan.workers)
+
+
+def _finished(config: RunConfig, folder: Path) -> bool:
+    run = Run(folder) if (folder / "config.json").exists() else None
+    return run is not None and run.finished and run.config.digest == config.digest
 
 
 def read(config: RunConfig, folder: Path, progress: bool = True) -> Report:
@@ -217,26 +227,26 @@ def _at(values: xr.DataArray, step: float) -> float:
 
 
 def fork_draws(plan: Plan, folder: Path, found: pd.DataFrame) -> pd.DataFrame:
-    """Fork the main runs that kept their moments where they synchronize, and time each draw to grokking.
+    """Fork the main runs in the folder that kept their moments where they synchronize, and time each draw to grokking.
 
     Args:
         plan: what to run.
         folder: of the runs.
-        found: the events of each run, by name.
+        found: the events of each run in the folder, by name.
 
     Returns:
-        A row each draw: ``p``, ``fork_at``, ``top`` (the K whose FSD chose the fork, 0 for `halfway`), ``weight_decay``, ``seed``,
-        ``delay`` in steps, or for how long a draw was followed that is ``censored``, and ``norm`` at grokking.
+        A row each draw: ``run``, the parent's digest, ``p``, ``fork_at``, ``top`` (the K whose FSD chose the fork, 0 for `halfway`),
+        ``weight_decay``, ``seed``, ``delay`` in steps, or for how long a draw was followed that is ``censored``, and ``norm`` at grokking.
 
     Raises:
         GrokinterpError: a fork fails.
     """
-    parents = [name for name, config in plan.main.items() if config.checkpoints.moments]
+    parents = [name for name, config in plan.main.items() if config.checkpoints.moments and name in found.index]
     planned = [draw for name in parents for draw in _forks_of(Run(folder / name), plan, found.loc[name])]
     out = folder / "forks"
     forks = train_all([draw["config"] for draw in planned], out, workers=plan.workers)
     rows = [draw | _timed(fork) for draw, fork in zip(planned, forks, strict=True)]
-    table: pd.DataFrame = pd.DataFrame(rows, columns=["p", "fork_at", "top", "weight_decay", "seed", "delay", "censored", "norm"])
+    table: pd.DataFrame = pd.DataFrame(rows, columns=FORKS)
     return table
 
 
@@ -259,7 +269,15 @@ def _forks_of(run: Run, plan: Plan, row: pd.Series) -> list[dict[str, Any]]:
         return []
     settings: dict[str, Any] = {"stop": f"test_accuracy >= {GROK} for {PERSISTENCE}", "checkpoints.every": 1_000, "checkpoints.moments": False}
     return [
-        {"p": run.config.task.args["p"], "fork_at": point[0], "top": point[1], "weight_decay": decay, "seed": config.seed, "config": config}
+        {
+            RUN: run.config.digest,
+            "p": run.config.task.args["p"],
+            "fork_at": point[0],
+            "top": point[1],
+            "weight_decay": decay,
+            "seed": config.seed,
+            "config": config,
+        }
         for decay in plan.decays
         for config in children(
             run, point[0], weight_decay=decay, seed=list(plan.draws), steps=point[0] + round(plan.horizon / decay + plan.horizon / 6), **settings

@@ -96,7 +96,7 @@ def _s5() -> Iterator[tuple[str, Arm]]:
         yield f"s5-{stream}-{decay}", _on_s5(stream, decay, n_cpu)
     yield "s5-layer-1-lr3e-4", _on_s5("layer", 1, 1, lr=3e-4)
     for lr, temperature in ((1e-3, 5.0), (1e-3, 30.0), (3e-4, 5.0), (3e-4, 10.0), (3e-4, 30.0)):
-        yield f"s5-sphere-0-lr{f'{lr:.0e}'.replace('e-0', 'e-')}-t{temperature:g}", _on_s5("sphere", 0, 1, lr=lr, temperature=temperature)
+        yield f"s5-sphere-0-lr{_short(lr)}-t{temperature:g}", _on_s5("sphere", 0, 1, lr=lr, temperature=temperature)
     for stream, decay in (("layer", 1), ("rms", 1), ("sphere", 1), ("sphere", 0)):
         yield f"s5-uniform-{stream}-{decay}", _perfect(_on_s5(stream, decay, 0, uniform_attention=True))
 
@@ -104,8 +104,13 @@ def _s5() -> Iterator[tuple[str, Arm]]:
 def _on_s5(stream: str, decay: int, n_cpu: int, **more: Any) -> Arm:
     name, settings = STREAMS[stream]
     lr, temperature = more.get("lr", 1e-3), f", temperature {more.get('temperature', 10.0):g}" if stream == "sphere" else ""
-    words = f"S5, {name}, λ = {decay}, lr {lr:g}{temperature}{', uniform attention' if more.get('uniform_attention') else ''}"
+    words = f"S5, {name}, λ = {decay}, lr {_short(lr)}{temperature}{', uniform attention' if more.get('uniform_attention') else ''}"
     return Arm(words, {**settings, "weight_decay": float(decay), **more}, 100_000, n_cpu, horizon_cpu=4_000, s5=True)
+
+
+def _short(lr: float) -> str:
+    """A learning rate as the paper writes it: 1e-3."""
+    return f"{lr:.0e}".replace("e-0", "e-")
 
 
 def _perfect(arm: Arm) -> Arm:

@@ -9,13 +9,10 @@ from typing import NamedTuple
 
 from scipy.stats import binomtest
 
-from grokinterp.papers.claims import Budget, Claim
+from grokinterp.papers.claims import ANYWHERE, AT_SIZE, FULL, Budget, Claim, Kind, within
 from grokinterp.papers.geometric2026.arms import ARMS, SEEDS
 
-FULL: tuple[Budget, ...] = ("full",)
-ANYWHERE: tuple[Budget, ...] = ("smoke", "cpu", "full")
 GRID = 200  # epochs between the paper's evaluations
-FACTOR = 1.5  # within which a ratio or an onset without a spread counts as reproduced
 
 
 class Onset(NamedTuple):
@@ -58,16 +55,12 @@ class Ratio(NamedTuple):
     sentence: str
     paper: str
     accept: tuple[float, float]
+    kind: Kind = "claim"
 
 
 def tag(arm: str) -> str:
     """An arm as part of a claim's id."""
     return arm.replace("-", "_")
-
-
-def within(value: float, factor: float = FACTOR) -> tuple[float, float]:
-    """Within a factor of a number."""
-    return value / factor, value * factor
 
 
 def near(mean: float, sd: float, n_ours: int, n_theirs: int = len(SEEDS), grid: int = GRID) -> tuple[float, float]:
@@ -84,7 +77,7 @@ def share_of_ten(count: int) -> tuple[float, float]:
 
 def budgets_of(*arms: str) -> tuple[Budget, ...]:
     """The budgets under which all of these arms are trained."""
-    return ("cpu", "full") if all(ARMS[arm].n_cpu for arm in arms) else FULL
+    return AT_SIZE if all(ARMS[arm].n_cpu for arm in arms) else FULL
 
 
 def _onset_claims() -> Iterator[Claim]:
@@ -103,21 +96,21 @@ def _ratios() -> Iterator[tuple[str, Ratio]]:
         yield f"speed_up_{tag(lr)}", Ratio(layer, f"sphere-0-{lr}", computed, f"{speed_up} (computed)", within(speed_up))
         yield f"speed_up_with_decay_{tag(lr)}", Ratio(layer, f"sphere-1-{lr}", same, f"{same_decay} (computed)", within(same_decay))
     sentence = "'without weight decay' needs a baseline without it: speed-up of the sphere over LayerNorm, both at λ = 0, lr 6e-4"
-    yield "speed_up_without_decay", Ratio("layer-0-6e-4", "sphere-0-6e-4", sentence, "no such baseline", ABOVE_1)
+    yield "speed_up_without_decay", Ratio("layer-0-6e-4", "sphere-0-6e-4", sentence, "no such baseline", ABOVE_1, "finding")
     slows = "decay slows the sphere (an earlier README of the paper had the two rows exchanged): onset at λ = 1 over that at λ = 0"
     yield "decay_slows_6e_4", Ratio("sphere-1-6e-4", "sphere-0-6e-4", f"{slows}, lr 6e-4", "1.9 (1,560 / 820)", ABOVE_1)
     yield "decay_slows_1e_4", Ratio("sphere-1-1e-4", "sphere-0-1e-4", f"{slows}, lr 1e-4", "0.97 (2,400 / 2,480)", within(0.97))
     for decay, paper in ((1, "> 1 (one trial run)"), (0, "not run")):
         sentence = f"the bounded read-out carries much of the effect: onset of the sphere with a free W_U over that with the cosine, λ = {decay}"
-        yield f"free_{decay}", Ratio(f"free-{decay}-6e-4", f"sphere-{decay}-6e-4", sentence, paper, ABOVE_1)
+        yield f"free_{decay}", Ratio(f"free-{decay}-6e-4", f"sphere-{decay}-6e-4", sentence, paper, ABOVE_1, "finding")
     beta2 = "onset at β2 0.98 over that at 0.999"
     for row in ("layer-1", "sphere-1", "sphere-0"):
         words = f"uniform attention, {ARMS[f'{row}-1e-4'].words}: {beta2}"
-        yield f"beta2_{tag(row)}", Ratio(f"uniform-{row}-b98", f"uniform-{row}-b999", words, "not crossed", within(1))
+        yield f"beta2_{tag(row)}", Ratio(f"uniform-{row}-b98", f"uniform-{row}-b999", words, "not crossed", within(1), "finding")
         words = f"learned attention, {ARMS[f'{row}-1e-4'].words}: {beta2}"
-        yield f"beta2_learned_{tag(row)}", Ratio(f"{row}-1e-4-b98", f"{row}-1e-4", words, "not crossed", within(1))
+        yield f"beta2_learned_{tag(row)}", Ratio(f"{row}-1e-4-b98", f"{row}-1e-4", words, "not crossed", within(1), "finding")
     sentence = "LayerNorm, λ = 1, lr 1e-4, β2 0.999 in both: onset with uniform attention over that with learned attention"
-    yield "uniform_sooner", Ratio("uniform-layer-1-b999", "layer-1-1e-4", sentence, "< 0.37 (20,000 / 54,160, at β2 0.98)", (0, 0.37))
+    yield "uniform_sooner", Ratio("uniform-layer-1-b999", "layer-1-1e-4", sentence, "< 0.37 (20,000 / 54,160, at β2 0.98)", (0, 0.37), "finding")
 
 
 RATIOS = dict(_ratios())
@@ -125,16 +118,17 @@ RATIOS = dict(_ratios())
 
 def _ratio_claims() -> Iterator[Claim]:
     for name, ratio in RATIOS.items():
-        yield Claim(name, ratio.sentence, ratio.paper, ratio.accept, budgets=budgets_of(ratio.slow, ratio.fast))
+        yield Claim(name, ratio.sentence, ratio.paper, ratio.accept, budgets=budgets_of(ratio.slow, ratio.fast), kind=ratio.kind)
     sentence = "LayerNorm needs weight decay: share of its runs at λ = 0, lr 6e-4, that get to 0.95"
-    yield Claim("layer_without_decay", sentence, "no such baseline", (0, 0), budgets=ANYWHERE)
+    yield Claim("layer_without_decay", sentence, "no such baseline", (0, 0), budgets=ANYWHERE, kind="finding")
 
 
 def _uniform_claims() -> Iterator[Claim]:
     for arm, count in PERFECT_RUNS.items():
         words = f"addition, {ARMS[arm].words}, 20,000 epochs"
         yield Claim(f"perfect_{tag(arm)}", f"{words}: share of runs that reach 100 %", f"{count} of 10", share_of_ten(count))
-        yield Claim(f"onset_{tag(arm)}", f"{words}: epochs until test accuracy exceeds 0.95", "not given", (1, ARMS[arm].horizon), "epochs")
+        sentence = f"{words}: epochs until test accuracy exceeds 0.95"
+        yield Claim(f"onset_{tag(arm)}", sentence, "not given", (1, ARMS[arm].horizon), "epochs", kind="finding")
     sentence = f"addition, {ARMS['uniform-sphere-1-b98'].words}, 20,000 epochs: mean peak of test accuracy"
     yield Claim("peak_uniform_sphere_1_b98", sentence, f"{PEAK_OF_SPHERE}", (93, 100), "%")
 
@@ -154,7 +148,7 @@ def _s5_claims() -> Iterator[Claim]:
     sweep = (
         "the paper calls the sphere misaligned with S5 from one learning rate and temperature: best peak of test accuracy over all that were tried"
     )
-    yield Claim("s5_sweep", sweep, "0 of 20 reach 99", (0, 98.999), "%")
+    yield Claim("s5_sweep", sweep, "0 of 20 reach 99", (0, 99 - 1e-9), "%", kind="finding")
 
 
 def _trial_claims() -> Iterator[Claim]:
@@ -162,16 +156,18 @@ def _trial_claims() -> Iterator[Claim]:
     for arm, onsets in TRIALS.items():
         mean, sd, printed = statistics.mean(onsets), statistics.stdev(onsets), ", ".join(f"{onset:,}" for onset in onsets)
         sentence = f"addition, {ARMS[arm].words}: epochs until test accuracy exceeds 0.95, mean of three trial runs"
-        yield Claim(f"trial_{tag(arm)}", sentence, f"{mean:,.0f} ({printed})", near(mean, sd, ARMS[arm].n_cpu, len(onsets), 50), "epochs")
+        yield Claim(
+            f"trial_{tag(arm)}", sentence, f"{mean:,.0f} ({printed})", near(mean, sd, ARMS[arm].n_cpu, len(onsets), 50), "epochs", kind="calibration"
+        )
     sentence = f"addition, {ARMS['free-1-6e-4'].words}: test accuracy at epoch {FREE_AT:,}, one trial run"
-    yield Claim("trial_free", sentence, "0.47", (0.32, 0.62))
+    yield Claim("trial_free", sentence, "0.47", (0.32, 0.62), kind="calibration")
 
 
 def _property_claims() -> Iterator[Claim]:
     sentence = "trained spheres: largest deviation of the norm of a residual vector from 1, at the three places"
-    yield Claim("on_the_sphere", sentence, "0 (by construction)", (0, 1e-6), budgets=ANYWHERE)
-    yield Claim("thirds", "trained with uniform attention: largest deviation of a weight from 1/3", "0 (by construction)", (0, 0), budgets=ANYWHERE)
+    yield Claim("on_the_sphere", sentence, "0 (by construction)", (0, 1e-6), budgets=ANYWHERE, kind="calibration")
+    sentence = "trained with uniform attention: largest deviation of a weight from 1/3"
+    yield Claim("thirds", sentence, "0 (by construction)", (0, 0), budgets=ANYWHERE, kind="calibration")
 
 
 CLAIMS = (*_onset_claims(), *_ratio_claims(), *_uniform_claims(), *_s5_claims(), *_trial_claims(), *_property_claims())
-IN_SMALL = {"layer_without_decay", "on_the_sphere", "thirds"}  # the same at any size; the rest is measured at the size that it names

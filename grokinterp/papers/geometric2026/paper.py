@@ -10,16 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from grokinterp.papers.claims import Budget, Measurement, Reproduction
+from grokinterp.papers.claims import Budget, Measurement, within_budget
 from grokinterp.papers.geometric2026 import runs
 from grokinterp.papers.geometric2026.arms import ARMS
 from grokinterp.papers.geometric2026.claims import (
     CLAIMS,
     FREE_AT,
-    IN_SMALL,
     MULTIPLICATION,
     ONSETS,
     PERFECT_RUNS,
@@ -29,25 +29,45 @@ from grokinterp.papers.geometric2026.claims import (
     TRIALS,
     tag,
 )
-from grokinterp.papers.geometric2026.fits import accuracy_figure, of, onset_figure, ratios, summary, times, without_weight_decay
+from grokinterp.papers.geometric2026.fits import DRAWN, accuracy_figure, of, onset_figure, ratios, summary, times, without_weight_decay
+from grokinterp.papers.geometric2026.words import opening
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, Tables
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+SOURCES = {"runs": (0,)}
+FIGURES = ("onsets", "accuracy")
 
 
-def reproduce(budget: Budget, folder: Path) -> Reproduction:
-    """Train and read the runs of a budget."""
-    runs.train_arms(runs.plan(budget), folder / "runs")
-    return so_far(budget, folder)
+def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
+    """Train what is not known of a budget, and read all that is finished; arms without a finished run are not run."""
+    plan, trained, table = runs.plan(budget), folder / "runs", known.get("runs")
+    if train:
+        runs.train_arms(plan, trained, known=table)
+    table = runs.read_runs(plan, trained, table)
+    curves = runs.curves(plan, trained)
+    drawn = {"accuracy": accuracy_figure(curves)} if curves.keys() >= {*DRAWN} & {*table["arm"]} and len(curves) else {}
+    return of_tables(budget, {"runs": table}, drawn)
 
 
-def so_far(budget: Budget, folder: Path) -> Reproduction:
-    """Read what is finished of a budget, and train nothing; arms without a finished run are not run."""
-    plan, trained = runs.plan(budget), folder / "runs"
-    table, curves, promises = runs.read_runs(plan, trained), runs.curves(plan, trained), runs.promises(plan, trained)
-    planned = {name: len(configs) for name, configs in plan.arms.items()}
-    found = {**of_onsets(table, planned), **of_ratios(table), **of_accuracies(table), **of_trials(table), **of_promises(promises)}
-    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
-    tables = {"runs": table, "arms": summary(table, planned), "ratios": ratios(table), "promises": promises}
-    figures = {} if table.empty else {"onsets": onset_figure(table), "accuracy": accuracy_figure(curves)}
-    return Reproduction("geometric2026", budget, CLAIMS, kept, figures, tables)
+def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+    """What a table of finished runs says.
+
+    Args:
+        budget: says how many runs are planned.
+        tables: ``runs``, as `runs.read_runs` gives it.
+        drawn: figures that need more than the table.
+    """
+    table = tables["runs"]
+    planned = {name: len(configs) for name, configs in runs.plan(budget).arms.items()}
+    planned |= {name: max(planned.get(name, 0), count) for name, count in table["arm"].value_counts(sort=False).items()}
+    found = {**of_onsets(table, planned), **of_ratios(table), **of_accuracies(table), **of_trials(table), **of_promises(table)}
+    kept = within_budget(found, CLAIMS, budget)
+    derived = {"runs": table, "arms": summary(table, planned), "ratios": ratios(table)}
+    figures = {} if table.empty else {"onsets": onset_figure(table), **drawn}
+    return Reproduction("geometric2026", budget, CLAIMS, kept, figures, derived, opening(kept), () if table.empty else FIGURES)
 
 
 # --- onsets and ratios -------------------------------------------------------------------------------------------------------------
@@ -152,11 +172,11 @@ def of_trials(table: pd.DataFrame) -> dict[str, Measurement]:
     return found
 
 
-def of_promises(promises: pd.DataFrame) -> dict[str, Measurement]:
-    """The largest deviations over arms and kept checkpoints."""
+def of_promises(table: pd.DataFrame) -> dict[str, Measurement]:
+    """The largest deviations over runs and kept checkpoints."""
     found = {}
     for name, column in (("on_the_sphere", "off_sphere"), ("thirds", "off_thirds")):
-        values = promises[column].dropna()
+        values = table[column].dropna()
         if len(values):
             found[name] = Measurement(float(values.max()), n=len(values))
     return found

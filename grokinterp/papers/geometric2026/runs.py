@@ -7,7 +7,7 @@ trained, in any order: ``train_arms(plan("cpu"), folder, ["sphere-1-6e-4"], n_se
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from grokinterp.laws import onset
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.geometric2026.arms import ARMS, SEEDS
 from grokinterp.papers.geometric2026.claims import FREE_AT, GRID
-from grokinterp.papers.training import train_all
+from grokinterp.papers.tables import RUN, left, merged
+from grokinterp.papers.training import finished, train_all
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
@@ -30,7 +31,8 @@ GROK, GROK_S5 = (0.95, ">"), (0.99, ">=")
 PERSISTENCE = 2  # evaluations in a row (chosen here: training has spikes)
 PLACES = [f"blocks.0.hook_resid_{place}" for place in ("pre", "mid", "post")]
 SETTINGS = ["arm", "seed", "weight_decay", "lr", "beta2", "temperature", "horizon"]
-COLUMNS = [*SETTINGS, "onset", "onset_on_grid", "followed", "train_peak", "test_peak", f"test_at_{FREE_AT}"]
+OUTCOMES = ["onset", "onset_on_grid", "followed", "train_peak", "test_peak", f"test_at_{FREE_AT}"]
+COLUMNS = [RUN, *SETTINGS, *OUTCOMES, "off_sphere", "off_thirds"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def _tiny() -> dict[str, list[RunConfig]]:
     }
 
 
-def train_arms(plan: Plan, folder: Path, names: Iterable[str] | None = None, n_seeds: int | None = None) -> None:
+def train_arms(
+    plan: Plan, folder: Path, names: Iterable[str] | None = None, n_seeds: int | None = None, *, known: pd.DataFrame | None = None
+) -> None:
     """Train what is not finished yet of a plan, or of some of its arms.
 
     Args:
@@ -82,6 +86,7 @@ def train_arms(plan: Plan, folder: Path, names: Iterable[str] | None = None, n_s
         folder: of the run folders.
         names: arms; None for all.
         n_seeds: of each arm at most; None for all.
+        known: a table of finished runs, which are not trained again.
 
     Raises:
         GrokinterpError: a run fails, or an arm that the plan does not have.
@@ -91,35 +96,43 @@ def train_arms(plan: Plan, folder: Path, names: Iterable[str] | None = None, n_s
         if name not in plan.arms:
             raise unknown_name("arm", name, plan.arms)
     configs = [config for name in chosen for config in plan.arms[name][:n_seeds]]
-    train_all(configs, folder, workers=plan.workers, ensemble=plan.ensemble, device=plan.device)
+    train_all(left(configs, known), folder, workers=plan.workers, ensemble=plan.ensemble, device=plan.device)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------------
 
 
-def finished(config: RunConfig, folder: Path) -> Run | None:
-    """The run of a configuration, or None if it is not finished."""
-    path = folder / config.digest
-    run = Run(path) if (path / "config.json").exists() else None
-    return run if run is not None and run.finished else None
-
-
-def read_runs(plan: Plan, folder: Path) -> pd.DataFrame:
-    """One row a finished run.
+def read_runs(plan: Plan, folder: Path, known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row a finished run: those of a plan, any other run of an arm that is in the folder, and those that a table knows.
 
     Returns:
-        ``arm`` and the settings in which arms differ (``temperature`` is NaN for a free W_U); ``horizon``, epochs at most; ``onset``, the first
-        epoch of two evaluations in a row with a test accuracy above 0.95 (S5: of 0.99 or more), NaN for never; ``onset_on_grid``, the next one
-        that the paper evaluates; ``followed``, the last epoch; ``train_peak`` and ``test_peak``, the largest accuracies; ``test_at_2400``, test
-        accuracy at epoch 2,400, or at the end of a run that ends earlier.
+        ``run``, its digest; ``arm`` and the settings in which arms differ (``temperature`` is NaN for a free W_U); ``horizon``, epochs at most;
+        ``onset``, the first epoch of two evaluations in a row with a test accuracy above 0.95 (S5: of 0.99 or more), NaN for never;
+        ``onset_on_grid``, the next one that the paper evaluates; ``followed``, the last epoch; ``train_peak`` and ``test_peak``, the largest
+        accuracies; ``test_at_2400``, test accuracy at epoch 2,400, or at the end of a run that ends earlier; ``off_sphere`` and ``off_thirds``,
+        see `promises`.
     """
+    planned = {config.digest: (name, config) for name, configs in plan.arms.items() for config in configs}
     rows = []
-    for name, configs in plan.arms.items():
-        for config in configs:
-            if (run := finished(config, folder)) is not None:
-                rows.append({"arm": name, **_settings(config), **_outcome(run.metrics, config)})
-    table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
-    return table
+    for name, config in {**planned, **_further(folder)}.values():
+        if (run := finished(config, folder)) is not None:
+            rows.append({RUN: config.digest, "arm": name, **_settings(config), **_outcome(run.metrics, config), **promises(run)})
+    table = merged(known, pd.DataFrame(rows, columns=COLUMNS))
+    place = {name: i for i, name in enumerate(ARMS)}
+    ordered: pd.DataFrame = table.sort_values(["arm", "horizon", "seed"], key=lambda column: column.map(place) if column.name == "arm" else column)
+    return ordered.reset_index(drop=True)
+
+
+def _further(folder: Path) -> dict[str, tuple[str, RunConfig]]:
+    """The runs of a folder that are those of an arm, whichever seed and horizon, by digest."""
+    return {config.digest: (name, config) for path in folder.glob("*/config.json") for name, config in _arms_of(Run(path.parent).config)}
+
+
+def _arms_of(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """The arm that a configuration belongs to, none if to none."""
+    for name, arm in ARMS.items():
+        if arm.configs([config.seed], config.steps)[0].digest == config.digest:
+            yield name, config
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
@@ -153,25 +166,19 @@ def curves(plan: Plan, folder: Path) -> dict[str, pd.Series]:
     return {name: run.metrics.set_index("step")["test_accuracy"] for name, run in runs.items() if run is not None}
 
 
-def promises(plan: Plan, folder: Path) -> pd.DataFrame:
-    """How far the first finished run of each arm is from what its architecture promises, at every kept checkpoint.
+def promises(run: Run) -> dict[str, float]:
+    """How far a run is from what its architecture promises, at worst over its checkpoints.
 
     Returns:
-        By arm ``off_sphere``, the largest deviation of the norm of a residual vector from 1 at the three places, and ``off_thirds``, that of an
-        attention weight from 1/3, over 512 test examples; NaN where the arm promises no such thing.
+        ``off_sphere``, the largest deviation of the norm of a residual vector from 1 at the three places, and ``off_thirds``, that of an
+        attention weight from 1/3, over 512 test examples; NaN where the architecture promises no such thing.
     """
-    rows = {}
-    for name, configs in plan.arms.items():
-        run = next((run for config in configs if (run := finished(config, folder)) is not None), None)
-        kinds = set() if run is None else {type(intervention) for intervention in run.config.model.interventions}
-        if run is not None and kinds & {Sphere, UniformAttention}:
-            off = pd.DataFrame([_deviations(run, step) for step in run.steps]).max()
-            rows[name] = {
-                "off_sphere": off["off_sphere"] if Sphere in kinds else math.nan,
-                "off_thirds": off["off_thirds"] if UniformAttention in kinds else math.nan,
-            }
-    table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["off_sphere", "off_thirds"])
-    return table
+    kinds = {type(intervention) for intervention in run.config.model.interventions}
+    found = {"off_sphere": math.nan, "off_thirds": math.nan}
+    if kinds & {Sphere, UniformAttention}:
+        off = pd.DataFrame([_deviations(run, step) for step in run.steps]).max()
+        found |= {name: float(off[name]) for name, kind in (("off_sphere", Sphere), ("off_thirds", UniformAttention)) if kind in kinds}
+    return found
 
 
 def _deviations(run: Run, step: int) -> dict[str, float]:

@@ -6,33 +6,44 @@ The paper's main run is one training, whose seed is not given; ours are `presets
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pandas as pd
 import xarray as xr
 
 from grokinterp import presets
 from grokinterp.analysis import Report, analyze
 from grokinterp.laws import onset
-from grokinterp.papers.claims import Budget, Claim, Measurement, Reproduction
+from grokinterp.papers.claims import ANYWHERE, Budget, Claim, averaged, within_budget
+from grokinterp.papers.nanda2023.words import opening
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
 from grokinterp.training.config import RunConfig
-from grokinterp.training.train import train
+from grokinterp.training.runs import Run
+from grokinterp.training.train import train as train_run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 CLAIMS = (
-    Claim("groks", "test accuracy reaches 0.99 long after train accuracy", "yes", (1, 1)),
-    Claim("phases", "memorization, circuit formation and cleanup follow each other", "yes", (1, 1)),
+    Claim("groks", "test accuracy reaches 0.99 long after train accuracy", "yes", (1, 1), budgets=ANYWHERE),
+    Claim("phases", "memorization, circuit formation and cleanup follow each other", "yes", (1, 1), budgets=ANYWHERE),
     Claim("memorization_end", "memorization ends", "1,400", (700, 2800), "epochs"),
     Claim("circuit_end", "circuit formation ends", "9,400", (4700, 18800), "epochs"),
     Claim("cleanup_end", "cleanup ends", "14,000", (7000, 28000), "epochs"),
     Claim("key_frequencies", "number of key frequencies", "5", (3, 7)),
-    Claim("fve", "variance of the logits that cos w(a + b − c) of the key frequencies explains", "0.95", (0.9, 1.0)),
+    Claim("fve", "variance of the logits that cos w(a + b − c) of the key frequencies explains", "0.95", (0.9, 1.0), budgets=ANYWHERE),
     Claim("neurons", "share of neurons with more than 85 % of their variance at one frequency", "0.846", (0.7, 1.0)),
-    Claim("restricted", "at the end, restricted loss over all pairs divided by test loss: below 1", "< 1", (0.0, 1.0)),
-    Claim("excluded", "at the end, excluded loss on the training pairs divided by ln p: above 1", "> 1", (1.0, math.inf)),
+    Claim("restricted", "at the end, restricted loss over all pairs divided by test loss: below 1", "< 1", (0.0, 1.0), budgets=ANYWHERE),
+    Claim("excluded", "at the end, excluded loss on the training pairs divided by ln p: above 1", "> 1", (1.0, math.inf), budgets=ANYWHERE),
     Claim("test_loss", "final test loss", "2.4e-07", (1e-8, 1e-5), "nats"),
 )
 
-# At smaller sizes the same things happen at other times, so these are only measured at the paper's own.
-AT_FULL_SIZE = {"memorization_end", "circuit_end", "cleanup_end", "key_frequencies", "neurons", "test_loss"}
+SOURCES = {"runs": (0,), "curves": (0,)}
+FIGURES = ("progress", "losses", "embedding_spectrum", "neurons")
+QUANTITIES = [claim.id for claim in CLAIMS]
 
 
 def configurations(budget: Budget) -> list[RunConfig]:
@@ -44,19 +55,34 @@ def configurations(budget: Budget) -> list[RunConfig]:
     return [presets.nanda2023(p=113, seed=seed) for seed in range(5)]
 
 
-def reproduce(budget: Budget, folder: Path) -> Reproduction:
-    """Train and read the runs of a budget."""
-    reports = [analyze(train(config, folder / f"seed{config.seed}"), ["progress", "spectrum"]) for config in configurations(budget)]
-    rows = [_row(report) for report in reports]
-    found = {
-        claim.id: _summarised([row[claim.id] for row in rows])
-        for claim in CLAIMS
-        if (budget != "smoke" or claim.id not in AT_FULL_SIZE) and all(not math.isnan(row[claim.id]) for row in rows)
-    }
-    figures = {name: reports[0].figures[name] for name in ("losses", "progress", "embedding_spectrum", "neurons")}
-    curves = reports[0].to_dataframe()
+def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
+    """Train and read the runs of a budget that are not known."""
+    reports = {}
+    for config in left(configurations(budget), known.get("runs")):
+        path = folder / f"seed{config.seed}"
+        if train or ((path / "config.json").exists() and Run(path).finished):
+            reports[config.digest] = analyze(train_run(config, path), ["progress", "spectrum"])
+    rows = pd.DataFrame([{RUN: digest, **_row(report)} for digest, report in reports.items()])
+    first = next(iter(reports), None)
+    curves = pd.DataFrame() if first is None else _curves(reports[first]).assign(**{RUN: first})
+    tables = {"runs": merged(known.get("runs"), rows), "curves": known.get("curves", curves)}
+    drawn = {} if first is None else {name: reports[first].figures[name] for name in FIGURES}
+    return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
+
+
+def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+    """What tables of finished runs say: ``runs`` has a column for each claim, NaN for a phase that has no end."""
+    runs = tables.get("runs", pd.DataFrame())
+    found = {name: averaged(runs[name]) for name in QUANTITIES if name in runs}
+    kept = within_budget(found, CLAIMS, budget)
+    return Reproduction("nanda2023", budget, CLAIMS, kept, drawn, dict(tables), opening(kept), FIGURES)
+
+
+def _curves(report: Report) -> pd.DataFrame:
+    """Losses and accuracies by step."""
     columns = [f"{name}[{split}]" for name in ("loss", "accuracy", "restricted_loss", "excluded_loss") for split in ("train", "test", "all")]
-    return Reproduction("nanda2023", budget, CLAIMS, found, figures, {"curves": curves[[*columns, "sum_of_squares"]]})
+    table: pd.DataFrame = report.to_dataframe()[[*columns, "sum_of_squares"]]
+    return table
 
 
 def _row(report: Report) -> dict[str, float]:
@@ -85,3 +111,5 @@ def _first(dataset: xr.Dataset, split: str) -> float:
 def _summarised(values: list[float]) -> Measurement:
     """Mean and range over runs."""
     return Measurement.over_runs(values, "range over seeds" if len(values) > 1 else "")
+    steps = dataset["eval_step"].to_numpy()[dataset[f"metric_{split}_accuracy"].to_numpy() >= 0.99]
+    return float(steps[0]) if len(steps) else math.nan

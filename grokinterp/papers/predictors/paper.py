@@ -41,9 +41,12 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws import onset, paired_difference
 from grokinterp.laws.drawing import draw, line
 from grokinterp.laws.results import Estimate
-from grokinterp.papers.claims import Budget, Claim, Measurement, Reproduction
+from grokinterp.papers.claims import ANYWHERE, AT_SIZE, Budget, Claim, Measurement, within_budget
 from grokinterp.papers.predictors import runs
 from grokinterp.papers.predictors.contest import Contest, Score, gain, over_splits, score, values_of
+from grokinterp.papers.predictors.words import opening
+from grokinterp.papers.reproduction import Reproduction
+from grokinterp.papers.tables import NOTHING, RUN, Tables, left
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -112,19 +115,28 @@ COMBINED = {  # words and quantities
 PREDICTORS: dict[str, tuple[str, ...]] = {key: (key,) for key in CANDIDATES} | {key: quantities for key, (_, quantities) in COMBINED.items()}
 
 ALL, NONE, MORE, NO_GAIN = (0.9, 1.0), (0.0, 0.1), (1e-9, 1.0), (-1.0, 0.02)
+
+
+def _implied(id: str, sentence: str, paper: str, accept: tuple[float, float], budgets: tuple[Budget, ...] = AT_SIZE) -> Claim:
+    """What a paper suggests and does not say."""
+    return Claim(id, sentence, paper, accept, budgets=budgets, kind="finding")
+
+
 CLAIMS = (
     Claim("fsd_precedes", "arXiv 2606.12966: FSD reaches 0.80 before grokking; share of all grokking runs", "1 (9/9)", (1, 1)),
-    Claim("fsd_elsewhere", "FSD of 0.80 means grokking: share of the runs that never grok with it anyhow", "0 (implied)", NONE),
-    Claim("fsd_announces", "FSD (K = 1) announces grokking at the false-alarm rate α: share of grokking runs", "all (implied)", ALL),
+    _implied("fsd_elsewhere", "FSD of 0.80 means grokking: share of the runs that never grok with it anyhow", "0 (implied)", NONE, ANYWHERE),
+    _implied("fsd_announces", "FSD (K = 1) announces grokking at the false-alarm rate α: share of grokking runs", "all (implied)", ALL, ANYWHERE),
     Claim("fsd_ahead_of_filtered", "FSD is earlier than the filtered loss: difference of relative leads", "> 0", MORE),
-    Claim("fsd_ahead_of_plain", "FSD is earlier than the best of the plain training metrics: difference of relative leads", "> 0 (implied)", MORE),
-    Claim("fsd_ahead_of_test_loss", "FSD is earlier than the test loss itself: difference of relative leads", "> 0 (implied)", MORE),
-    Claim("restricted_announces", "arXiv 2301.05217: restricted loss falls before grokking: share announced at α", "all (implied)", ALL),
-    Claim("excluded_announces", "arXiv 2301.05217: excluded loss rises before grokking: share announced at α", "all (implied)", ALL),
-    Claim("gini_announces", "arXiv 2301.05217: Gini of W_E rises before grokking: share announced at α", "all (implied)", ALL),
-    Claim("similarity_announces", "arXiv 2605.20441: head similarity tracks the regimes: share announced at α", "all (implied)", ALL),
-    Claim("entropy_announces", "arXiv 2605.20441: entropy spread tracks the regimes: share announced at α", "all (implied)", ALL),
-    Claim("attention_adds", "its author's later note: what both add to the AUC of clock, training loss and weight norm", "0", NO_GAIN),
+    _implied("fsd_ahead_of_plain", "FSD is earlier than the best of the plain training metrics: difference of relative leads", "> 0 (implied)", MORE),
+    _implied("fsd_ahead_of_test_loss", "FSD is earlier than the test loss itself: difference of relative leads", "> 0 (implied)", MORE),
+    _implied("restricted_announces", "arXiv 2301.05217: restricted loss falls before grokking: share announced at α", "all (implied)", ALL),
+    _implied("excluded_announces", "arXiv 2301.05217: excluded loss rises before grokking: share announced at α", "all (implied)", ALL),
+    _implied("gini_announces", "arXiv 2301.05217: Gini of W_E rises before grokking: share announced at α", "all (implied)", ALL),
+    _implied("similarity_announces", "arXiv 2605.20441: head similarity tracks the regimes: share announced at α", "all (implied)", ALL),
+    _implied("entropy_announces", "arXiv 2605.20441: entropy spread tracks the regimes: share announced at α", "all (implied)", ALL),
+    Claim(
+        "attention_adds", "its author's later note: what both add to the AUC of clock, training loss and weight norm", "0", NO_GAIN, budgets=ANYWHERE
+    ),
 )
 ANNOUNCING = {
     "fsd_announces": "fsd_1",
@@ -134,22 +146,40 @@ ANNOUNCING = {
     "similarity_announces": "head_similarity",
     "entropy_announces": "entropy_spread",
 }
-IN_SMALL = {"fsd_elsewhere", "fsd_announces", "attention_adds"}  # the rest is measured at the contest's own size
+SOURCES = dict.fromkeys(("runs", "alarms", "leaderboard", "synchronized"), (0,))
+FIGURES = ("leaderboard", "leads")
+CONTEST = "contest"  # in place of a digest, where a row is about all runs together
 
 
-def reproduce(budget: Budget, folder: Path) -> Reproduction:
-    """Train and read the runs of a budget, and hold the contest."""
+def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
+    """Train and read the runs of a budget and hold the contest, unless tables know all of its runs."""
     plan = runs.plan(budget)
-    contest = contest_of(plan, runs.read_all(plan, folder))
+    held = not left((config for _, config in plan.runs.values()), known.get("runs")) or not train
+    return of_tables(budget, known if held else contest_tables(plan, contest_of(plan, runs.read_all(plan, folder))))
+
+
+def contest_tables(plan: runs.Plan, contest: Contest) -> dict[str, pd.DataFrame]:
+    """Hold the contest: its runs, its alarms, its leaderboard, and which runs synchronize."""
     calibration = np.array([config.seed % 2 == 0 for _, config in plan.runs.values()])
     scores = {key: score(contest, values_of(contest, PREDICTORS[key], calibration), calibration, plan.resamples) for key in PREDICTORS}
     gains = gains_of(contest, calibration, plan.resamples)
     splits = over_splits(contest, PREDICTORS, plan.splits, np.random.default_rng(1))
-    board = leaderboard(scores, gains, splits)
-    found = measured(contest, scores, gains)
-    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
-    tables = {"leaderboard": board, "runs": table_of_runs(plan, contest), "alarms": table_of_alarms(contest, scores)}
-    return Reproduction("predictors", budget, CLAIMS, kept, {"leaderboard": board_figure(board), "leads": leads_figure(scores, board)}, tables)
+    table = table_of_runs(plan, contest)
+    return {
+        "leaderboard": leaderboard(scores, gains, splits).assign(**{RUN: CONTEST}),
+        "runs": table,
+        "alarms": table_of_alarms(contest, scores).assign(**{RUN: table[RUN]}),
+        "synchronized": synchronized(contest).assign(**{RUN: CONTEST}),
+    }
+
+
+def of_tables(budget: Budget, tables: Tables) -> Reproduction:
+    """What the tables of a contest say."""
+    if not SOURCES.keys() <= tables.keys():
+        return Reproduction("predictors", budget, CLAIMS, {})
+    found, board = within_budget(measured(tables), CLAIMS, budget), tables["leaderboard"]
+    figures = {"leaderboard": board_figure(board), "leads": leads_figure(tables)}
+    return Reproduction("predictors", budget, CLAIMS, found, figures, dict(tables), opening(found), FIGURES)
 
 
 def contest_of(plan: runs.Plan, datasets: Mapping[str, xr.Dataset]) -> Contest:
@@ -181,45 +211,55 @@ def gains_of(contest: Contest, calibration: np.ndarray, resamples: int) -> dict[
 # --- claims ------------------------------------------------------------------------------------------------------------------------
 
 
-def measured(contest: Contest, scores: Mapping[str, Score], gains: Mapping[str, Estimate]) -> dict[str, Measurement]:
+def measured(tables: Tables) -> dict[str, Measurement]:
     """Our number for every claim."""
-    sync = np.array([onset(contest.steps, of, SYNC, persistence=runs.PERSISTENCE, interpolate=False) for of in contest.series["fsd_1"]])
-    best = max((key for key, candidate in CANDIDATES.items() if candidate.needs == PLAIN), key=lambda key: scores[key].rule.relative_lead)
+    board, sync, scored = tables["leaderboard"], tables["synchronized"], tables["runs"]["half"] == "scored"
+    groks = tables["runs"]["grok"].notna()
+    best = max(
+        (key for key, candidate in CANDIDATES.items() if candidate.needs == PLAIN), key=lambda key: relative_leads(tables, key, "calibration").mean()
+    )
     found = {
-        "fsd_precedes": share((sync < contest.grok)[contest.groks], f"{np.isnan(sync[contest.groks]).sum()} never reach it"),
-        "fsd_elsewhere": share(~np.isnan(sync)[~contest.groks], "until the horizon"),
-        "fsd_ahead_of_filtered": ahead(scores, "fsd_1", "filtered_loss"),
-        "fsd_ahead_of_plain": ahead(scores, "fsd_1", best),
-        "fsd_ahead_of_test_loss": ahead(scores, "fsd_1", "test_loss"),
-        "attention_adds": Measurement(*gains["base_attention"], n=scores["base"].discrimination.n_runs),
+        "fsd_precedes": share(int(sync["before"]["groks"]), int(sync["runs"]["groks"]), f"{sync['never']['groks']} never reach it"),
+        "fsd_elsewhere": share(int(sync["runs"]["never"] - sync["never"]["never"]), int(sync["runs"]["never"]), "until the horizon"),
+        "fsd_ahead_of_filtered": ahead(tables, "fsd_1", "filtered_loss"),
+        "fsd_ahead_of_plain": ahead(tables, "fsd_1", best),
+        "fsd_ahead_of_test_loss": ahead(tables, "fsd_1", "test_loss"),
+        "attention_adds": Measurement(*_estimate(board.loc["base_attention"], "gain"), n=int(scored.sum())),
     }
     for claim, key in ANNOUNCING.items():
-        of = scores[key].detection
-        note = f"false alarms {of.false_alarm_rate} of {of.n_never}; relative lead {of.relative_lead}; median lead {of.median_lead} steps"
-        found[claim] = Measurement(*of.detection_rate, n=of.n_grok, note=note)
+        row = board.loc[key]
+        alarms, lead, median = (_estimate(row, name) for name in ("false_alarm_rate", "relative_lead", "median_lead"))
+        announced = "no alarm before grokking" if np.isnan(median.value) else f"median lead {median} steps"
+        note = f"false alarms {alarms} of {(scored & ~groks).sum()}; relative lead {lead}; {announced}"
+        found[claim] = Measurement(*_estimate(row, "detection_rate"), n=int((scored & groks).sum()), note=note)
     return found
 
 
-def share(flags: np.ndarray, note: str) -> Measurement:
+def _estimate(row: pd.Series, name: str) -> Estimate:
+    return Estimate(*(float(row[f"{name}{limit}"]) for limit in ("", "_low", "_high")))
+
+
+def share(count: int, n: int, note: str) -> Measurement:
     """Share of runs, with Wilson's interval."""
-    interval = binomtest(int(flags.sum()), len(flags)).proportion_ci(method="wilson")
-    return Measurement(float(flags.mean()), float(interval.low), float(interval.high), len(flags), note)
+    interval = binomtest(count, n).proportion_ci(method="wilson")
+    return Measurement(count / n, float(interval.low), float(interval.high), n, note)
 
 
-def ahead(scores: Mapping[str, Score], one: str, other: str) -> Measurement:
+def ahead(tables: Tables, one: str, other: str) -> Measurement:
     """Mean difference of the relative leads of two predictors over the scored runs that grok, with the interval of a paired t-test."""
-    first, second = (scored_leads(scores[key]) for key in (one, other))
+    first, second = (relative_leads(tables, key) for key in (one, other))
     note = f"{first.mean():.3g} against {second.mean():.3g} of the {CANDIDATES[other].words}"
     if np.ptp(first - second) == 0:
         return Measurement(float((first - second).mean()), n=len(first), note=f"{note}; the same difference in every run")
     return Measurement(*paired_difference(first, second).mean, n=len(first), note=note)
 
 
-def scored_leads(of: Score) -> np.ndarray:
-    """Lead over the time to grokking of the scored runs that grok, 0 for a run missed, [run]."""
-    table = of.detection.runs
-    grokking = table[~table["calibration"] & table["grok_time"].notna()]
-    leads: np.ndarray = (grokking["lead"].fillna(0) / grokking["grok_time"]).to_numpy()
+def relative_leads(tables: Tables, key: str, half: str = "scored") -> np.ndarray:
+    """Lead over the time to grokking of the runs of a half that grok, 0 for a run missed, [run]."""
+    of_half = tables["runs"]["half"] == half
+    grokking = tables["alarms"][of_half & tables["runs"]["grok"].notna()]
+    lead = (grokking["grok"] - grokking[key]).clip(lower=0).fillna(0)
+    leads: np.ndarray = (lead / grokking["grok"]).to_numpy()
     return leads
 
 
@@ -258,6 +298,7 @@ def table_of_runs(plan: runs.Plan, contest: Contest) -> pd.DataFrame:
     """What each run was set up to do, and when it grokked."""
     rows = [
         {
+            RUN: config.digest,
             "kind": kind,
             "p": config.task.args["p"],
             "seed": config.seed,
@@ -267,14 +308,25 @@ def table_of_runs(plan: runs.Plan, contest: Contest) -> pd.DataFrame:
         }
         for kind, config in plan.runs.values()
     ]
-    table: pd.DataFrame = pd.DataFrame(rows, index=pd.Index(contest.names, name="run")).assign(grok=contest.grok)
+    table: pd.DataFrame = pd.DataFrame(rows, index=pd.Index(contest.names, name="name")).assign(grok=contest.grok)
     return table
 
 
 def table_of_alarms(contest: Contest, scores: Mapping[str, Score]) -> pd.DataFrame:
     """The step of every predictor's alarm in every run, empty for none; in the calibration half as well."""
     steps = {key: of.detection.runs["alarm"].to_numpy() for key, of in scores.items()}
-    table: pd.DataFrame = pd.DataFrame({"grok": contest.grok, **steps}, index=pd.Index(contest.names, name="run"))
+    table: pd.DataFrame = pd.DataFrame({"grok": contest.grok, **steps}, index=pd.Index(contest.names, name="name"))
+    return table
+
+
+def synchronized(contest: Contest) -> pd.DataFrame:
+    """Of the runs that grok and of those that never do, how many ``runs`` there are, ``never`` reach an FSD of 0.80, and do ``before`` grokking."""
+    sync = np.array([onset(contest.steps, of, SYNC, persistence=runs.PERSISTENCE, interpolate=False) for of in contest.series["fsd_1"]])
+    rows = {
+        name: {"runs": int(these.sum()), "never": int(np.isnan(sync[these]).sum()), "before": int((sync < contest.grok)[these].sum())}
+        for name, these in (("groks", contest.groks), ("never", ~contest.groks))
+    }
+    table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index")
     return table
 
 
@@ -297,11 +349,11 @@ def board_figure(board: pd.DataFrame) -> go.Figure:
     return figure.update_yaxes(tickvals=row, ticktext=board["predictor"], range=[len(board) - 0.5, -0.5], tickfont={"size": 10})
 
 
-def leads_figure(scores: Mapping[str, Score], board: pd.DataFrame, shown: int = 5) -> go.Figure:
+def leads_figure(tables: Tables, shown: int = 5) -> go.Figure:
     """Share of the scored grokking runs announced at least so early, for the best predictors and the training clock."""
-    lines = []
+    board, lines = tables["leaderboard"], []
     for i, key in enumerate(dict.fromkeys([*board.index[:shown], "clock"])):
-        leads = np.sort(scored_leads(scores[str(key)]))[::-1]
+        leads = np.sort(relative_leads(tables, str(key)))[::-1]
         announced = leads[leads > 0]
         ends, share_of = np.concatenate([announced, [0.0]]), np.append(np.arange(1, 1 + len(announced)), len(announced)) / len(leads)
         lines.append(line(np.concatenate([[1.0], ends]), np.concatenate([[0.0], share_of]), str(board["predictor"][key]), i, shape="hv"))

@@ -20,8 +20,10 @@ from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig
 from grokinterp.models.baseline_configs import Probes
 from grokinterp.models.transformers import build_model
 from grokinterp.papers.claims import Budget, Measurement
-from grokinterp.papers.weightdecay2026.claims import MULTITASK_DECAYS, PROBES, SMALLER_DECAYS
-from grokinterp.papers.weightdecay2026.fits import GROK, boundary
+from grokinterp.papers.tables import RUN, merged
+from grokinterp.papers.training import finished
+from grokinterp.papers.weightdecay2026.claims import MULTITASK_DECAYS, NAMES, PROBES, SMALLER_DECAYS
+from grokinterp.papers.weightdecay2026.fits import GROK, boundary, located
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.runs import Run
 from grokinterp.training.sweep import grid
@@ -67,16 +69,23 @@ def _smaller(name: str, p: int = 53, epochs: int = 1_000, batch_size: int = 141)
     return config.with_(steps=epochs * EPOCH, eval_every=10 * EPOCH, checkpoints=CheckpointSchedule(every=epochs * EPOCH))
 
 
-def read(plan: Mapping[str, ProbeGrid], folder: Path) -> pd.DataFrame:
-    """A row a run: ``architecture``, ``weight_decay``, ``seed``; ``memorized`` and ``grok``, the first epochs with a train and a test accuracy of
-    0.99, NaN for never; ``followed``, the last epoch, and ``test_accuracy`` there."""
+def read(plan: Mapping[str, ProbeGrid], folder: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A row a finished run, and those that a table knows.
+
+    Returns:
+        ``run``, ``architecture``, ``weight_decay``, ``seed``; ``memorized`` and ``grok``, the first epochs with a train and a test accuracy of
+        0.99, NaN for never; ``followed``, the last epoch, and ``test_accuracy`` there.
+    """
     rows = []
     for name, each in plan.items():
         for config in each.configs:
-            metrics = Run(folder / config.digest).metrics
+            if (run := finished(config, folder)) is None:
+                continue
+            metrics = run.metrics
             epochs = metrics["step"] / EPOCH
             rows.append(
                 {
+                    RUN: config.digest,
                     "architecture": name,
                     "weight_decay": config.optimizer.weight_decay,
                     "seed": config.seed,
@@ -86,8 +95,7 @@ def read(plan: Mapping[str, ProbeGrid], folder: Path) -> pd.DataFrame:
                     "test_accuracy": float(metrics["test_accuracy"].iloc[-1]),
                 }
             )
-    table: pd.DataFrame = pd.DataFrame(rows)
-    return table
+    return merged(table, pd.DataFrame(rows))
 
 
 def of_smaller(table: pd.DataFrame) -> dict[str, Measurement]:
@@ -104,7 +112,7 @@ def of_smaller(table: pd.DataFrame) -> dict[str, Measurement]:
     if set(PROBES) <= set(largest.dropna().index):
         order = sorted(PROBES, key=lambda name: float(largest[name]))
         expected = sorted(PROBES, key=lambda name: PROBES[name].boundary)
-        words = " before ".join(f"{name} ({largest[name]:.0f})" for name in order)
+        words = " before ".join(f"{NAMES[name]} ({largest[name]:.0f})" for name in order)
         found["smaller_probes_order"] = Measurement(float(order == expected), n=len(table), note=f"mean epochs at the largest λ: {words}")
     return found
 
@@ -118,8 +126,7 @@ def of_paper(table: pd.DataFrame) -> dict[str, Measurement]:
     found = {}
     for name, own in table.groupby("architecture"):
         law = boundary(own, [PUBLISHED_EPOCHS]).logistic
-        number = Measurement(math.nan, n=len(own), note=law) if isinstance(law, str) else Measurement(*law.boundary, n=len(own))
-        found[f"boundary_{name}"] = number
+        found[f"boundary_{name}"] = located(law, len(own))
         found[f"grokked_{name}"] = Measurement(float(own["grok"].notna().sum()), n=len(own))
     return found
 
@@ -131,7 +138,7 @@ def of_parameters() -> dict[str, Measurement]:
         if probe.parameters is not None:
             config = presets.weightdecay2026_probe(name)  # type: ignore[arg-type]
             n = sum(parameter.numel() for parameter in build_model(config.model, config.task.build(), config.seed).parameters())
-            found[f"parameters_{name}"] = Measurement(n, note=f"{n:,}")
+            found[f"parameters_{name}"] = Measurement(n)
     return found
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
 from scipy.stats import binomtest
 
-from grokinterp.papers.claims import Budget, Claim
+from grokinterp.papers.claims import ANYWHERE, AT_SIZE, FULL, Budget, Claim, Kind, within
 from grokinterp.presets import Size
 
-FULL: tuple[Budget, ...] = ("full",)
 SIZES = {"small": ("0.82M", 818_785), "medium": ("19M", None), "large": ("85M", None)}  # as printed; what the settings give exactly
 BINS = pd.DataFrame(  # runs that grok within the canonical horizon, at each λ
     {
@@ -117,40 +117,36 @@ SMALLER = "on a smaller model and horizon"
 # --- claims ------------------------------------------------------------------------------------------------------------------------
 
 
-def within(value: float, factor: float) -> tuple[float, float]:
-    """Within a factor of a number, whatever its sign."""
-    low, high = sorted((value / factor, value * factor))
-    return low, high
-
-
 def tag(value: float) -> str:
     """A weight decay as part of a name: 0.015 is "0_015"."""
     return f"{value:g}".replace(".", "_")
 
 
 def _data_claims() -> Iterator[Claim]:
-    anywhere: tuple[Budget, ...] = ("smoke", "cpu", "full")
     for size, (printed, exact) in SIZES.items():
         million = float(printed.rstrip("M")) * 1e6
         accept = (exact, exact) if exact else (0.97 * million, 1.03 * million)
-        yield Claim(f"parameters_{size}", f"parameters of the {size} model", printed, accept, budgets=anywhere)
-    published = "logistic fit to the published bins"
-    yield Claim("bins_boundary", f"{published}: λ_c", "0.0158 (0.01577 computed)", (0.01567, 0.01587), budgets=anywhere)
-    yield Claim("bins_steepness", f"{published}: k", "13.71 (computed)", (13.66, 13.76), budgets=anywhere)
-    yield Claim("bins_low", f"{published}: interval of λ_c from", "0.0109", (0.0104, 0.0114), budgets=anywhere)
-    yield Claim("bins_high", f"{published}: interval of λ_c to", "0.0199", (0.0194, 0.0204), budgets=anywhere)
-    yield Claim("bins_runs", "runs in the published bins, and in the published fit", "210", (210, 210), budgets=anywhere)
-    yield Claim("bins_grokking", "grokking runs above λ_c in the published bins, and in the published exponent", "140", (140, 140), budgets=anywhere)
+        budgets = ANYWHERE if size == "small" else AT_SIZE  # the others take too long to build
+        yield Claim(f"parameters_{size}", f"parameters of the {size} model", printed, accept, "", budgets, "calibration")
+    yield Claim("bins_runs", "runs in the published bins, and in the published fit", "210", (210, 210), budgets=ANYWHERE)
+    yield Claim("bins_grokking", "grokking runs above λ_c in the published bins, and in the published exponent", "140", (140, 140), budgets=ANYWHERE)
+    for name, sentence, printed, accept in (
+        ("boundary", "λ_c", "0.0158 (0.01577 computed)", (0.01567, 0.01587)),
+        ("steepness", "k", "13.71 (computed)", (13.66, 13.76)),
+        ("low", "interval of λ_c from", "0.0109", (0.0104, 0.0114)),
+        ("high", "interval of λ_c to", "0.0199", (0.0194, 0.0204)),
+    ):
+        yield Claim(f"bins_{name}", f"our logistic fit to the published bins: {sentence}", printed, accept, "", ANYWHERE, "calibration")
     for (size, operation), row in MULTITASK.items():
         sentence = f"λ_c of the {size} model on {operation}, fitted to the published counts of 5"
-        yield Claim(f"refit_{size}_{operation}", sentence, f"{row.boundary}", within(row.boundary, 1.05), budgets=anywhere)
+        yield Claim(f"refit_{size}_{operation}", sentence, f"{row.boundary}", within(row.boundary, 1.05), "", ANYWHERE, "calibration")
 
 
 def _boundary_claims() -> Iterator[Claim]:
     for row in BINS.itertuples():
         exact = binomtest(int(row.grokked), int(row.n)).proportion_ci()
         sentence = f"share of runs that grok at λ = {row.weight_decay:g} (accepted: exact 95 % interval of the published count)"
-        yield Claim(f"rate_{tag(row.weight_decay)}", sentence, f"{row.rate} of {row.n}", (exact.low, exact.high), budgets=FULL)
+        yield Claim(f"rate_{tag(row.weight_decay)}", sentence, f"{row.rate:g} of {row.n}", (exact.low, exact.high), budgets=FULL)
     yield Claim("boundary", "λ_c of the small model within 5,000 epochs", "0.0158", (0.0109, 0.0199), budgets=FULL)
     yield Claim("exponent", "exponent ν of grokking time, t ∝ (λ − λ_c)^−ν", f"{EXPONENT}", (0.725, 0.799), budgets=FULL)
     yield Claim("prefactor", "its prefactor", "135.5", within(135.5, 1.25), "epochs", FULL)
@@ -165,17 +161,20 @@ def _boundary_claims() -> Iterator[Claim]:
 
 def _calibration_claims() -> Iterator[Claim]:
     for name, reading in CALIBRATION.items():
-        budgets: tuple[Budget, ...] = FULL if reading.epochs[1] > 200 else ("cpu", "full")
-        yield Claim(f"calibration_{name}", f"λ = 1, seed 42: {reading.words}", reading.printed, reading.accept, budgets=budgets)
+        budgets: tuple[Budget, ...] = FULL if reading.epochs[1] > 200 else AT_SIZE
+        kind: Kind = "calibration" if name.startswith("trial_") else "claim"
+        yield Claim(f"calibration_{name}", f"λ = 1, seed 42: {reading.words}", reading.printed, reading.accept, "", budgets, kind)
 
 
 def _multitask_claims() -> Iterator[Claim]:
     for (size, operation), row in MULTITASK.items():
         words, counts = f"{size} model, {operation}, 10,000 epochs", "/".join(map(str, row.grokked))
-        yield Claim(f"counts_{size}_{operation}", f"{words}: largest difference of the grokking runs at the 7 λ from", counts, (0, 2), budgets=FULL)
-        yield Claim(f"boundary_{size}_{operation}", f"{words}: λ_c", f"{row.boundary}", within(row.boundary, 1.5), budgets=FULL)
+        needs, differ = "35 runs of this size for 10,000 epochs", "largest difference of the grokking runs at the 7 λ from"
+        yield Claim(f"counts_{size}_{operation}", f"{words}: {differ}", counts, (0, 2), budgets=FULL, needs=needs)
+        yield Claim(f"boundary_{size}_{operation}", f"{words}: λ_c", f"{row.boundary}", within(row.boundary, 1.5), budgets=FULL, needs=needs)
 
 
+NAMES = {"mlp": "MLP", "lstm": "LSTM", "mamba": "Mamba"}
 SMALLER_DECAYS = (0.1, 0.5, 2.0)  # of the smaller models without attention (chosen here)
 
 
@@ -183,23 +182,28 @@ def _probe_claims() -> Iterator[Claim]:
     for name, probe in PROBES.items():
         of = f"{probe.words}, addition, 10,000 epochs"
         low, high = f"{SMALLER_DECAYS[0]:g}", f"{SMALLER_DECAYS[-1]:g}"
-        share = f"a smaller {name.upper() if name != 'mamba' else 'Mamba'}, 1,000 epochs: share of runs that grok"
-        yield Claim(f"smaller_{name}_low", f"{share} at λ = {low}", "0 far below λ_c", (0, 0.34))
-        yield Claim(f"smaller_{name}_high", f"{share} at λ = {high}", "1 far above λ_c", (0.66, 1))
+        share = f"a smaller {NAMES[name]}, 1,000 epochs: share of runs that grok"
+        yield Claim(f"smaller_{name}_low", f"{share} at λ = {low}", "0 far below λ_c", (0, 0.34), kind="finding")
+        yield Claim(f"smaller_{name}_high", f"{share} at λ = {high}", "1 far above λ_c", (0.66, 1), kind="finding")
         interval = f"{probe.boundary} [{probe.low}, {probe.high}]"
-        yield Claim(f"boundary_{name}", f"{of}: λ_c", interval, (probe.low, probe.high), budgets=FULL)
-        yield Claim(f"grokked_{name}", f"{of}: grokking runs of 70", f"{probe.grokked}", (probe.grokked - 7, probe.grokked + 7), budgets=FULL)
-        if probe.parameters is not None:
-            yield Claim(f"parameters_{name}", f"parameters of the {probe.words}", f"{probe.parameters:,}", (probe.parameters, probe.parameters))
+        needs, counted = "70 runs of this size for 10,000 epochs", (probe.grokked - 7, probe.grokked + 7)
+        yield Claim(f"boundary_{name}", f"{of}: λ_c", interval, (probe.low, probe.high), budgets=FULL, needs=needs)
+        yield Claim(f"grokked_{name}", f"{of}: grokking runs of 70", f"{probe.grokked}", counted, budgets=FULL, needs=needs)
+        if (exact := probe.parameters) is not None:
+            yield Claim(f"parameters_{name}", f"parameters of the {probe.words}", f"{exact:,}", (exact, exact), kind="calibration")
     order = "smaller Mamba groks before smaller LSTM before smaller MLP at the largest λ, the order of the published λ_c"
-    yield Claim("smaller_probes_order", order, "1 (implied)", (1, 1))
+    yield Claim("smaller_probes_order", order, "1 (implied)", (1, 1), kind="finding")
 
 
 def _intervention_claims() -> Iterator[Claim]:
     for decay, arms in ARMS.items():
         words, key = f"λ = {decay:g}: peak of σ_H", tag(decay)
-        for arm, value in (("control", arms.control), ("reinit", arms.reinitialised), ("clip", arms.clipped)):
-            yield Claim(f"{arm}_{key}", f"{words}, {arm} arm, mean", f"{value}", within(value, 1.5), "nats", FULL)
+        for arm, name, value in (
+            ("control", "control", arms.control),
+            ("reinit", "re-initialised", arms.reinitialised),
+            ("clip", "clipped", arms.clipped),
+        ):
+            yield Claim(f"{arm}_{key}", f"{words}, {name} arm, mean", f"{value}", within(value, 1.5), "nats", FULL)
         yield Claim(
             f"reinit_difference_{key}",
             f"{words}, 2 of 8 heads re-initialised − control",
@@ -220,14 +224,21 @@ def _same_side(p: float) -> tuple[float, float]:
 
 
 def _smaller_claims() -> Iterator[Claim]:
-    yield Claim("smaller_low", f"{SMALLER}: share of runs that grok at the smallest λ", "0", (0, 0.1))
-    yield Claim("smaller_high", f"{SMALLER}: largest share of runs that grok at any λ", "1", (0.8, 1))
-    yield Claim("smaller_boundary", f"{SMALLER}: λ_c (no published number to meet; accepted anywhere in the fit's range)", "exists", (1e-6, 5))
+    """What the paper says of its model, asked of one of our own: none of it is the paper's, so all of it is a finding."""
+    for claim in _of_smaller():
+        yield replace(claim, kind="finding")
+
+
+def _of_smaller() -> Iterator[Claim]:
+    yield Claim("smaller_low", f"{SMALLER}: share of runs that grok at the smallest λ", "0", (0, 0.1), budgets=ANYWHERE)
+    yield Claim("smaller_high", f"{SMALLER}: largest share of runs that grok at any λ", "1", (0.8, 1), budgets=ANYWHERE)
+    yield Claim("smaller_boundary", f"{SMALLER}: λ_c", "0.0158 (its own model)", (-math.inf, math.inf))
     yield Claim("smaller_horizon", f"{SMALLER}: λ_c falls with the horizon: at the longest over that at half of it", "0.27", (0, 0.95))
     yield Claim("smaller_exponent", f"{SMALLER}: exponent ν", f"{EXPONENT}", (0.725, 0.799))
     yield Claim("smaller_times", f"{SMALLER}: rank correlation of grokking time with λ", "−1 (1,090 → 83 epochs)", (-1, -0.5))
-    yield Claim("smaller_memorization", f"{SMALLER}: share of runs at the smallest λ that memorize without grokking", "1", (1, 1))
-    yield Claim("smaller_collapse", f"{SMALLER}: share of runs at λ = 10 whose heads collapse to one pattern", "1", (1, 1))
+    memorize, collapse = "memorize without grokking", "whose heads collapse to one pattern"
+    yield Claim("smaller_memorization", f"{SMALLER}: share of runs at the smallest λ that {memorize}", "1", (1, 1), budgets=ANYWHERE)
+    yield Claim("smaller_collapse", f"{SMALLER}: share of runs at λ = 10 {collapse}", "1", (1, 1), budgets=ANYWHERE)
     for name, decay, where in (("near", 0.015, "near its λ_c"), ("above", 0.05, "at three times its λ_c")):
         arms, words = ARMS[decay], f"{SMALLER}, {where}: peak of σ_H in one window after the intervention"
         yield Claim(f"smaller_reinit_d_{name}", f"{words}, re-initialised − control, Cohen's d", f"{arms.reinit_d}", within(arms.reinit_d, 2))
@@ -251,6 +262,3 @@ CLAIMS = (
     *_intervention_claims(),
     *_smaller_claims(),
 )
-IN_SMALL = {  # the same at any size; the rest is measured at the size that it names
-    claim.id for claim in _data_claims() if claim.id not in ("parameters_medium", "parameters_large")
-} | {"smaller_low", "smaller_high", "smaller_collapse", "smaller_memorization"}

@@ -26,6 +26,7 @@ from grokinterp.laws import (
     survival_boundary,
 )
 from grokinterp.laws.drawing import draw, line, points
+from grokinterp.papers.claims import Measurement
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -95,7 +96,8 @@ class Fits:
 
     Attributes:
         runs: a row each, as `boundary` takes them.
-        by_horizon: ``grokked`` of ``runs``; ``logistic`` and ``survival``, λ_c with its interval; ``reason`` where there is no logistic one.
+        by_horizon: ``grokked`` of ``runs``; ``logistic`` and ``survival``, λ_c with its interval; ``reason`` where there is no logistic one;
+            ``leaves_runs``, whose interval leaves the λ that were run.
         logistic: at the longest horizon, or why there is none.
         survival: of the times, with runs that never grok as right-censored, or why there is none.
         power: ν above the logistic λ_c, or why there is none.
@@ -129,12 +131,13 @@ def boundary(runs: pd.DataFrame, horizons: Sequence[float], n_bootstrap: int = 5
     times = grok.fillna(runs["followed"])
     survival = attempt(lambda: survival_boundary(decay, times, never, horizons, rng=np.random.default_rng(0), n_bootstrap=n_bootstrap))
     logistic = [_logistic(decay, grok, horizon) for horizon in horizons]
-    rows = []
+    rows, run = [], (float(decay.min()), float(decay.max()))
     for horizon, law in zip(horizons, logistic, strict=True):
         row: dict[str, Any] = {"horizon": horizon, "runs": len(runs), "grokked": int((grok <= horizon).sum())}
         row |= _spread_out("logistic", None if isinstance(law, str) else law.boundary)
         row |= _spread_out("survival", None if isinstance(survival, str) else survival.at(horizon))
-        rows.append(row | {"reason": law if isinstance(law, str) else ""})
+        leaves = [name for name in ("logistic", "survival") if row[f"{name}_low"] < run[0] or row[f"{name}_high"] > run[1]]
+        rows.append(row | {"reason": law if isinstance(law, str) else "", "leaves_runs": " and ".join(leaves)})
     last = logistic[-1]
     centre = math.inf if isinstance(last, str) else last.boundary.value
     above = decay > centre
@@ -156,6 +159,14 @@ def _logistic(decay: pd.Series, grok: pd.Series, horizon: float) -> LogisticBoun
 
 def _spread_out(name: str, estimate: tuple[float, float, float] | None) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate or (math.nan,) * 3, strict=True))
+
+
+def located(law: LogisticBoundary | str, n: int, note: str = "") -> Measurement:
+    """λ_c as a measurement, marked where its interval leaves the λ that were run; no number, with the reason, where there is none."""
+    if isinstance(law, str):
+        return Measurement(math.nan, n=n, note=law)
+    words = f"the interval {law.outside}" if law.outside else ""
+    return Measurement(*law.boundary, n=n, note="; ".join(filter(None, [note, words])))
 
 
 def fit_counts(decays: Sequence[float], n: Sequence[int], grokked: Sequence[int]) -> LogisticBoundary:
@@ -245,9 +256,13 @@ def _held_out_r2(features: np.ndarray, target: np.ndarray, group: np.ndarray) ->
 # --- figures -------------------------------------------------------------------------------------------------------------------------
 
 
-def figures(fits: Fits, pairs: Mapping[str, pd.DataFrame], example: pd.DataFrame) -> dict[str, go.Figure]:
-    """The boundary with its fit, λ_c by horizon, diagnostics along one run, and the arms of every intervention."""
-    drawn = {"diagnostics": along_training(example)} | {f"pairs-{name}": paired_arms(name, table) for name, table in pairs.items()}
+def figures(fits: Fits | None, pairs: Mapping[str, pd.DataFrame], example: pd.DataFrame | None) -> dict[str, go.Figure]:
+    """The boundary with its fit, λ_c by horizon, diagnostics along one run, and the arms of every intervention; what there is of these."""
+    drawn = {f"pairs-{name}": paired_arms(name, table) for name, table in pairs.items()}
+    if example is not None:
+        drawn["diagnostics"] = along_training(example)
+    if fits is None:
+        return drawn
     if not isinstance(fits.logistic, str):
         drawn["boundary"] = fits.logistic.figure()
     if not isinstance(fits.survival, str):

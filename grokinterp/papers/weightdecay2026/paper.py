@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,50 +21,97 @@ from scipy.stats import spearmanr
 from grokinterp import presets
 from grokinterp.laws import LogisticBoundary
 from grokinterp.models.transformers import build_model, trained_parameters
-from grokinterp.papers.claims import Budget, Measurement, Reproduction
-from grokinterp.papers.training import train_all
+from grokinterp.papers.claims import Budget, Measurement, within_budget
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, Tables
 from grokinterp.papers.weightdecay2026 import baselines as probes
 from grokinterp.papers.weightdecay2026 import runs
-from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, CLAIMS, IN_SMALL, MULTITASK, MULTITASK_DECAYS, tag
-from grokinterp.papers.weightdecay2026.fits import ARMS, Comparison, Fits, RegimeName, boundary, compare, figures, fit_counts, readout_gain
+from grokinterp.papers.weightdecay2026.claims import ARMS as PUBLISHED_ARMS
+from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, CLAIMS, MULTITASK, MULTITASK_DECAYS, tag
+from grokinterp.papers.weightdecay2026.fits import (
+    ARMS,
+    Comparison,
+    Fits,
+    RegimeName,
+    boundary,
+    compare,
+    figures,
+    fit_counts,
+    located,
+    readout_gain,
+)
+from grokinterp.papers.weightdecay2026.words import opening
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+OWN_TABLES = ("runs", "collapse", "pairs-near", "pairs-above", "diagnostics", "probes")
+PAPER_TABLES = ("canonical-runs", "multitask-runs", "published-probes", *(f"pairs-{tag(decay)}" for decay in PUBLISHED_ARMS))
+SOURCES = dict.fromkeys((*OWN_TABLES, *PAPER_TABLES), (0,))
+FIGURES = ("boundary", "horizon", "diagnostics", "pairs-near", "pairs-above", "probes", "published-boundary")
 
 
-def reproduce(budget: Budget, folder: Path) -> Reproduction:
-    """Train, fork and read the runs of a budget."""
+def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
+    """Train and fork what is not known of a budget, and read all that is finished."""
     plan, trained = runs.plan(budget), folder / "runs"
-    train_all(list(plan.configs), trained, **plan.how)
-    published, counts = of_counts()
-    own = boundary(runs.read_runs(plan.smaller.configs, trained), plan.smaller.horizons, plan.n_bootstrap)
-    collapsing = runs.read_runs(plan.collapsing, trained)
-    pairs = runs.run_pairs(plan, trained)
+    tables = runs.read_all(plan, trained, known, train)
+    at_hand = all((trained / config.digest).exists() for grid in plan.probes.values() for config in grid.configs)
+    return of_tables(budget, tables, {"probes": probes.figure(plan.probes, trained)} if at_hand else {})
+
+
+def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+    """What tables of finished runs say.
+
+    Args:
+        budget: says until which horizons runs are followed.
+        tables: as `runs.read_all` gives them.
+        drawn: figures that need more than the tables.
+    """
+    plan = runs.plan(budget)
+    published, found = of_counts()
+    found |= of_parameters(budget) | probes.of_parameters()
+    derived, figures_of = dict(tables), dict(drawn)
+    pairs = {name.removeprefix("pairs-"): table for name, table in tables.items() if name.startswith("pairs-")}
     compared = compare(pairs)
-    example = runs.along(plan.calibration or plan.pairs["near"].parents[0], trained)
-    without_attention = probes.read(plan.probes, trained)
-    found = of_parameters(budget) | counts | of_smaller(own, collapsing) | of_smaller_pairs(pairs, compared)
-    found |= probes.of_parameters() | probes.of_smaller(without_attention)
-    tables = {
-        "runs": own.runs,
-        "horizons": own.by_horizon,
-        "collapse": collapsing,
-        **{f"pairs-{name}": table for name, table in pairs.items()},
-        "differences": pd.DataFrame(list(compared.values())),
-        "diagnostics": example,
-        "probes": without_attention,
-    }
-    if plan.calibration is not None:
-        found |= of_calibration(example)
-    if plan.canonical is not None:
-        everything = runs.read_runs(plan.canonical.configs, trained)
-        canonical = boundary(everything[everything["weight_decay"] <= 5], plan.canonical.horizons, plan.n_bootstrap)
-        tasks = {key: boundary(runs.read_runs(grid.configs, trained), grid.horizons, plan.n_bootstrap) for key, grid in plan.multitask.items()}
-        tables |= {"canonical-runs": everything, "canonical-horizons": canonical.by_horizon}
-        tables |= {f"multitask-{'-'.join(key)}": task.by_horizon for key, task in tasks.items()}
-        found |= of_canonical(everything, canonical) | of_multitask(tasks, canonical) | of_paper_pairs(pairs, compared)
-        tables["published-probes"] = probes.read(plan.published_probes, trained)
+    own = boundary(tables["runs"], plan.smaller.horizons, plan.n_bootstrap) if "runs" in tables else None
+    if own is not None:
+        found |= of_smaller(own)
+        derived["horizons"] = own.by_horizon
+    if "collapse" in tables:
+        found["smaller_collapse"] = share(tables["collapse"], "collapse")
+    if pairs:
+        found |= of_smaller_pairs(pairs, compared) | of_paper_pairs(pairs, compared)
+        derived["differences"] = pd.DataFrame(list(compared.values()))
+    if "probes" in tables:
+        found |= probes.of_smaller(tables["probes"])
+    if plan.calibration is not None and "diagnostics" in tables:
+        found |= of_calibration(tables["diagnostics"])
+    canonical = _canonical(plan, tables)
+    if canonical is not None:
+        derived["canonical-horizons"] = canonical.by_horizon
+        found |= of_canonical(tables["canonical-runs"], canonical)
+        if "multitask-runs" in tables:
+            found |= of_multitask(_tasks(plan, tables["multitask-runs"]), canonical)
+    if "published-probes" in tables:
         found |= probes.of_paper(tables["published-probes"])
-    kept = {key: value for key, value in found.items() if budget != "smoke" or key in IN_SMALL}
-    drawn = {"published-boundary": published.figure(), **figures(own, pairs, example), "probes": probes.figure(plan.probes, trained)}
-    return Reproduction("weightdecay2026", budget, CLAIMS, kept, drawn, tables)
+    figures_of = figures(own, pairs, tables.get("diagnostics")) | figures_of | {"published-boundary": published.figure()}
+    ordered = {name: figures_of[name] for name in (*FIGURES, *figures_of) if name in figures_of}
+    kept = within_budget(found, CLAIMS, budget)
+    return Reproduction("weightdecay2026", budget, CLAIMS, kept, ordered, derived, opening(kept), FIGURES)
+
+
+def _canonical(plan: runs.Plan, tables: Tables) -> Fits | None:
+    """The boundary of the paper's own grid; None where there are no runs of it."""
+    if "canonical-runs" not in tables:
+        return None
+    everything, horizons = tables["canonical-runs"], runs.HORIZONS if plan.canonical is None else plan.canonical.horizons
+    return boundary(everything[everything["weight_decay"] <= 5], horizons, plan.n_bootstrap)
+
+
+def _tasks(plan: runs.Plan, table: pd.DataFrame) -> dict[tuple[presets.Size, str], Fits]:
+    """The boundaries of the replication, of each size and operation with runs."""
+    by_task = {key: table[(table["size"] == key[0]) & (table["operation"] == key[1])] for key in MULTITASK}
+    return {key: boundary(own, runs.MULTITASK_HORIZONS, plan.n_bootstrap) for key, own in by_task.items() if len(own)}
 
 
 # --- what needs no training ----------------------------------------------------------------------------------------------------------
@@ -76,7 +123,7 @@ def of_counts() -> tuple[LogisticBoundary, dict[str, Measurement]]:
     above = BINS["weight_decay"] > law.boundary.value
     resamples = "1,500 resamples of runs within each λ"
     found = {
-        "bins_boundary": Measurement(*law.boundary, n=law.n_runs),
+        "bins_boundary": located(law, law.n_runs),
         "bins_steepness": Measurement(*law.steepness, n=law.n_runs),
         "bins_low": Measurement(law.boundary.low, n=law.n_runs, note=resamples),
         "bins_high": Measurement(law.boundary.high, n=law.n_runs, note=resamples),
@@ -85,7 +132,7 @@ def of_counts() -> tuple[LogisticBoundary, dict[str, Measurement]]:
     }
     for (size, operation), row in MULTITASK.items():
         refit = fit_counts(MULTITASK_DECAYS, [5] * len(MULTITASK_DECAYS), row.grokked)
-        found[f"refit_{size}_{operation}"] = Measurement(*refit.boundary, n=refit.n_runs)
+        found[f"refit_{size}_{operation}"] = located(refit, refit.n_runs)
     return law, found
 
 
@@ -96,14 +143,14 @@ def of_parameters(budget: Budget) -> dict[str, Measurement]:
         config = presets.weightdecay2026(size)
         model = build_model(config.model, config.task.build(), config.seed)
         n = sum(parameter.numel() for parameter in trained_parameters(model).values())
-        found[f"parameters_{size}"] = Measurement(n, note=f"{n:,}")
+        found[f"parameters_{size}"] = Measurement(n)
     return found
 
 
 # --- our own model -------------------------------------------------------------------------------------------------------------------
 
 
-def of_smaller(fits: Fits, collapsing: pd.DataFrame) -> dict[str, Measurement]:
+def of_smaller(fits: Fits) -> dict[str, Measurement]:
     """The boundary of our own model, and what its attention readouts predict."""
     table, rates, n, epochs = fits.runs, fits.rates, len(fits.runs), float(fits.by_horizon.index[-1])
     smallest, grokking, gain = min(rates), table.dropna(subset="grok"), readout_gain(table)
@@ -112,16 +159,12 @@ def of_smaller(fits: Fits, collapsing: pd.DataFrame) -> dict[str, Measurement]:
         "smaller_low": Measurement(rates[smallest], n=n, note=f"λ = {smallest:g}, {epochs:g} epochs"),
         "smaller_high": Measurement(max(rates.values()), n=n, note=", ".join(f"{rate:.2g} at {decay:g}" for decay, rate in rates.items())),
         "smaller_memorization": share(table[table["weight_decay"] == smallest], "memorization"),
-        "smaller_collapse": share(collapsing, "collapse"),
         "smaller_times": Measurement(float(spearmanr(grokking["weight_decay"], grokking["grok"]).statistic), n=len(grokking)),
         "smaller_readouts": Measurement(gain.with_attention - gain.without, n=gain.n, note=both),
-        "smaller_boundary": missing(fits.logistic, n),
+        "smaller_boundary": located(fits.logistic, n, f"within {epochs:g} epochs; {_by_horizon(fits)}"),
         "smaller_exponent": missing(fits.power, n),
         "smaller_horizon": missing(fits.survival, n),
     }
-    if not isinstance(fits.logistic, str):
-        at = [f"{row.logistic:.3g} logistic and {row.survival:.3g} survival at {row.Index:g}" for row in fits.by_horizon.itertuples()]
-        found["smaller_boundary"] = Measurement(*fits.logistic.boundary, n=n, note=f"within {epochs:g} epochs; {', '.join(at)}")
     if not isinstance(fits.power, str):
         left_out = f"above λ_c = {fits.power.offset:.3g}; {fits.n_below} runs grok at or below it; R² {fits.power.r2:.2f}"
         found["smaller_exponent"] = Measurement(*fits.power.nu, n=fits.power.n_runs, note=f"{left_out}; prefactor {fits.power.prefactor} epochs")
@@ -129,6 +172,11 @@ def of_smaller(fits: Fits, collapsing: pd.DataFrame) -> dict[str, Measurement]:
         ratio = fits.survival.at(epochs).value / fits.survival.at(epochs / 2).value
         found["smaller_horizon"] = Measurement(ratio, n=n, note=f"{epochs:g} over {epochs / 2:g} epochs, by survival; {fits.survival}")
     return found
+
+
+def _by_horizon(fits: Fits) -> str:
+    at = (f"{row.logistic:.3g} logistic and {row.survival:.3g} survival at {row.Index:g}" for row in fits.by_horizon.itertuples())
+    return ", ".join(at)
 
 
 def share(table: pd.DataFrame, name: RegimeName) -> Measurement:
@@ -183,18 +231,19 @@ def of_calibration(table: pd.DataFrame) -> dict[str, Measurement]:
 
 
 def of_canonical(everything: pd.DataFrame, fits: Fits) -> dict[str, Measurement]:
-    """The paper's own grid."""
-    at = {decay: everything[everything["weight_decay"] == decay] for decay in everything["weight_decay"].unique()}
-    n, law, power = len(fits.runs), fits.logistic, fits.power
-    return {
-        **{f"rate_{tag(decay)}": Measurement(rate, n=len(at[decay])) for decay, rate in fits.rates.items()},
-        **{f"time_{tag(decay)}": Measurement(float(at[decay]["grok"].mean()), n=int(at[decay]["grok"].notna().sum())) for decay in (0.1, 2.0)},
-        "memorization": share(at[0.001], "memorization"),
-        "developmental": share(at[0.05], "developmental"),
-        "collapse": share(at[10.0], "collapse"),
-        "boundary": missing(law, n) if isinstance(law, str) else Measurement(*law.boundary, n=n),
-        "exponent": missing(power, n) if isinstance(power, str) else Measurement(*power.nu, n=power.n_runs),
-        "prefactor": missing(power, n) if isinstance(power, str) else Measurement(*power.prefactor, n=power.n_runs),
+    """The paper's own grid, as far as it has runs."""
+    at = dict(tuple(everything.groupby("weight_decay")))
+    law, power = fits.logistic, fits.power
+    found = {f"rate_{tag(decay)}": Measurement(rate, n=len(at[decay])) for decay, rate in fits.rates.items() if decay in set(BINS["weight_decay"])}
+    for decay in {0.1, 2.0} & at.keys():
+        grok = at[decay]["grok"].dropna()
+        found[f"time_{tag(decay)}"] = Measurement(float(grok.mean()) if len(grok) else math.nan, n=len(grok))
+    regimes: dict[float, RegimeName] = {0.001: "memorization", 0.05: "developmental", 10.0: "collapse"}
+    found |= {name: share(at[decay], name) for decay, name in regimes.items() if decay in at}
+    return found | {
+        "boundary": located(law, len(fits.runs)),
+        "exponent": missing(power, len(fits.runs)) if isinstance(power, str) else Measurement(*power.nu, n=power.n_runs),
+        "prefactor": missing(power, len(fits.runs)) if isinstance(power, str) else Measurement(*power.prefactor, n=power.n_runs),
     }
 
 
@@ -206,7 +255,7 @@ def of_multitask(tasks: Mapping[tuple[presets.Size, str], Fits], canonical: Fits
         counts = np.rint(5 * np.array(list(fits.rates.values())))
         note = "ours " + "/".join(f"{count:.0f}" for count in counts)
         found[f"counts_{name}"] = Measurement(float(np.abs(counts - MULTITASK[key].grokked).max()), n=len(fits.runs), note=note)
-        found[f"boundary_{name}"] = missing(law, len(fits.runs)) if isinstance(law, str) else Measurement(*law.boundary, n=len(fits.runs))
+        found[f"boundary_{name}"] = located(law, len(fits.runs))
     longer, shorter = tasks["small", "addition"].logistic, canonical.logistic
     if isinstance(longer, str) or isinstance(shorter, str):
         return found | {"horizon": missing(longer if isinstance(longer, str) else shorter, len(canonical.runs))}

@@ -21,7 +21,8 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
 from grokinterp.laws import onset
 from grokinterp.papers.claims import Budget
-from grokinterp.papers.training import train_all
+from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
+from grokinterp.papers.training import finished, train_all
 from grokinterp.papers.weightdecay2026 import baselines as probes
 from grokinterp.papers.weightdecay2026.baselines import ProbeGrid
 from grokinterp.papers.weightdecay2026.claims import ARMS, BINS, MULTITASK, MULTITASK_DECAYS, tag
@@ -34,6 +35,7 @@ from grokinterp.training.sweep import grid
 SEEDS = (7, 11, 31, 42, 73, 97, 123, 199, 401, 977)  # the paper's
 EARLY = 100  # epochs, after which the peak of σ_H counts as the Phase-2 amplitude
 N_HEADS = 2  # of 8, drawn again in every layer
+HORIZONS, MULTITASK_HORIZONS = (1_000, 2_000, 3_500, 5_000), (5_000, 10_000)  # epochs, of the paper's grid and of its replication
 DIAGNOSTICS = ["head_similarity", "entropy_spread", "participation_ratio"]
 
 
@@ -118,9 +120,8 @@ def plan(budget: Budget) -> Plan:
     pairs = {"near": Paired(_parents(base, 0.3), 100), "above": Paired(_parents(base, 1.0), 100)}
     if budget == "cpu":
         return Plan(**own, pairs=pairs, calibration=_calibration(200))
-    horizons = (1_000, 2_000, 3_500, 5_000)
     decays = [*BINS["weight_decay"], 10.0]
-    canonical = Boundary(grid(presets.weightdecay2026(), {"weight_decay": decays, "seed": list(SEEDS)}), horizons)
+    canonical = Boundary(grid(presets.weightdecay2026(), {"weight_decay": decays, "seed": list(SEEDS)}), HORIZONS)
     multitask = {key: _multitask(*key) for key in MULTITASK}
     pairs |= {tag(decay): Paired(_parents(presets.weightdecay2026(), decay, every=100), 500) for decay in ARMS}
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -164,7 +165,7 @@ def _calibration(epochs: int) -> RunConfig:
 
 def _multitask(size: presets.Size, operation: str) -> Boundary:
     config = presets.weightdecay2026(size, operation, epochs=10_000).with_(stop=f"test_accuracy >= {GROK}")
-    return Boundary(grid(config, {"weight_decay": list(MULTITASK_DECAYS), "seed": list(SEEDS[:5])}), (5_000, 10_000))
+    return Boundary(grid(config, {"weight_decay": list(MULTITASK_DECAYS), "seed": list(SEEDS[:5])}), MULTITASK_HORIZONS)
 
 
 def steps_per_epoch(config: RunConfig) -> int:
@@ -183,22 +184,23 @@ def diagnostics(run: Run, steps: Sequence[int] | None = None) -> pd.DataFrame:
     return table
 
 
-def read_runs(configs: Sequence[RunConfig], folder: Path) -> pd.DataFrame:
-    """One row a run: λ, seed, `regime`, how long it was followed, and what could be read off it at epoch 100.
+def read_runs(configs: Sequence[RunConfig], folder: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row a finished run, and those that a table knows: λ, seed, `regime`, how long it was followed, and what it was like at epoch 100.
 
     A run that ends when it groks says nothing about retaining it; those of `run_pairs` and of the paper's own grid go on.
     """
     rows = []
     for config in configs:
-        run, epoch = Run(folder / config.digest), steps_per_epoch(config)
-        metrics = run.metrics
+        if (run := finished(config, folder)) is None:
+            continue
+        metrics, epoch = run.metrics, steps_per_epoch(config)
         last = diagnostics(run, [run.steps[-1]]).iloc[-1]
         epochs = metrics["step"] / epoch
         what = regime(epochs, metrics["train_accuracy"], metrics["test_accuracy"], last["head_similarity"], last["entropy_spread"])
         followed = float(epochs.iloc[-1])
-        rows.append({"weight_decay": config.optimizer.weight_decay, "seed": config.seed, **what._asdict(), "followed": followed} | _early(run, epoch))
-    table: pd.DataFrame = pd.DataFrame(rows)
-    return table
+        settings = {RUN: config.digest, "weight_decay": config.optimizer.weight_decay, "seed": config.seed}
+        rows.append({**settings, **what._asdict(), "followed": followed} | _early(run, epoch))
+    return merged(table, pd.DataFrame(rows))
 
 
 def _early(run: Run, epoch: int) -> dict[str, float]:
@@ -214,7 +216,7 @@ def _early(run: Run, epoch: int) -> dict[str, float]:
 def along(config: RunConfig, folder: Path) -> pd.DataFrame:
     """Test accuracy, s̄ and σ_H of a run at each kept epoch; accuracy is NaN where it was not evaluated."""
     run, epoch = Run(folder / config.digest), steps_per_epoch(config)
-    table: pd.DataFrame = diagnostics(run).join(run.metrics.set_index("step")[["test_accuracy"]])
+    table: pd.DataFrame = diagnostics(run).join(run.metrics.set_index("step")[["test_accuracy"]]).assign(**{RUN: config.digest})
     table.index = pd.Index(table.index / epoch, name="epoch")
     return table
 
@@ -254,8 +256,8 @@ def arms(run: Run, at: int, window: int) -> dict[str, RunConfig]:
     return {arm: next(iter(children(run, at, edit=edit, **settings).values())) for arm, edit in edits.items()}
 
 
-def run_pairs(plan: Plan, folder: Path) -> dict[str, pd.DataFrame]:
-    """Fork every parent where its σ_H is largest, and read the same window off every arm.
+def run_pairs(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> dict[str, pd.DataFrame]:
+    """Fork every finished parent where its σ_H is largest, and read the same window off every arm; pairs that tables know are theirs.
 
     Returns:
         By name of the intervention, one row a seed: ``at`` (epochs); ``control``, ``sham``, ``reinit``, ``clip``, the peaks of σ_H (nats)
@@ -265,12 +267,43 @@ def run_pairs(plan: Plan, folder: Path) -> dict[str, pd.DataFrame]:
     planned: dict[str, list[tuple[Run, Peak, dict[str, RunConfig]]]] = {}
     for name, paired in plan.pairs.items():
         for config in paired.parents:
-            run, epoch = Run(folder / config.digest), steps_per_epoch(config)
+            if (run := finished(config, folder)) is None:
+                continue
+            epoch = steps_per_epoch(config)
             top = peak(diagnostics(run)["entropy_spread"], paired.after * epoch)
             planned.setdefault(name, []).append((run, top, arms(run, top.step, paired.window * epoch)))
     out = folder / "forks"
-    train_all([config for rows in planned.values() for _, _, forks in rows for config in forks.values()], out, **plan.how)
-    return {name: pd.DataFrame([_paired_row(run, top, forks, out) for run, top, forks in rows]) for name, rows in planned.items()}
+    if train:
+        train_all([config for rows in planned.values() for _, _, forks in rows for config in forks.values()], out, **plan.how)
+    found = {}
+    for name in plan.pairs:
+        ended = [row for row in planned.get(name, []) if all(finished(config, out) is not None for config in row[2].values())]
+        table = merged(tables.get(f"pairs-{name}"), pd.DataFrame([_paired_row(*row, out) for row in ended]))
+        found |= {name: table} if len(table) else {}
+    return found
+
+
+def read_all(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> dict[str, pd.DataFrame]:
+    """Train what no table knows of a plan, and give every table that has rows: see `read_runs`, `run_pairs`, `along` and `baselines.read`.
+
+    Returns:
+        ``runs``, ``collapse``, ``canonical-runs``, ``multitask-runs`` (with ``size`` and ``operation``), ``pairs-NAME``, ``diagnostics``, ``probes``
+        and ``published-probes``.
+    """
+    if train:
+        there = set().union(*(known(table) for table in tables.values()))
+        train_all([config for config in plan.configs if config.digest not in there], folder, **plan.how)
+    grids = {"runs": plan.smaller.configs, "collapse": plan.collapsing, "canonical-runs": plan.canonical.configs if plan.canonical else ()}
+    found = {name: read_runs(configs, folder, tables.get(name)) for name, configs in grids.items()}
+    tasks = [read_runs(grid.configs, folder).assign(size=size, operation=operation) for (size, operation), grid in plan.multitask.items()]
+    found["multitask-runs"] = merged(tables.get("multitask-runs"), pd.concat(tasks) if tasks else pd.DataFrame())
+    found |= {f"pairs-{name}": table for name, table in run_pairs(plan, folder, tables, train).items()}
+    example = plan.calibration or plan.pairs["near"].parents[0]
+    read = finished(example, folder) is not None
+    found["diagnostics"] = merged(tables.get("diagnostics"), along(example, folder) if read else pd.DataFrame())
+    for name, probe_grids in (("probes", plan.probes), ("published-probes", plan.published_probes)):
+        found[name] = probes.read(probe_grids, folder, tables.get(name))
+    return {name: table for name, table in found.items() if len(table)}
 
 
 def _paired_row(run: Run, top: Peak, forks: Mapping[str, RunConfig], out: Path) -> dict[str, Any]:
@@ -280,6 +313,7 @@ def _paired_row(run: Run, top: Peak, forks: Mapping[str, RunConfig], out: Path) 
     assert isinstance(clip.edit, ClipNorm)
     epoch, metrics = steps_per_epoch(run.config), run.metrics
     return {
+        RUN: run.config.digest,
         "weight_decay": run.config.optimizer.weight_decay,
         "seed": run.config.seed,
         "at": top.step / epoch,

@@ -1,0 +1,202 @@
+"""What reproducing a paper found: its claims with our numbers, the page and the tables that are written of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from grokinterp.errors import GrokinterpError
+from grokinterp.notebook import html_table
+from grokinterp.outputs import SVG, TEXT, check_folder, output
+from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdict, verdict, within_budget
+from grokinterp.papers.numbers import typeset
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+NO_FIGURES: Mapping[str, go.Figure] = {}
+SECTIONS: dict[str, tuple[Verdict, ...]] = {
+    "What the paper claims": ("reproduced", "differs"),
+    "Findings: what the paper does not say": ("finding",),
+    "Not run": ("not run",),
+    "Calibration: checks of our own set-up": ("calibration",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduction:
+    """What reproducing a paper found.
+
+    Attributes:
+        paper: its short name.
+        budget: the size at which it was run.
+        claims: the paper's claims.
+        found: our measurements by claim id.
+        figures: by name; the first is the main one.
+        tables: what the measurements were read off, by name.
+        opening: what was found, in a few sentences.
+        drawn: names of figures that need whole runs and stand in the folder as they were drawn when those were at hand.
+    """
+
+    paper: str
+    budget: Budget
+    claims: Sequence[Claim]
+    found: Mapping[str, Measurement]
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    opening: Sequence[str] = ()
+    drawn: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        outside = self.found.keys() - within_budget(self.found, self.claims, self.budget).keys()
+        if outside:
+            raise GrokinterpError(f"measured under the budget {self.budget}, which has no say in them: {', '.join(sorted(outside))}")
+
+    def verdict(self, claim: Claim) -> Verdict:
+        """Whether our number lies where the claim accepts it; of what the paper does not say, what it is instead."""
+        return verdict(claim, self.found.get(claim.id))
+
+    @cached_property
+    def tally(self) -> dict[Verdict, int]:
+        """How many claims have each verdict."""
+        counts = Counter(self.verdict(claim) for claim in self.claims)
+        return {name: counts[name] for name in VERDICTS}
+
+    def table(self) -> pd.DataFrame:
+        """One row a claim: the paper's value, what is accepted, ours with its interval, the verdict; ``value``, ``low``, ``high`` in full."""
+        frame: pd.DataFrame = pd.DataFrame(
+            [self._row(claim) for claim in self.claims], index=pd.Index([claim.id for claim in self.claims], name="id")
+        )
+        return frame
+
+    def _row(self, claim: Claim) -> dict[str, object]:
+        ours = self.found.get(claim.id)
+        numbers = {name: None if ours is None else getattr(ours, name) for name in ("value", "low", "high")}
+        return {
+            "claim": claim.sentence,
+            "paper": typeset(claim.paper),
+            "accepted": claim.accepted,
+            "ours": "" if ours is None else ours.in_unit(claim.unit),
+            "unit": claim.unit,
+            "runs": 0 if ours is None else ours.n,
+            "verdict": self.verdict(claim),
+            "note": typeset(claim.missing if ours is None else ours.note),
+            **numbers,
+        }
+
+    def save(self, folder: Path, *, force: bool = False) -> Path:
+        """Write the page as Markdown, the claims and the tables behind them as CSV and the figures as SVG; the page's path.
+
+        Args:
+            folder: made if it is not there.
+            force: replace files of other kinds that have these names, too.
+
+        Raises:
+            GrokinterpError: nothing may or can be written there; or figures cannot be drawn, because kaleido or a Chrome for it is missing:
+                all else is written then.
+        """
+        check_folder(folder)
+        page = folder / f"{self.paper}.md"
+        for path, text in {**self.csv(), page.name: self.page()}.items():
+            with output(folder / path, TEXT, force=force) as temporary:
+                temporary.write_text(text)
+        for name, figure in self.figures.items():
+            _write_svg(figure, folder / f"{self.paper}-{name}.svg", force)
+        return page
+
+    def csv(self) -> dict[str, str]:
+        """The table of claims and those behind it, as text by the name of their file."""
+        tables = {self.paper: self.table(), **{f"{self.paper}-{name}": table for name, table in self.tables.items()}}
+        return {f"{name}.csv": table.to_csv() for name, table in tables.items()}
+
+    def page(self) -> str:
+        """The page as Markdown: what was found, the tally, the main figure, the claims by verdict, further figures, tables."""
+        first, *others = [*self.figures, *(name for name in self.drawn if name not in self.figures)] or [None]
+        parts = [f"# {self.paper}: claims and measurements", " ".join(self.opening), f"**{tally_in_words(self.tally)}**"]
+        parts += [] if first is None else [self._image(first)]
+        for title, verdicts in SECTIONS.items():
+            rows = [claim for claim in self.claims if self.verdict(claim) in verdicts]
+            parts += [f"## {title}", "\n".join(self._section(rows, verdicts))] if rows else []
+        parts += ["## Further figures", *map(self._image, others)] if others else []
+        behind = ", ".join(f"[{name}]({self.paper}-{name}.csv)" for name in self.tables)
+        made = f"Made by `grokinterp reproduce {self.paper} --budget {self.budget}`."
+        return (
+            "\n\n".join(
+                [
+                    *filter(None, parts),
+                    "## Behind this",
+                    f"{made} All claims are in [one table]({self.paper}.csv). {f'Runs: {behind}.' if behind else ''}".rstrip(),
+                ]
+            )
+            + "\n"
+        )
+
+    def _image(self, name: str) -> str:
+        return f"![{name}]({self.paper}-{name}.svg)"
+
+    def _section(self, claims: Iterable[Claim], verdicts: tuple[Verdict, ...]) -> list[str]:
+        table = self.table()
+        if verdicts == ("not run",):
+            rows = [(row["claim"], _with_unit(row["paper"], row["unit"]), row["accepted"], row["note"]) for row in self._rows(table, claims)]
+            return _markdown(("claim", "paper", "accepted", "why not"), rows)
+        expected = "accepted" if "reproduced" in verdicts else "expected"
+        header = ("claim", "paper", expected, "ours", "runs", *(["verdict"] if len(verdicts) > 1 else []), "note")
+        lines = []
+        for row in self._rows(table, claims):
+            cells = [row["claim"], _with_unit(row["paper"], row["unit"]), row["accepted"], row["ours"], str(row["runs"])]
+            lines.append((*cells, *([f"**{row['verdict']}**"] if len(verdicts) > 1 else []), row["note"]))
+        return _markdown(header, lines)
+
+    @staticmethod
+    def _rows(table: pd.DataFrame, claims: Iterable[Claim]) -> list[pd.Series]:
+        return [table.loc[claim.id] for claim in claims]
+
+    def _repr_html_(self) -> str:
+        table = self.table()
+        return html_table(f"{self.paper}, budget {self.budget}: claims and measurements", table.to_numpy().tolist(), header=list(table.columns))
+
+    def __str__(self) -> str:
+        table = self.table()
+        rows = [(str(name), row["verdict"], row["paper"], row["ours"] or "–") for name, row in table.iterrows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, "", tally_in_words(self.tally)])
+
+
+def tally_in_words(tally: Mapping[Verdict, int]) -> str:
+    """ "Of 88 claims 38 are reproduced, 46 differ and 4 are not run; beside them 3 findings and 1 calibration." """
+    reproduced, differs, left = (tally[name] for name in ("reproduced", "differs", "not run"))
+    total = reproduced + differs + left
+    counted = f"{reproduced} {_are(reproduced)} reproduced, {differs} {'differs' if differs == 1 else 'differ'} and {left} {_are(left)} not run"
+    beside = [f"{tally[name]} {name}{'' if tally[name] == 1 else 's'}" for name in ("finding", "calibration") if tally[name]]
+    return f"Of {total} {'claim' if total == 1 else 'claims'} {counted}{'; beside them ' + ' and '.join(beside) if beside else ''}."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _with_unit(text: str, unit: str) -> str:
+    """A paper's number with its unit, where it is one."""
+    return f"{text} {unit}" if unit and any(letter.isdigit() for letter in text) else text
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def _write_svg(figure: go.Figure, path: Path, force: bool) -> None:
+    try:
+        image = figure.to_image(format="svg", width=900, height=480)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise GrokinterpError(
+            f"cannot draw {path.name}: `pip install kaleido` and a Chrome or Chromium are needed ({error}); pages and tables are written"
+        ) from error
+    with output(path, SVG, force=force) as temporary:
+        temporary.write_bytes(image)
