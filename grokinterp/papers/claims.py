@@ -59,12 +59,12 @@ class Claim:
 
     @property
     def missing(self) -> str:
-        """Why it is not run, where it is not."""
+        """What it needs to be run, where it is not."""
         if self.needs:
             return self.needs
         if not self.budgets:
-            return "beyond every budget"
-        return "its runs are not finished" if "cpu" in self.budgets else "the runs of the full budget"
+            return "more than any budget has"
+        return "runs of the cpu budget that are not finished" if "cpu" in self.budgets else "the runs of the full budget"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 
 DIGITS = 4
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_POWER = re.compile(r"(?<![\w.])([−-]?\d+(?:\.\d+)?)e([+-]?\d+)\b")
+_POWER = re.compile(r"(?<![\w.-])([−-]?\d+(?:\.\d+)?)e([+-]?\d+)\b")
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 
 
@@ -34,21 +34,22 @@ def interval(low: float, high: float) -> str:
     """A closed interval in words: "3", "0.7 … 1", "at most 5", "at least 2"; a hair's breadth off a round number is an open end, "above 0"."""
     if low == high:
         return written(low)
-    ends = [_end(low), _end(high)]
+    (least, above), (most, below) = _end(low, 1), _end(high, -1)
     if math.isinf(low) and math.isinf(high):
         return "any"
     if math.isinf(low):
-        return f"{'below' if ends[1][1] else 'at most'} {ends[1][0]}"
+        return f"{'below' if below else 'at most'} {most}"
     if math.isinf(high):
-        return f"{'above' if ends[0][1] else 'at least'} {ends[0][0]}"
-    if ends[0][1] or ends[1][1]:
-        return f"{'above' if ends[0][1] else 'from'} {ends[0][0]} {'to below' if ends[1][1] else 'to'} {ends[1][0]}"
-    return f"{ends[0][0]} … {ends[1][0]}"
+        return f"{'above' if above else 'at least'} {least}"
+    if above or below:
+        return f"{'above' if above else 'from'} {least} {'to below' if below else 'to'} {most}"
+    return f"{least} … {most}"
 
 
-def _end(value: float) -> tuple[str, bool]:
+def _end(value: float, inwards: int) -> tuple[str, bool]:
     """An end of an interval as it is written, and whether the interval stops just short of it."""
     if math.isinf(value):
         return written(value), False
     round_number = round(value, 6) + 0.0  # no minus sign on a zero
-    return written(round_number), 0 < abs(value - round_number) < 1e-8
+    short = 1e-10 < inwards * (value - round_number) < 2e-9  # a hair's breadth, and not a rounding error
+    return written(round_number if short else value), short

@@ -122,7 +122,7 @@ class Reproduction:
         parts += [] if first is None else [self._image(first)]
         for title, verdicts in SECTIONS.items():
             rows = [claim for claim in self.claims if self.verdict(claim) in verdicts]
-            parts += [f"## {title}", "\n".join(self._section(rows, verdicts))] if rows else []
+            parts += [f"## {title}", self._section(rows, verdicts)] if rows else []
         parts += ["## Further figures", *map(self._image, others)] if others else []
         behind = ", ".join(f"[{name}]({self.paper}-{name}.csv)" for name in self.tables)
         made = f"Made by `grokinterp reproduce {self.paper} --budget {self.budget}`."
@@ -140,18 +140,18 @@ class Reproduction:
     def _image(self, name: str) -> str:
         return f"![{name}]({self.paper}-{name}.svg)"
 
-    def _section(self, claims: Iterable[Claim], verdicts: tuple[Verdict, ...]) -> list[str]:
+    def _section(self, claims: Iterable[Claim], verdicts: tuple[Verdict, ...]) -> str:
         table = self.table()
         if verdicts == ("not run",):
             rows = [(row["claim"], _with_unit(row["paper"], row["unit"]), row["accepted"], row["note"]) for row in self._rows(table, claims)]
-            return _markdown(("claim", "paper", "accepted", "why not"), rows)
+            return markdown_table(("claim", "paper", "accepted", "needs"), rows)
         expected = "accepted" if "reproduced" in verdicts else "expected"
         header = ("claim", "paper", expected, "ours", "runs", *(["verdict"] if len(verdicts) > 1 else []), "note")
         lines = []
         for row in self._rows(table, claims):
             cells = [row["claim"], _with_unit(row["paper"], row["unit"]), row["accepted"], row["ours"], str(row["runs"])]
             lines.append((*cells, *([f"**{row['verdict']}**"] if len(verdicts) > 1 else []), row["note"]))
-        return _markdown(header, lines)
+        return markdown_table(header, lines)
 
     @staticmethod
     def _rows(table: pd.DataFrame, claims: Iterable[Claim]) -> list[pd.Series]:
@@ -187,8 +187,9 @@ def _with_unit(text: str, unit: str) -> str:
     return f"{text} {unit}" if unit and any(letter.isdigit() for letter in text) else text
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def _write_svg(figure: go.Figure, path: Path, force: bool) -> None:

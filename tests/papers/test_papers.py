@@ -16,11 +16,13 @@ import pytest
 
 from grokinterp import GrokinterpError
 from grokinterp.papers import PAPERS, Claim, Measurement, Reproduction, reproduce
+from grokinterp.papers.__main__ import from_tables, pages
 from grokinterp.papers.claims import ANYWHERE, within_budget
 from grokinterp.papers.numbers import interval, typeset
 from grokinterp.papers.reproduction import tally_in_words
 from grokinterp.papers.sentences import Sentence, accepted, told
 from grokinterp.papers.tables import merged, read_tables
+from grokinterp.papers.verdicts import overview
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 
@@ -129,6 +131,7 @@ def test_one_format_for_all_numbers(measurement: Measurement, unit: str, text: s
 
 def test_names_keep_their_signs_and_numbers_do_not() -> None:
     assert typeset("s5-sphere-0-lr1e-3-t30: -0.8, p = 1.8e-06") == "s5-sphere-0-lr1e-3-t30: −0.8, p = 1.8 × 10⁻⁶"
+    assert typeset("without rms-1-1e-4, rms-1-6e-4: [-1e-4, 2]") == "without rms-1-1e-4, rms-1-6e-4: [−1 × 10⁻⁴, 2]"
 
 
 @pytest.mark.parametrize(
@@ -141,6 +144,9 @@ def test_names_keep_their_signs_and_numbers_do_not() -> None:
         ((1 + 1e-9, math.inf), "above 1"),
         ((-math.inf, -1e-9), "below 0"),
         ((1e-9, 1.0), "above 0 to 1"),
+        ((0.1 + 0.2, 442.00000000000006), "0.3 … 442"),
+        ((0, 1e-9), "0 … 1 × 10⁻⁹"),
+        ((1e-8, 1e-5), "1 × 10⁻⁸ … 1 × 10⁻⁵"),
         ((-math.inf, math.inf), "any"),
     ],
 )
@@ -172,14 +178,30 @@ def test_rows_add_up_and_those_of_a_folder_count() -> None:
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
+@pytest.fixture(scope="module")
+def everything() -> dict[str, Reproduction]:
+    """Every paper's reproduction from the tables beside its page; nothing is trained."""
+    return {found.paper: found for found in from_tables(RESULTS.parent)}
+
+
 @pytest.fixture(scope="module", params=PAPERS)
-def committed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
-    """A paper's reproduction from the tables beside its page; nothing is trained."""
-    return reproduce(request.param, "cpu", tmp_path_factory.mktemp("nothing"), tables=RESULTS, train=False)
+def committed(request: pytest.FixtureRequest, everything: dict[str, Reproduction]) -> Reproduction:
+    return everything[request.param]
+
+
+def test_the_page_of_the_papers_has_their_tallies(everything: dict[str, Reproduction]) -> None:
+    """``python -m grokinterp.papers docs`` writes them again."""
+    made = pages(RESULTS.parent, list(everything.values()))
+    assert (RESULTS.parent / "papers.md").read_text() == made[RESULTS.parent / "papers.md"]
+    assert (RESULTS / "verdicts.svg").read_text() == made[RESULTS / "verdicts.svg"]
+    n_claims = sum(len(found.claims) for found in everything.values())
+    assert made[RESULTS / "verdicts.svg"].count("<rect") == n_claims + 5  # and the legend
+    not_run = [claim for found in everything.values() for claim in found.claims if found.verdict(claim) == "not run"]
+    assert f"| {len(not_run)} |" in overview(list(everything.values()))
 
 
 def test_each_page_is_what_its_tables_give(committed: Reproduction) -> None:
-    """``grokinterp reproduce NAME --budget cpu --from docs/results --no-train --docs docs/results`` writes them again."""
+    """``python -m grokinterp.papers docs`` writes them again."""
     assert (RESULTS / f"{committed.paper}.md").read_text() == committed.page()
     ours, theirs = committed.table(), pd.read_csv(RESULTS / f"{committed.paper}.csv", index_col=0, keep_default_na=False)
     numbers = ["value", "low", "high"]

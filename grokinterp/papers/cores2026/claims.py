@@ -135,7 +135,7 @@ def _time_claims() -> Iterator[Claim]:
     norm = "theory: ‖ψ‖² = 3p/4 with ψ_k = 1 − cos(2πk/p) over the frequencies, largest relative error over these p (arithmetic)"
     yield Claim("theory_norm", norm, "0", (0, 1e-9), budgets=ANYWHERE)
     spread = "theory: the minimum-norm solution spreads over all modes, α* ∝ ψ; dm/dt = −λm + cλ‖ψ‖²"
-    yield Claim("theory_spread", spread, "α* ∝ ψ", (1, 1), budgets=(), needs="a derivation: there is nothing to run")
+    yield Claim("theory_spread", spread, "α* ∝ ψ", (1, 1), budgets=(), needs="nothing that can be run: it is a derivation")
 
 
 # --- agreement ---------------------------------------------------------------------------------------------------------------------

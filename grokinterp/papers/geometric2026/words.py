@@ -10,8 +10,8 @@ from grokinterp.papers.sentences import Sentence, accepted, told
 OPENING = (
     (
         Sentence(
-            "LayerNorm groks when the paper says it does: after {onset_layer_1_6e_4} epochs at lr 6e-4 ({onset_layer_1_6e_4.n} runs, published "
-            "7,800) and after {onset_layer_1_1e_4} at 1e-4 ({onset_layer_1_1e_4.n}, published 54,160).",
+            "LayerNorm groks when the paper says it does: after {onset_layer_1_6e_4} epochs at lr 6e-4 (runs: {onset_layer_1_6e_4.n}; published "
+            "7,800) and after {onset_layer_1_1e_4} at 1e-4 (runs: {onset_layer_1_1e_4.n}; published 54,160).",
             accepted(CLAIMS, "onset_layer_1_6e_4", "onset_layer_1_1e_4"),
         ),
         Sentence("LayerNorm groks after {onset_layer_1_6e_4} epochs at lr 6e-4 (published 7,800) and {onset_layer_1_1e_4} at 1e-4 (54,160)."),
@@ -25,7 +25,7 @@ OPENING = (
     (
         Sentence(
             "The paper leaves its baseline the weight decay that it takes from the sphere; LayerNorm without it never groks in 12,000 epochs "
-            "({layer_without_decay.n} runs), so at equal decay the factor is at least {speed_up_without_decay:.1f}.",
+            "(runs: {layer_without_decay.n}), so at equal decay the factor is at least {speed_up_without_decay:.1f}.",
             lambda values: values["layer_without_decay"] == 0,
         ),
         Sentence(

@@ -169,7 +169,7 @@ def _calibration_claims() -> Iterator[Claim]:
 def _multitask_claims() -> Iterator[Claim]:
     for (size, operation), row in MULTITASK.items():
         words, counts = f"{size} model, {operation}, 10,000 epochs", "/".join(map(str, row.grokked))
-        needs, differ = "35 runs of this size for 10,000 epochs", "largest difference of the grokking runs at the 7 λ from"
+        needs, differ = f"35 runs of the {size} model for 10,000 epochs", "largest difference of the grokking runs at the 7 λ from"
         yield Claim(f"counts_{size}_{operation}", f"{words}: {differ}", counts, (0, 2), budgets=FULL, needs=needs)
         yield Claim(f"boundary_{size}_{operation}", f"{words}: λ_c", f"{row.boundary}", within(row.boundary, 1.5), budgets=FULL, needs=needs)
 
@@ -186,7 +186,7 @@ def _probe_claims() -> Iterator[Claim]:
         yield Claim(f"smaller_{name}_low", f"{share} at λ = {low}", "0 far below λ_c", (0, 0.34), kind="finding")
         yield Claim(f"smaller_{name}_high", f"{share} at λ = {high}", "1 far above λ_c", (0.66, 1), kind="finding")
         interval = f"{probe.boundary} [{probe.low}, {probe.high}]"
-        needs, counted = "70 runs of this size for 10,000 epochs", (probe.grokked - 7, probe.grokked + 7)
+        needs, counted = f"70 runs of the paper's {NAMES[name]} for 10,000 epochs", (probe.grokked - 7, probe.grokked + 7)
         yield Claim(f"boundary_{name}", f"{of}: λ_c", interval, (probe.low, probe.high), budgets=FULL, needs=needs)
         yield Claim(f"grokked_{name}", f"{of}: grokking runs of 70", f"{probe.grokked}", counted, budgets=FULL, needs=needs)
         if (exact := probe.parameters) is not None:
