@@ -117,13 +117,13 @@ class Reproduction:
 
     def page(self) -> str:
         """The page as Markdown: what was found, the tally, the main figure, the claims by verdict, further figures, tables."""
-        first, *others = [*self.figures, *(name for name in self.drawn if name not in self.figures)] or [None]
+        figures = [*self.figures, *(name for name in self.drawn if name not in self.figures)]
         parts = [f"# {self.paper}: claims and measurements", " ".join(self.opening), f"**{tally_in_words(self.tally)}**"]
-        parts += [] if first is None else [self._image(first)]
+        parts += [self._image(name) for name in figures[:1]]
         for title, verdicts in SECTIONS.items():
             rows = [claim for claim in self.claims if self.verdict(claim) in verdicts]
             parts += [f"## {title}", self._section(rows, verdicts)] if rows else []
-        parts += ["## Further figures", *map(self._image, others)] if others else []
+        parts += ["## Further figures", *map(self._image, figures[1:])] if figures[1:] else []
         behind = ", ".join(f"[{name}]({self.paper}-{name}.csv)" for name in self.tables)
         made = f"Made by `grokinterp reproduce {self.paper} --budget {self.budget}`."
         return (

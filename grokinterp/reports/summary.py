@@ -139,4 +139,4 @@ def _which_frequencies(last: xr.Dataset) -> str:
 def _value(last: xr.Dataset, name: str, **at: str) -> float:
     """One number of the last step, NaN where the dataset lacks it."""
     at = at or {"split": "train"}
-    return float(last[name].sel(**at)) if name in last else math.nan
+    return float(last[name].sel(at)) if name in last else math.nan

@@ -40,8 +40,10 @@ SOURCES = {
     **dict.fromkeys(("markov", "markov-pairs", "modular", "modular-long", "times-decay", "times-p"), (0,)),
     **{f"{study}-{part}": index for study in ("tiny", "gpt2") for part, index in TABLES.items()},
 }
-FIGURES = ("eigenvalues", "core-size", "principal-angles", "canonical-correlations", "clock", "decay", "p", "tiny-correlations")
-FIGURES += tuple(f"tiny-seed-{seed}-{part}" for seed in range(3) for part in ("by-layer", "knob"))
+FIGURES = (
+    *("eigenvalues", "core-size", "principal-angles", "canonical-correlations", "clock", "decay", "p", "tiny-correlations"),
+    *(f"tiny-seed-{seed}-{part}" for seed in range(3) for part in ("by-layer", "knob")),
+)
 
 
 def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:

@@ -126,7 +126,8 @@ def _significance(plan: runs.Plan, folder: Path, main: pd.DataFrame) -> pd.DataF
     onsets = main["sync_1"].dropna()
     rows = {name: runs.significance(Run(folder / str(name)), int(step), plan.permutations) for name, step in onsets.items()}
     tests: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["step", "fsd", "p_permutation", "p_shuffle"])
-    return tests.assign(**{RUN: main[RUN].reindex(tests.index)})
+    tests[RUN] = main[RUN].reindex(tests.index)
+    return tests
 
 
 def _ablation(run: Run, grok: float) -> pd.DataFrame:

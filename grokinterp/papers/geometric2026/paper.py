@@ -62,7 +62,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     """
     table = tables["runs"]
     planned = {name: len(configs) for name, configs in runs.plan(budget).arms.items()}
-    planned |= {name: max(planned.get(name, 0), count) for name, count in table["arm"].value_counts(sort=False).items()}
+    planned |= {name: max(planned.get(name, 0), len(of(table, name))) for name in table["arm"].unique()}
     found = {**of_onsets(table, planned), **of_ratios(table), **of_accuracies(table), **of_trials(table), **of_promises(table)}
     kept = within_budget(found, CLAIMS, budget)
     derived = {"runs": table, "arms": summary(table, planned), "ratios": ratios(table)}

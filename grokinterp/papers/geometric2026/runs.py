@@ -120,7 +120,8 @@ def read_runs(plan: Plan, folder: Path, known: pd.DataFrame | None = None) -> pd
     table = merged(known, pd.DataFrame(rows, columns=COLUMNS))
     place = {name: i for i, name in enumerate(ARMS)}
     ordered: pd.DataFrame = table.sort_values(["arm", "horizon", "seed"], key=lambda column: column.map(place) if column.name == "arm" else column)
-    return ordered.reset_index(drop=True)
+    ordered.index = pd.RangeIndex(len(ordered))
+    return ordered
 
 
 def _further(folder: Path) -> dict[str, tuple[str, RunConfig]]:

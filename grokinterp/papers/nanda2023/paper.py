@@ -106,10 +106,3 @@ def _row(report: Report) -> dict[str, float]:
 def _first(dataset: xr.Dataset, split: str) -> float:
     """The first evaluated step with an accuracy of 0.99; NaN, which compares as false, where there is none."""
     return onset(dataset["eval_step"], dataset[f"metric_{split}_accuracy"], 0.99, interpolate=False)
-
-
-def _summarised(values: list[float]) -> Measurement:
-    """Mean and range over runs."""
-    return Measurement.over_runs(values, "range over seeds" if len(values) > 1 else "")
-    steps = dataset["eval_step"].to_numpy()[dataset[f"metric_{split}_accuracy"].to_numpy() >= 0.99]
-    return float(steps[0]) if len(steps) else math.nan

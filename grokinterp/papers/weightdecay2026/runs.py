@@ -275,7 +275,7 @@ def run_pairs(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = 
     out = folder / "forks"
     if train:
         train_all([config for rows in planned.values() for _, _, forks in rows for config in forks.values()], out, **plan.how)
-    found = {}
+    found: dict[str, pd.DataFrame] = {}
     for name in plan.pairs:
         ended = [row for row in planned.get(name, []) if all(finished(config, out) is not None for config in row[2].values())]
         table = merged(tables.get(f"pairs-{name}"), pd.DataFrame([_paired_row(*row, out) for row in ended]))
