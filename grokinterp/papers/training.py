@@ -51,7 +51,7 @@ def side_by_side(function: Callable[..., Result], arguments: Mapping[str, tuple[
         arguments: its arguments by name.
         workers: processes; None for as many as cores, 0 for this one, with its own number of threads.
     """
-    if workers == 0:
+    if workers == 0 or not arguments:
         return {name: function(*each) for name, each in arguments.items()}
     calls = {name: (function, each) for name, each in arguments.items()}
     with tqdm(total=len(calls), unit="run", disable=None) as bar:
