@@ -38,7 +38,7 @@ def reproduce(
     if budget not in get_args(Budget):
         raise unknown_name("budget", budget, get_args(Budget))
     if tables is not None and budget == "smoke":
-        raise GrokinterpError("the smoke budget trains tiny models, which no table of finished runs is about; take the budget cpu or full")
+        raise GrokinterpError(f"the smoke budget trains tiny models, and the tables in {tables} are about none of them; take the budget cpu or full")
     module = importlib.import_module(f"grokinterp.papers.{paper}")
     known = NOTHING if tables is None else read_tables(Path(tables), paper, module.SOURCES)
     return cast(Reproduction, module.reproduce(budget, Path(out) / paper / budget, known, train))

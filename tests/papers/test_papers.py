@@ -103,7 +103,7 @@ def test_unknown_names_are_named(tmp_path: Path) -> None:
         reproduce("nanda", "smoke", tmp_path)
     with pytest.raises(GrokinterpError, match="unknown budget 'smok'; did you mean smoke"):
         reproduce("nanda2023", "smok", tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(GrokinterpError, match="which no table of finished runs is about"):
+    with pytest.raises(GrokinterpError, match="are about none of them"):
         reproduce("nanda2023", "smoke", tmp_path, tables=tmp_path)
     with pytest.raises(GrokinterpError, match=r"holds no table of finished runs of geometric2026, like geometric2026-runs\.csv"):
         reproduce("geometric2026", "cpu", tmp_path, tables=tmp_path)
