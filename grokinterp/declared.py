@@ -24,7 +24,7 @@ def check_fields(config: Any) -> None:
     Raises:
         GrokinterpError: naming the field and its value.
     """
-    hints = _hints(type(config))
+    hints = _hints(config.__class__)
     for field in fields(config):
         value = getattr(config, field.name)
         found = conformed(hints[field.name], value, f"{type(config).__name__}.{field.name}")

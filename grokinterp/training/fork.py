@@ -80,13 +80,15 @@ def children(
             'checkpoints.moments = true to keep all of them, or fork with moments="reset", which starts Adam afresh'
         )
     parent_state(origin)  # whole and readable
-    configs = {}
+    found: dict[str, tuple[str, RunConfig]] = {}  # by digest, so that settings given twice are one child
     for settings in combinations(parent.config, changes):
         child = parent.config.with_(parent=origin, **settings)
         _refuse_what_changes_nothing(parent.config, child)
         child.task.build()
-        configs[_name(child, settings)] = child
-    return configs
+        found[child.digest] = _name(child, settings), child
+    names = [name for name, _ in found.values()]
+    # A folder's name leaves out what file systems do not like; where two children would share it, their digests tell them apart.
+    return {name if names.count(name) == 1 else f"{name}-{digest}": child for digest, (name, child) in found.items()}
 
 
 def _step(run: Run, at: At) -> int:

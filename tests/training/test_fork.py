@@ -89,6 +89,15 @@ def test_lists_are_children_and_several_lists_their_grid(parent: Run, tmp_path: 
     assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
 
 
+def test_children_whose_settings_look_alike_in_a_folders_name_all_live(parent: Run, tmp_path: Path) -> None:
+    stops = ["test_loss < 1e-3", "test_loss > 1e-3", "test_loss >= 1e-3"]
+    configs = children(parent, 20, stop=stops, steps=24)
+    assert sorted(config.stop or "" for config in configs.values()) == sorted(stops)
+    assert len({name.casefold() for name in configs}) == 3
+    assert [run.config.stop for run in fork(parent, 20, tmp_path, stop=stops, steps=24, progress=False)] == stops
+    assert list(children(parent, 20, weight_decay=[2, 2.0, 3])) == ["weight_decay=2.0", "weight_decay=3.0"]  # what is the same is one child
+
+
 def test_children_know_their_parent(parent: Run, tmp_path: Path) -> None:
     (child,) = fork(parent, 20, tmp_path / "a", moments="reset", weight_decay=2.0, steps=40, progress=False)
     origin = {"path": str(parent.path.resolve()), "digest": parent.config.digest, "step": 20, "moments": "reset"}

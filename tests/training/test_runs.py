@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from filelock import FileLock
 
 from grokinterp import GrokinterpError, Run, RunConfig, train
 from grokinterp.files import read_tensors
-from grokinterp.training.train import BatchOrder
+from grokinterp.training.config import OptimizerConfig
+from grokinterp.training.train import BatchOrder, check_device
+from grokinterp.training.writer import open_for_writing
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -71,7 +74,9 @@ def test_early_stop_on_a_condition(tiny: RunConfig, tmp_path: Path) -> None:
 
 def test_divergence_ends_the_run(tiny: RunConfig, tmp_path: Path) -> None:
     run = train(tiny.with_(**{"optimizer.lr": 1e30, "optimizer.warmup_steps": 0}), tmp_path / "run", progress=False)
-    assert "diverged: train loss is nan" in run.status["reason"]
+    assert run.diverged
+    assert run.status["reason"].startswith("diverged: train loss is nan at step 5; the last finite evaluation was at step 0: train loss ")
+    assert not train(tiny.with_(steps=5), tmp_path / "fine", progress=False).diverged
 
 
 @pytest.mark.parametrize("batch_size", [None, 8])
@@ -204,6 +209,145 @@ def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     assert train(tiny, folder, progress=False).finished  # the lock died with its process
     with FileLock(folder / ".lock"):
         assert Run(folder).finished  # reading needs no lock
+
+
+def test_a_mistyped_stop_condition_leaves_nothing_behind(tiny: RunConfig, tmp_path: Path) -> None:
+    for stop in ("test_los < 1", "test_loss[train] < 1"):
+        with pytest.raises(GrokinterpError, match="the metrics are train_loss"):
+            train(tiny.with_(stop=stop), tmp_path / "run", progress=False)
+        assert not (tmp_path / "run").exists()
+    assert train(tiny.with_(stop="test_loss < 100"), tmp_path / "run", progress=False).status["step"] == 0
+
+
+def test_a_folder_that_somebody_put_a_file_into_is_never_removed(tiny: RunConfig, tmp_path: Path) -> None:
+    with open_for_writing(tmp_path / "run", tiny) as writer:
+        (writer.path / "notes.txt").write_text("precious")  # and nothing is trained
+    assert sorted(os.listdir(tmp_path / "run")) == [".lock", "notes.txt"]
+
+
+def test_a_run_is_the_same_folder_after_a_change_of_directory(tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_run.path.parent)
+    run = Run(tiny_run.path.name)
+    assert repr(run).startswith(f"Run({tiny_run.path.name!r}: modular_addition")  # shown as it was typed
+    monkeypatch.chdir(tmp_path)
+    assert run.steps == tiny_run.steps
+    assert run.path == tiny_run.path
+    assert str(tiny_run.path) in repr(run)
+
+
+def test_files_with_nearly_the_right_name_are_nobodys_business(tiny_run: Run, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    content = (tmp_path / "run" / "checkpoints" / "step_00000040.safetensors").read_bytes()
+    for name in (
+        "step_00000100 (1).safetensors",
+        "step_100.safetensors",
+        "step_0000100.safetensors",
+        "step_00000100.safetensors.bak",
+        "step_x.safetensors",
+    ):
+        (tmp_path / "run" / "checkpoints" / name).write_bytes(content)
+    assert Run(tmp_path / "run").steps == tiny_run.steps
+
+
+def test_rows_are_written_again_where_a_checkpoint_before_them_allows(tiny: RunConfig, tmp_path: Path) -> None:
+    config = tiny.with_(**{"checkpoints.moments": True})
+    whole = fingerprint(train(config, tmp_path / "whole", progress=False).path)
+    for name, lost in (("middle", slice(5, 7)), ("end", slice(9, None)), ("all", slice(0, None))):
+        folder = tmp_path / name
+        shutil.copytree(tmp_path / "whole", folder)
+        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        del lines[lost]
+        (folder / "metrics.jsonl").write_text("".join(lines))
+        with pytest.raises(GrokinterpError, match=r"metrics.jsonl lacks the row of step \d+; `train` with the same config writes it again"):
+            _ = Run(folder).metrics
+        assert train(config, folder, progress=False).finished
+        assert fingerprint(folder) == whole
+
+
+@pytest.mark.parametrize("status", [True, False])
+def test_a_run_with_rows_missing_is_never_finished(tiny: RunConfig, tmp_path: Path, status: bool) -> None:
+    folder = train(tiny, tmp_path / "run", progress=False).path
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:4] + lines[6:]))
+    if not status:
+        (folder / "status.json").unlink()
+    before = snapshot_of(folder)
+    with pytest.raises(
+        GrokinterpError, match=r"cannot go on: not from step 60, because .*metrics.jsonl lacks the row of step 20; .* Nothing was changed"
+    ):
+        train(tiny, folder, progress=False)
+    with pytest.raises(GrokinterpError, match="lacks the row of step 20"):
+        Run(folder).first("test_accuracy > 0.1")
+    assert snapshot_of(folder) == before
+
+
+def test_a_run_without_any_optimizer_state_is_refused_and_left_alone(tiny: RunConfig, tmp_path: Path) -> None:
+    folder = train(tiny, tmp_path / "run", progress=False).path
+    (folder / "status.json").unlink()
+    for file in (folder / "moments").iterdir():
+        file.unlink()
+        file.symlink_to("an annexed file that is not here")
+    with pytest.raises(GrokinterpError, match=r"cannot go on: not from step 60, because .*moments.*it is a link to .*restore these files"):
+        train(tiny, folder, progress=False)
+    assert Run(folder).steps == [0, 2, 4, 20, 40, 60]
+    assert len(Run(folder).metrics) == 13
+
+
+def test_a_number_that_changed_in_the_metrics_is_noticed(tiny: RunConfig, tmp_path: Path) -> None:
+    folder = train(tiny, tmp_path / "run", progress=False).path
+    text = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text(text.replace('"test_accuracy": 0.', '"test_accuracy": 0.9', 1))
+    with pytest.raises(GrokinterpError, match=r"metrics.jsonl has changed since the weights of step 60 were kept"):
+        _ = Run(folder).metrics
+
+
+def test_files_of_an_older_version_are_read_and_said_to_have_no_checksum(tiny_run: Run) -> None:
+    old = Run(Path(__file__).parents[1] / "golden" / "addition")
+    assert old.unsealed == old.provenance["unsealed"] == old.steps
+    assert "5 checkpoints, written by an older version" in old._repr_html_()
+    assert not tiny_run.unsealed
+    assert "unsealed" not in tiny_run.provenance
+
+
+def test_weights_of_another_run_or_step_are_refused(tiny: RunConfig, tiny_run: Run, tmp_path: Path) -> None:
+    other = train(tiny.with_(seed=5), tmp_path / "other", progress=False)
+    for source, message in ((other.path, f"of the run {other.config.digest}"), (tiny_run.path, "it holds checkpoints of step 20")):
+        folder = tmp_path / source.name / "copy"
+        shutil.copytree(tiny_run.path, folder)
+        shutil.copy(source / "checkpoints" / "step_00000020.safetensors", folder / "checkpoints" / "step_00000040.safetensors")
+        with pytest.raises(GrokinterpError, match=message):
+            Run(folder).model(40)
+
+
+def test_whole_numbers_for_floats_are_the_same_run_when_read(tiny: RunConfig, tmp_path: Path) -> None:
+    config = replace(tiny, optimizer=OptimizerConfig(weight_decay=1))
+    assert train(config, tmp_path / "run", progress=False).model(60)
+    assert train(config, tmp_path / "run", progress=False).finished
+
+
+def test_a_durable_run_is_the_same_run_with_the_same_bits(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("grokinterp.training.writer.sync_folder", synced.append)
+    durable = tiny.with_(durable=True)
+    assert (durable.digest, durable) == (tiny.digest, tiny)
+    assert RunConfig.from_dict(durable.to_dict()).durable
+    run = train(durable, tmp_path / "durable", progress=False)
+    folders = [run.path, *[run.path / kind for _ in run.steps for kind in ("moments", "checkpoints")], run.path]
+    assert synced == folders  # each after its file, the moments before the weights
+    plain = train(tiny, tmp_path / "plain", progress=False)
+    assert synced == folders
+    differ = {name for name, mark in fingerprint(run.path).items() if fingerprint(plain.path)[name] != mark}
+    assert differ == {"config.json"}
+    assert train(tiny, run.path, progress=False).finished  # whoever goes on decides
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cuda:x", "cudax", "gpu", ""])
+def test_a_device_that_is_not_there_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_device("cuda:0")
+    with pytest.raises(GrokinterpError, match="not available on this machine; it has cpu, cuda, cuda:0"):
+        check_device(device)
 
 
 def test_reading_what_is_not_there_names_what_is(tiny_run: Run, tmp_path: Path) -> None:
