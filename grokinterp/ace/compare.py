@@ -6,7 +6,7 @@ Weights, and with them directions, differ between training runs; what is compare
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Float64
@@ -76,9 +76,9 @@ class Alignment:
         r_squared: share of the fixed coordinates' variance that the moved ones explain.
     """
 
-    rotation: Float64[Tensor, "r_a r_b"]
-    mean_from: Float64[Tensor, "r_a"]
-    mean_to: Float64[Tensor, "r_b"]
+    rotation: Float64[Tensor, "r_a r_b"] = field(repr=False)
+    mean_from: Float64[Tensor, "r_a"] = field(repr=False)
+    mean_to: Float64[Tensor, "r_b"] = field(repr=False)
     r_squared: float
 
     def __call__(self, a: Coordinates) -> Float64[Tensor, "example other_rank"]:
@@ -119,10 +119,10 @@ class Consensus:
         loadings: for each model the patterns [rank, component]: how its coordinates move with each variate.
     """
 
-    variates: Float64[Tensor, "example component"]
-    agreement: Float64[Tensor, "component"]
-    weights: tuple[Tensor, ...]
-    loadings: tuple[Tensor, ...]
+    variates: Float64[Tensor, "example component"] = field(repr=False)
+    agreement: Float64[Tensor, "component"] = field(repr=False)
+    weights: tuple[Tensor, ...] = field(repr=False)
+    loadings: tuple[Tensor, ...] = field(repr=False)
 
     def restrict(self, model: int, core: Core) -> Core:
         """The consensus inside one model: the directions of its core along which the common variates move its activations.

@@ -66,6 +66,10 @@ class Core:
         if len(self.mean) != width:
             raise GrokinterpError(f"the mean has {len(self.mean)} dimensions and the directions have {width}")
 
+    def __repr__(self) -> str:
+        where = "all positions" if self.positions == "all" else f"position {self.positions}"
+        return f"Core({self.hook}, {where}: {self.rank} of {len(self.mean)} dimensions{', centred' if self.centred else ''})"
+
     def _repr_html_(self) -> str:
         energy = self.spectrum.square()
         rows = [
@@ -176,12 +180,12 @@ class Project(Intervention):
         mean: μ, or None for the uncentred form.
     """
 
-    basis: Directions
+    basis: Directions = field(repr=False)
     hook: str
     inside: float
     outside: float
     positions: Positions = "all"
-    mean: Mean | None = None
+    mean: Mean | None = field(default=None, repr=False)
 
     def hooks(self, model: Any, task: Task | None = None) -> list[tuple[str, HookFunction]]:
         """See `Intervention.hooks`; the task plays no part.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ class SequenceDynamics:
         n_transitions: pairs fitted.
     """
 
-    operator: Operator
-    eigenvalues: Eigenvalues
+    operator: Operator = field(repr=False)
+    eigenvalues: Eigenvalues = field(repr=False)
     r_squared: float
     whitened_r_squared: float
     n_transitions: int
@@ -86,14 +86,14 @@ class CyclicDynamics:
     """
 
     p: int
-    operator: Operator
-    eigenvalues: Eigenvalues
+    operator: Operator = field(repr=False)
+    eigenvalues: Eigenvalues = field(repr=False)
     modes: tuple[int, ...]
     ring_fraction: float
     r_squared: float
     held_out_r_squared: float
-    null: np.ndarray
-    null_modes: np.ndarray
+    null: np.ndarray = field(repr=False)
+    null_modes: np.ndarray = field(repr=False)
 
     def __str__(self) -> str:
         null = f"; shuffled at most {self.null.max():.3f}" if len(self.null) else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,9 +40,9 @@ class CoreSize:
     necessary: int | None
     sufficient: int | None
     base: float
-    ranks: np.ndarray
-    keep: np.ndarray
-    remove: np.ndarray
+    ranks: np.ndarray = field(repr=False)
+    keep: np.ndarray = field(repr=False)
+    remove: np.ndarray = field(repr=False)
 
     def table(self) -> pd.DataFrame:
         """The curve: one row for each rank, ``rank``, ``keep``, ``remove``."""

@@ -79,6 +79,10 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def __repr__(self) -> str:
+        plural, extraction = int(self.plural.sum()), int(self.extraction.sum())
+        return f"Prompts({self.name}: {len(self):,}, {plural:,} with a plural head, {extraction:,} to extract from)"
+
     @cached_property
     def verbs(self) -> Int[Tensor, "verb"]:
         """Every verb's token once, ascending."""

@@ -7,7 +7,7 @@ A harmonic is whatever the neurons may agree on: a frequency of a cyclic group, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class PermutationTest:
     """
 
     observed: float
-    null: np.ndarray
+    null: np.ndarray = field(repr=False)
     p_value: float
     p_randomised: float
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +36,13 @@ class Published:
     """
 
     path: Path
-    model: Any
+    model: Any = field(repr=False)
     task: Task
     epoch: int
-    train_losses: pd.Series[float]
-    test_losses: pd.Series[float]
+    train_losses: pd.Series[float] = field(repr=False)
+    test_losses: pd.Series[float] = field(repr=False)
     optimizer: Mapping[str, Any]
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(repr=False)
 
     def first_epoch(self, losses: pd.Series[float], below: float) -> int | None:
         """The first recorded epoch whose loss is below a threshold in nats, or None."""

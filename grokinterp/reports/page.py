@@ -6,11 +6,11 @@ import json
 import re
 from html import escape
 from importlib import resources
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from grokinterp import __version__
 from grokinterp.outputs import PAGE, output
 from grokinterp.reports.words import headline
 
@@ -53,17 +53,10 @@ def _page(dataset: xr.Dataset, drawn: dict[str, go.Figure]) -> str:
         headline=_headline(dataset),
         figures="\n".join(_figure(name, figure) for name, figure in drawn.items()),
         details=_details(dataset),
-        version=escape(_version()),
+        version=escape(__version__),
         plotly=get_plotlyjs(),
         data=_script_json({name: _spec(figure) for name, figure in drawn.items()}),
     )
-
-
-def _version() -> str:
-    try:
-        return version("grokinterp")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _paragraphs(text: str) -> str:

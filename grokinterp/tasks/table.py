@@ -70,6 +70,10 @@ class Task:
     def __len__(self) -> int:
         return len(self.answers)
 
+    def __repr__(self) -> str:
+        split = "not split" if self.train is None else f"{len(self.indices('train')):,} to train on"
+        return f"Task({self.name}: {len(self):,} inputs of {self.n_positions} tokens, {self.n_classes} answers, {split})"
+
     @property
     def n_positions(self) -> int:
         """Number of tokens in one input."""

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import itertools
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -172,6 +173,13 @@ class RunConfig:
             raise unknown_name("dtype", self.dtype, ("float32", "float64"))
         if self.parent is not None and self.steps < self.parent.step:
             raise GrokinterpError(f"a fork at step {self.parent.step} cannot end at step {self.steps}; steps counts from the parent's step 0")
+
+    def __repr__(self) -> str:
+        args = ", ".join(f"{name} = {reprlib.repr(value)}" for name, value in self.task.args.items())
+        rates = f"lr {self.optimizer.lr:g}, weight decay {self.optimizer.weight_decay:g}"
+        begins = "" if self.parent is None else f", forked at step {self.parent.step:,}"
+        task = f"{self.task.name}{' ' * bool(args)}{args}"
+        return f"RunConfig({self.digest}: {task}, {type(self.model).__name__}, {rates}, {self.steps:,} steps, seed {self.seed}{begins})"
 
     def to_dict(self) -> dict[str, Any]:
         """The config as plain JSON values; without a parent or interventions there is no such key, so that older digests stay as they are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -43,8 +43,8 @@ class ResumePoint:
     """
 
     step: int
-    rows: tuple[Row, ...]
-    state: State | None
+    rows: tuple[Row, ...] = field(repr=False)
+    state: State | None = field(repr=False)
     adopted: bool = False
 
     @property
