@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit
 from scipy.stats import binomtest
 
+from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, minimise, require, resample
@@ -92,7 +93,7 @@ def logistic_boundary(
     grokked: ArrayLike,
     horizon: float | None = None,
     *,
-    rng: np.random.Generator,
+    rng: Rng = 0,
     n_bootstrap: int = 1500,
     method: str = "least squares",
     smooth: bool = False,
@@ -108,7 +109,7 @@ def logistic_boundary(
         weight_decay: λ of each run.
         grokked: whether each run grokked within the horizon.
         horizon: until when runs were followed, in steps or epochs; named in the result and its figure.
-        rng: draws the bootstrap, which resamples runs within each λ.
+        rng: seed or generator that draws the bootstrap, which resamples runs within each λ.
         n_bootstrap: resamples.
         method: "least squares" gives every λ the same weight, whatever its number of runs; "maximum likelihood" every run.
         smooth: take rates as (x + ½)/(n + 1), for few runs at each λ.
@@ -122,6 +123,7 @@ def logistic_boundary(
     Source: arXiv 2605.20441, boundary fit (least squares, 1,500 run-level resamples, 0 < λ ≤ 5, smoothing for its Mamba runs); maximum
     likelihood and the box of steepness are chosen here.
     """
+    rng = generator(rng)
     if method not in _OBJECTIVES:
         raise unknown_name("method", method, _OBJECTIVES)
     runs = columns(weight_decay=weight_decay)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line
 from grokinterp.laws.numerics import resample
@@ -54,7 +55,7 @@ def discrimination(
     scores: ArrayLike,
     before: ArrayLike,
     *,
-    rng: np.random.Generator,
+    rng: Rng = 0,
     baseline: ArrayLike | None = None,
     n_bootstrap: int = 1000,
     level: float = 0.95,
@@ -66,7 +67,7 @@ def discrimination(
     Args:
         scores: [run, evaluation], evaluations at the same times in every run; higher is more like the event to come, NaN lowest of all.
         before: [run, evaluation]; 1 where the event follows soon, 0 where it does not, NaN where that is not known or no longer asked.
-        rng: draws the bootstrap.
+        rng: seed or generator that draws the bootstrap.
         baseline: scores of another predictor, to take the gain over.
         n_bootstrap: resamples.
         level: of the intervals.
@@ -76,6 +77,7 @@ def discrimination(
 
     Source: chosen here; pairs at one time are the incident/dynamic AUC of Heagerty and Zheng (2005) with the event within a window.
     """
+    rng = generator(rng)
     labels = np.asarray(before, dtype=np.float64)
     value = _like(labels, scores)
     known = ~np.isnan(labels)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, labels, log_survival, minimise, r_squared, require, resample
@@ -105,7 +106,7 @@ def fork_law(
     group: ArrayLike | None = None,
     censored: ArrayLike | None = None,
     *,
-    rng: np.random.Generator,
+    rng: Rng = 0,
     n_bootstrap: int = 2000,
     n_permutations: int = 2000,
     level: float = 0.95,
@@ -117,7 +118,7 @@ def fork_law(
         delay: Δt of each draw; of one that never groks, for how long it was followed, 0 if that is not known.
         group: what has a C of its own, such as the prime; by default all draws share one.
         censored: which draws never grok; by default none.
-        rng: draws the bootstrap, within each λ, and the permutations of the trend test.
+        rng: seed or generator that draws the bootstrap, within each λ, and the permutations of the trend test.
         n_bootstrap: resamples.
         n_permutations: of the trend test.
         level: of the intervals.
@@ -128,6 +129,7 @@ def fork_law(
     Source: arXiv 2606.12966, fork law; its C is `mean_product`, its R² that of `mean_product` over means. Intervals, censoring and the
     trend test are chosen here.
     """
+    rng = generator(rng)
     draws = columns(weight_decay=weight_decay, delay=delay)
     draws["censored"] = False if censored is None else flags("censored", censored, len(draws))
     draws["group"] = "all" if group is None else labels("group", group, len(draws))

@@ -96,17 +96,6 @@ def require(holds: ArrayLike, values: ArrayLike, name: str, rule: str) -> None:
         raise GrokinterpError(f"{name}[{bad[0]}] is {np.asarray(values)[bad[0]]:g}; {rule}")
 
 
-def generator(rng: np.random.Generator) -> np.random.Generator:
-    """The generator itself, once it is known to be one.
-
-    Raises:
-        GrokinterpError: anything but a numpy Generator.
-    """
-    if not isinstance(rng, np.random.Generator):
-        raise GrokinterpError(f"rng has to be a seeded numpy Generator, such as numpy.random.default_rng(0); got {rng!r}")
-    return rng
-
-
 def check_bootstrap(n_bootstrap: int) -> None:
     """Raise a GrokinterpError for fewer than one resample."""
     if n_bootstrap < 1:
@@ -119,9 +108,8 @@ def resample(rng: np.random.Generator, strata: np.ndarray, n_bootstrap: int) -> 
     No resamples at all where every run is alone in its stratum: each would repeat the data, and the interval have no width.
 
     Raises:
-        GrokinterpError: fewer than one resample, or no generator.
+        GrokinterpError: fewer than one resample.
     """
-    generator(rng)
     check_bootstrap(n_bootstrap)
     if len(pd.unique(strata)) == len(strata):
         return np.empty((0, len(strata)))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from grokinterp.chance import Rng, generator
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
@@ -109,7 +110,7 @@ def lead_times(
     onset_of_grok: ArrayLike,
     cluster: ArrayLike | None = None,
     *,
-    rng: np.random.Generator,
+    rng: Rng = 0,
     n_bootstrap: int = 2000,
     level: float = 0.95,
 ) -> LeadTimes:
@@ -119,7 +120,7 @@ def lead_times(
         onset_of_measure: for each run, NaN for never; in steps or epochs.
         onset_of_grok: the same, in the same unit.
         cluster: what runs have in common, such as the prime; clusters are then resampled whole.
-        rng: draws the bootstrap.
+        rng: seed or generator that draws the bootstrap.
         n_bootstrap: resamples.
         level: of the interval.
 
@@ -128,6 +129,7 @@ def lead_times(
 
     Source: arXiv 2606.12966 for leads and the sign test over runs; clusters and the counts of what is missing are chosen here.
     """
+    rng = generator(rng)
     runs = columns(("onset_of_measure", "onset_of_grok"), onset_of_measure=onset_of_measure, onset_of_grok=onset_of_grok)
     runs.columns = pd.Index(["measure", "grok"])
     runs["lead"] = runs["grok"] - runs["measure"]

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line
-from grokinterp.laws.numerics import check_bootstrap, columns, flags, generator, require
+from grokinterp.laws.numerics import check_bootstrap, columns, flags, require
 from grokinterp.laws.results import Estimate, Result, interval
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def detection(
     grok_time: ArrayLike,
     false_alarm_rate: float = 0.05,
     *,
-    rng: np.random.Generator,
+    rng: Rng = 0,
     calibration: ArrayLike | None = None,
     n_bootstrap: int = 1000,
     level: float = 0.95,
@@ -121,7 +122,7 @@ def detection(
         steps: of the evaluations, ascending: one row for all runs, or one for each.
         grok_time: of each run, counted from the start of training, NaN for never.
         false_alarm_rate: share of calibration runs that never grok allowed to raise an alarm at any time.
-        rng: draws the halves and the bootstrap.
+        rng: seed or generator that draws the halves and the bootstrap.
         calibration: which runs set the threshold, such as those that a predictor was trained on; drawn, half of each kind, if not given.
         n_bootstrap: resamples.
         level: of the intervals.
@@ -132,7 +133,7 @@ def detection(
 
     Source: chosen here, as a fair test of the diagnostics of arXiv 2605.20441 and 2606.12966 against clock, loss and weight norm.
     """
-    generator(rng)
+    rng = generator(rng)
     check_bootstrap(n_bootstrap)
     runs = columns(("grok_time",), grok_time=grok_time)
     times = runs["grok_time"].to_numpy()

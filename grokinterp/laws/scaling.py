@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import linregress, t
 
+from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import columns, minimise, r_squared, require, resample
@@ -162,13 +163,13 @@ class GrokkingTimeInP(Result):
         return f"τ = −Ω ln(1 − p_crit/p) with Ω = {self.omega}, p_crit = {self.p_crit}, R² = {self.r2:.3f} ({self.n_runs} runs, {self.n_never} never)"
 
 
-def grokking_time_in_p(p: ArrayLike, time: ArrayLike, *, rng: np.random.Generator, n_bootstrap: int = 1000, level: float = 0.95) -> GrokkingTimeInP:
+def grokking_time_in_p(p: ArrayLike, time: ArrayLike, *, rng: Rng = 0, n_bootstrap: int = 1000, level: float = 0.95) -> GrokkingTimeInP:
     """The law τ = −Ω ln(1 − p_crit/p) of grokking time in the prime, by least squares of τ over runs.
 
     Args:
         p: of each run.
         time: τ, from memorization to grokking; NaN for runs that never grok, which are left out and counted.
-        rng: draws the bootstrap, which resamples runs over all p (so that one run at each p is enough).
+        rng: seed or generator that draws the bootstrap, which resamples runs over all p (so that one run at each p is enough).
         n_bootstrap: resamples; one with a single p determines no law and counts for neither interval.
         level: of the intervals.
 
@@ -177,6 +178,7 @@ def grokking_time_in_p(p: ArrayLike, time: ArrayLike, *, rng: np.random.Generato
 
     Source: arXiv 2602.22600, grokking time (Ω ≈ 2,770, p_crit ≈ 23, R² > .99). It does not say how it was fitted; chosen here.
     """
+    rng = generator(rng)
     all_runs = columns(("time",), p=p, time=time)
     require(all_runs["p"] > 0, all_runs["p"], "p", "a modulus is positive")
     require(~(all_runs["time"] <= 0), all_runs["time"], "time", "grokking comes after memorization; give NaN for never")

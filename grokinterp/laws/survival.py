@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
+from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import band, draw, line
 from grokinterp.laws.numerics import columns, flags, log_survival, minimise, require, resample
@@ -104,7 +105,7 @@ def survival_boundary(
     censored: ArrayLike,
     horizon: float | ArrayLike,
     *,
-    rng: np.random.Generator,
+    rng: Rng = 0,
     n_bootstrap: int = 500,
     all_can: bool = False,
     level: float = 0.95,
@@ -118,7 +119,7 @@ def survival_boundary(
         time: of grokking, positive; of a censored run, for how long it was followed.
         censored: which runs did not grok while they were followed.
         horizon: one or more times at which to state λ_c; `SurvivalBoundary.at` gives any other.
-        rng: draws the bootstrap, which resamples runs within each λ.
+        rng: seed or generator that draws the bootstrap, which resamples runs within each λ.
         n_bootstrap: resamples; one that groks at fewer than 3 λ determines no law and counts for no interval.
         all_can: hold π at 1, for data in which every run well above the boundary groks.
         level: of the intervals.
@@ -128,6 +129,7 @@ def survival_boundary(
 
     Source: chosen here; the module says why. The power law is that of arXiv 2605.20441.
     """
+    rng = generator(rng)
     runs = columns(weight_decay=weight_decay, time=time)
     stopped = flags("censored", censored, len(runs))
     decay, times = runs["weight_decay"].to_numpy(), runs["time"].to_numpy()

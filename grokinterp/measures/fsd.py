@@ -18,6 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import combined_mean, frequency_power
 from grokinterp.groups.symmetric import partition_name
@@ -181,18 +182,19 @@ def strength(power: Power, group: SymmetricGroup | None = None) -> Power:
     return power / torch.tensor([rho.shape[1] ** 2 for rho in group.irreps.values()][1:])[:, None]
 
 
-def permutation_test(phi: Signals, rng: np.random.Generator, draws: int = 1000, group: SymmetricGroup | None = None) -> PermutationTest:
+def permutation_test(phi: Signals, rng: Rng = 0, draws: int = 1000, group: SymmetricGroup | None = None) -> PermutationTest:
     """Test FSD (K = 1) against signals whose values are permuted over the elements, each neuron's independently.
 
     Args:
         phi: signals [element, neuron], see `signals`.
-        rng: the only source of chance.
+        rng: seed or generator, the only source of chance.
         draws: number of draws.
         group: S_n where the signals are functions on it, see `spectrum`.
 
     Raises:
         GrokinterpError: every neuron is silent.
     """
+    rng = generator(rng)
     power, heard = _spectrum(phi, group)
     if not power.shape[1]:
         raise GrokinterpError("FSD is not defined here: every neuron is silent, so there is nothing to test")

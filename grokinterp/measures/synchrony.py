@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grokinterp.chance import Rng, generator
+
 Signals = Float[Tensor, "element neuron"]
 Power = Float[Tensor, "harmonic neuron"]
 
@@ -89,19 +91,20 @@ class PermutationTest:
         return cls.of(float(degree(participation(power))), null, rng)
 
 
-def iid_test(power: Power, rng: np.random.Generator, draws: int = 1000) -> PermutationTest:
+def iid_test(power: Power, rng: Rng = 0, draws: int = 1000) -> PermutationTest:
     """Test FSD (K = 1) against dominant harmonics that are independent and uniform.
 
     Args:
         power: of the neurons that are not silent, [harmonic, neuron].
-        rng: the only source of chance.
+        rng: seed or generator, the only source of chance.
         draws: number of draws.
     """
+    rng = generator(rng)
     n_harmonics, n_neurons = power.shape
     return PermutationTest.of_counts(power, rng.multinomial(n_neurons, np.full(n_harmonics, 1 / n_harmonics), size=draws), rng)
 
 
-def neuron_shuffle_test(power: Power, rng: np.random.Generator, draws: int = 1000) -> PermutationTest:
+def neuron_shuffle_test(power: Power, rng: Rng = 0, draws: int = 1000) -> PermutationTest:
     """The paper's own test: shuffle the dominant harmonics across neurons. It cannot reject, and is here to show that; see `iid_test`."""
-    dominant = power.argmax(0).numpy()
-    return PermutationTest.of_counts(power, (np.bincount(rng.permutation(dominant), minlength=len(power)) for _ in range(draws)), rng)
+    source, dominant = generator(rng), power.argmax(0).numpy()
+    return PermutationTest.of_counts(power, (np.bincount(source.permutation(dominant), minlength=len(power)) for _ in range(draws)), source)

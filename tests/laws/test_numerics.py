@@ -129,7 +129,7 @@ BAD = {
     "table": (lambda: laws.power_law(np.ones((2, 2)), np.ones(4)), r"shape \(2, 2\)"),
     "words": (lambda: laws.power_law(["a", "b"], [1, 2]), "x has to hold numbers"),
     "no runs": (lambda: laws.power_law([], []), "no runs"),
-    "generator": (lambda: laws.logistic_boundary(DECAY, GROKS, rng=0), "default_rng"),  # type: ignore[arg-type]
+    "generator": (lambda: laws.logistic_boundary(DECAY, GROKS, rng="0"), "default_rng"),  # type: ignore[arg-type]
     "no resamples": (lambda: laws.logistic_boundary(DECAY, GROKS, rng=rng(), n_bootstrap=0), "n_bootstrap.*got 0"),
     "level": (lambda: laws.logistic_boundary(DECAY, GROKS, rng=rng(), level=95), "between 0 and 1; got 95"),
     "flags": (lambda: laws.logistic_boundary(DECAY, 2 * GROKS, rng=rng()), r"grokked holds yes or no.*got 2 at \[2\]"),
