@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ from grokinterp.models.adapter import Adapter
 class Past:
     """Keys and values of one block at earlier positions, each [example, position, head, d_head], as the block computes and stores them."""
 
-    keys: Tensor
-    values: Tensor
+    keys: Tensor = field(repr=False)
+    values: Tensor = field(repr=False)
 
     def first(self, n_positions: int) -> Past:
         """Those of the first positions alone."""

@@ -103,6 +103,7 @@ class NormLayer(nn.Module):
         self.hook_scale, self.hook_normalized = hook_point(), hook_point()
 
     def forward(self, x: Residual) -> Residual:
+        """The input normalised at every position, [example, position, d_model]."""
         wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
         if self.kind == "LN":
             wide = wide - wide.mean(-1, keepdim=True)
