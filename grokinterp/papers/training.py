@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
+from grokinterp.analysis import MEASURES, Measure, Report, analyze
 from grokinterp.errors import GrokinterpError
 from grokinterp.training import executors
 from grokinterp.training.config import RunConfig
@@ -15,6 +20,27 @@ from grokinterp.training.runs import Run
 from grokinterp.training.sweep import default_workers, sweep
 
 Result = TypeVar("Result")
+DEPENDS_ON = "depends_on"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How the trainings of a budget are carried out; what is trained stands in each paper's own plan.
+
+    Attributes:
+        workers: processes; None for as many as cores, 0 for this one.
+        ensemble: runs that train as one tensor program; None for as many as the device likes. On a CPU it is slower for models that fill a core.
+        device: "cpu" or "cuda".
+    """
+
+    workers: int | None = None
+    ensemble: int | None = 1
+    device: str = "cpu"
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What `sweep` is to be told."""
+        return {"workers": self.workers, "ensemble": self.ensemble, "device": self.device}
 
 
 def train_all(configs: Sequence[RunConfig], folder: Path, **options: Any) -> list[Run]:
@@ -41,6 +67,41 @@ def finished(config: RunConfig, folder: Path) -> Run | None:
     path = folder / config.digest
     run = Run(path) if (path / "config.json").exists() else None
     return run if run is not None and run.finished else None
+
+
+def measured(run: Run, measures: Sequence[str | Measure], name: str, *, progress_bar: bool = False) -> Report:
+    """Measures of every checkpoint of a run; kept in its folder, and opened there as long as nothing that they depend on has changed.
+
+    They depend on the run's configuration and checkpoints, and on the names and the code of the measures.
+
+    Args:
+        run: finished.
+        measures: as `analyze` takes them.
+        name: of the file, without its ending.
+        progress_bar: show one while measuring.
+    """
+    kept, key = run.path / f"{name}.nc", _depends_on(run, measures)
+    if kept.exists():
+        report = Report.load(kept)
+        if report.dataset.attrs.get(DEPENDS_ON) == key:
+            return report
+    report = analyze(run, measures, progress_bar=progress_bar)
+    report.dataset.attrs[DEPENDS_ON] = key
+    report.save(kept)
+    return report
+
+
+def _depends_on(run: Run, measures: Sequence[str | Measure]) -> str:
+    named = {measure if isinstance(measure, str) else getattr(measure, "__name__", repr(measure)): measure for measure in measures}
+    code = {name: _code(MEASURES[measure] if isinstance(measure, str) else measure) for name, measure in named.items()}
+    facts = {"config": run.config.digest, "steps": list(run.steps), "measures": code}
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _code(measure: Any) -> str:
+    """The source of the module that a measure is defined in."""
+    function = inspect.unwrap(getattr(measure, "function", measure))
+    return inspect.getsource(inspect.getmodule(function) or type(function))
 
 
 def side_by_side(function: Callable[..., Result], arguments: Mapping[str, tuple[Any, ...]], workers: int | None) -> dict[str, Result]:

@@ -46,7 +46,7 @@ def chains(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = Tru
     there = tables.get("markov"), tables.get("markov-pairs")
     configs = list(plan.chains.values())
     if train and left(configs, there[0]):
-        train_all(configs, folder, workers=plan.workers)
+        train_all(configs, folder, **plan.how)
     runs = {chain: run for chain, config in plan.chains.items() if (run := finished(config, folder)) is not None}
     seeds, pairs = [], []
     for arm, (normalization, hook) in ARMS.items():

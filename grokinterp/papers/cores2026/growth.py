@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from grokinterp.analysis import Report, analyze
+from grokinterp.analysis import Report
 from grokinterp.papers.cores2026.runs import GROKKED, LEARNED, Plan, first
 from grokinterp.papers.tables import RUN, left, merged
-from grokinterp.papers.training import finished, side_by_side, train_all
+from grokinterp.papers.training import finished, measured, side_by_side, train_all
 from grokinterp.training.config import RunConfig
 from grokinterp.training.fork import children
 from grokinterp.training.runs import Run
@@ -70,11 +70,11 @@ def grow(
     """
     settled = [config.with_(stop=plan.settled) for config in configs]
     if train:
-        train_all(left(settled, table), folder, workers=plan.workers)
+        train_all(left(settled, table), folder, **plan.how)
     runs = [run for config in settled if (run := finished(config, folder)) is not None]
     forks = [fork for run in runs for fork in _forks(run, run.config.steps)]
     if train:
-        train_all(forks, folder / "forks", workers=plan.workers)
+        train_all(forks, folder / "forks", **plan.how)
     forked = [run for config in forks if (run := finished(config, folder / "forks")) is not None]
     reports = list(side_by_side(read, {str(run.path): (run.path,) for run in (*runs, *forked)}, plan.workers).values())
     of_fork = {(run.config.seed, run.config.optimizer.weight_decay): report for run, report in zip(forked, reports[len(runs) :], strict=True)}
@@ -95,12 +95,7 @@ def _forks(run: Run, steps: int) -> list[RunConfig]:
 
 def read(folder: Path) -> Report:
     """The core over the checkpoints of one run."""
-    kept = folder / "cores2026.nc"
-    if kept.exists():
-        return Report.load(kept)
-    report = analyze(folder, ["ace"], progress_bar=False)
-    report.save(kept)
-    return report
+    return measured(Run(folder), ["ace"], "cores2026")
 
 
 def numbers(model: Grown) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from grokinterp import presets
+from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.cores2026.claims import DECAYS, PRIMES, SEEDS, P, published_time
 from grokinterp.papers.tables import RUN, left, merged
@@ -33,7 +34,7 @@ class Chain(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(training.Plan):
     """What a budget runs.
 
     Attributes:
@@ -43,7 +44,6 @@ class Plan:
         settled: when these have grokked and are forked (chosen here; the paper's branch begins 100 epochs after grokking).
         in_decay: trainings whose grokking time is a law of λ.
         in_p: the same for p.
-        workers: processes; None for as many as cores, 0 for this one.
     """
 
     chains: Mapping[Chain, RunConfig]
@@ -52,7 +52,6 @@ class Plan:
     in_decay: Sequence[RunConfig]
     in_p: Sequence[RunConfig]
     settled: str = f"{GROKKED} for 5"
-    workers: int | None = None
 
 
 def plan(budget: Budget) -> Plan:

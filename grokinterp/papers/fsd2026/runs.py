@@ -22,9 +22,10 @@ from grokinterp.analysis import Measure, Report, analyze
 from grokinterp.interventions import MeanPool, NoAttention
 from grokinterp.laws import onset
 from grokinterp.measures.fsd import IRREP_TOPS, RANK_SHARES, TOPS, fsd, neuron_shuffle_test, permutation_test, signals, spectrum
+from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known
-from grokinterp.papers.training import side_by_side, train_all
+from grokinterp.papers.training import measured, side_by_side, train_all
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import RunConfig
@@ -50,7 +51,7 @@ ABLATED = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(training.Plan):
     """What a budget runs.
 
     Attributes:
@@ -61,7 +62,6 @@ class Plan:
         draws: seeds of the minibatches after a fork.
         horizon: a fork is followed for horizon/λ + horizon/6 steps.
         permutations: draws of the significance test.
-        workers: processes; None for as many as cores, 0 for this one.
     """
 
     main: Mapping[str, RunConfig]
@@ -71,7 +71,6 @@ class Plan:
     draws: Sequence[int] = (1, 2, 3)
     horizon: int = 6_000
     permutations: int = 1_000
-    workers: int | None = None
 
 
 def plan(budget: Budget) -> Plan:
@@ -135,15 +134,11 @@ def _finished(config: RunConfig, folder: Path) -> bool:
 
 def read(config: RunConfig, folder: Path, progress: bool = True) -> Report:
     """Train one configuration and read every checkpoint; the report is kept in the run's folder, and opened there the next time."""
-    run, kept = train(config, folder, progress=progress), folder / "fsd2026.nc"
-    if kept.exists():
-        return Report.load(kept)
+    run = train(config, folder, progress=progress)
     measures: list[str | Measure] = ["fsd"] if config.task.name == "permutations" else ["fsd", "filtered_loss", "progress"]
     if "multiplication" in config.task.name:
         measures.append(fsd_over_residues)
-    report = analyze(run, measures, progress_bar=progress)
-    report.save(kept)
-    return report
+    return measured(run, measures, "fsd2026", progress_bar=progress)
 
 
 def fsd_over_residues(snapshot: Snapshot) -> xr.Dataset:
@@ -244,7 +239,7 @@ def fork_draws(plan: Plan, folder: Path, found: pd.DataFrame) -> pd.DataFrame:
     parents = [name for name, config in plan.main.items() if config.checkpoints.moments and name in found.index]
     planned = [draw for name in parents for draw in _forks_of(Run(folder / name), plan, found.loc[name])]
     out = folder / "forks"
-    forks = train_all([draw["config"] for draw in planned], out, workers=plan.workers)
+    forks = train_all([draw["config"] for draw in planned], out, **plan.how)
     rows = [draw | _timed(fork) for draw, fork in zip(planned, forks, strict=True)]
     table: pd.DataFrame = pd.DataFrame(rows, columns=FORKS)
     return table

@@ -18,6 +18,7 @@ import torch
 from grokinterp.errors import unknown_name
 from grokinterp.interventions import CosineUnembed, Sphere, UniformAttention
 from grokinterp.laws import onset
+from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.geometric2026.arms import ARMS, SEEDS
 from grokinterp.papers.geometric2026.claims import FREE_AT, GRID
@@ -36,20 +37,14 @@ COLUMNS = [RUN, *SETTINGS, *OUTCOMES, "off_sphere", "off_thirds"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(training.Plan):
     """What a budget runs.
 
     Attributes:
         arms: configurations by arm, one a seed.
-        workers: processes; None for as many as cores, 0 for this one.
-        ensemble: runs that train as one tensor program; on a CPU that is no faster here (measured).
-        device: "cpu" or "cuda".
     """
 
     arms: Mapping[str, Sequence[RunConfig]]
-    workers: int | None = None
-    ensemble: int | None = 1
-    device: str = "cpu"
 
 
 def plan(budget: Budget) -> Plan:
@@ -96,7 +91,7 @@ def train_arms(
         if name not in plan.arms:
             raise unknown_name("arm", name, plan.arms)
     configs = [config for name in chosen for config in plan.arms[name][:n_seeds]]
-    train_all(left(configs, known), folder, workers=plan.workers, ensemble=plan.ensemble, device=plan.device)
+    train_all(left(configs, known), folder, **plan.how)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------------

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import xarray as xr
 
 from grokinterp import presets
 from grokinterp.ace import extract
-from grokinterp.analysis import Measure, Report, analyze
+from grokinterp.analysis import Measure
 from grokinterp.errors import GrokinterpError
 from grokinterp.measures.progress import key_frequencies, progress
+from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
-from grokinterp.papers.training import side_by_side, train_all
+from grokinterp.papers.training import measured, side_by_side, train_all
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
@@ -45,7 +45,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(training.Plan):
     """What a budget runs.
 
     Attributes:
@@ -55,8 +55,7 @@ class Plan:
         within: steps before grokking that count as "soon".
         splits: random halvings beside the main one.
         resamples: of the bootstrap.
-        workers: processes; None for as many as cores, 0 for this one.
-        ensemble: runs that train as one program.
+        ensemble: as in every plan; these models are small enough for it on a CPU too.
     """
 
     runs: Mapping[str, tuple[str, RunConfig]]
@@ -65,8 +64,7 @@ class Plan:
     within: int = 1_000
     splits: int = 100
     resamples: int = 1_000
-    workers: int | None = None
-    ensemble: int = 4
+    ensemble: int | None = field(default=4, kw_only=True)
 
 
 def plan(budget: Budget) -> Plan:
@@ -162,7 +160,7 @@ def read_all(plan: Plan, folder: Path) -> dict[str, xr.Dataset]:
         GrokinterpError: a run fails.
     """
     configs = [config for _, config in plan.runs.values()]
-    train_all(configs, folder, workers=plan.workers, ensemble=plan.ensemble)
+    train_all(configs, folder, **plan.how)
     return side_by_side(read, {name: (folder / config.digest,) for name, (_, config) in plan.runs.items()}, plan.workers)
 
 
@@ -172,14 +170,9 @@ def read(folder: Path) -> xr.Dataset:
     Raises:
         GrokinterpError: a measure does not apply.
     """
-    kept, measures = folder / "predictors.nc", json.dumps([getattr(measure, "__name__", measure) for measure in MEASURES])
-    report = Report.load(kept) if kept.exists() else None
-    if report is None or report.dataset.attrs["measures"] != measures:
-        report = analyze(Run(folder), MEASURES, progress_bar=False)
-        if report.failures:
-            raise GrokinterpError(f"{folder}: {'; '.join(report.failures.values())}")
-        report.dataset.attrs["measures"] = measures
-        report.save(kept)
+    report = measured(Run(folder), MEASURES, "predictors")
+    if report.failures:
+        raise GrokinterpError(f"{folder}: {'; '.join(report.failures.values())}")
     metrics = [str(name) for name in report.dataset.data_vars if str(name).startswith("metric_")]
     at_steps = report.dataset[metrics].sel(eval_step=report["step"].to_numpy()).rename(eval_step="step")
     dataset: xr.Dataset = report.dataset.drop_vars(metrics).drop_dims("eval_step", errors="ignore").merge(at_steps)

@@ -20,6 +20,7 @@ from grokinterp.analysis import analyze
 from grokinterp.errors import GrokinterpError
 from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
 from grokinterp.laws import onset
+from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
 from grokinterp.papers.training import finished, train_all
@@ -57,7 +58,7 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(training.Plan):
     """What a budget runs.
 
     Attributes:
@@ -70,9 +71,7 @@ class Plan:
         probes: smaller models without attention, by architecture.
         published_probes: those of the paper.
         n_bootstrap: resamples of the survival fit.
-        workers: processes; None for as many as cores, 0 for this one.
-        ensemble: runs that train as one tensor program.
-        device: "cpu" or "cuda".
+        ensemble: as in every plan; these models are small enough for it on a CPU too.
     """
 
     smaller: Boundary
@@ -84,14 +83,7 @@ class Plan:
     probes: Mapping[str, ProbeGrid] = field(default_factory=dict)
     published_probes: Mapping[str, ProbeGrid] = field(default_factory=dict)
     n_bootstrap: int = 500
-    workers: int | None = None
-    ensemble: int | None = len(SEEDS)
-    device: str = "cpu"
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """What `sweep` is to be told."""
-        return {"workers": self.workers, "ensemble": self.ensemble, "device": self.device}
+    ensemble: int | None = field(default=len(SEEDS), kw_only=True)
 
     @property
     def configs(self) -> Iterator[RunConfig]:
