@@ -29,9 +29,10 @@ report = gi.analyze(run, ["progress"])
 print(report.summary)
 
 # %% [markdown]
-# **Restricted loss** keeps nothing but the circuit's frequencies in the logits; **excluded loss** takes them out.
-# Restricted loss falls long before test loss does: the circuit is there, under the memorised answers, and weight decay
-# has to take those away before it shows. The shaded phases are found by rule.
+# **Restricted loss** keeps nothing but the key frequencies in the logits; **excluded loss** takes them out.
+# Restricted loss falls long before test loss does. By itself that shows no circuit: it averages logits over training
+# pairs too, so a mere lookup table of these has a low restricted loss once nearly all frequencies are key. Here a few
+# are, and excluded loss rises meanwhile: the model comes to need what is kept. The shaded phases are found by rule.
 
 # %%
 report.plot("progress")

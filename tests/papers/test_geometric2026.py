@@ -98,7 +98,8 @@ def test_budgets_hold_what_is_asked_of_them() -> None:
     assert {config.model.intervention(CosineUnembed) for config in s5} == {CosineUnembed(temperature) for temperature in (5, 10, 30)}
     assert {config.steps for config in s5} == {4_000}
     assert list(cpu)[:2] == ["sphere-1-6e-4", "sphere-0-6e-4"]
-    assert list(cpu)[-1] == "layer-1-1e-4"
+    assert list(cpu)[-3:] == ["layer-1-1e-4", "rms-1-6e-4", "rms-1-1e-4"]
+    assert (len(cpu["rms-1-6e-4"]), len(cpu["rms-1-1e-4"]), len(cpu["mul-layer-1"])) == (5, 1, 1)
     assert len({config.digest for configs in full.values() for config in configs}) == 10 * len(ARMS)
 
 

@@ -61,8 +61,8 @@ def _arm(stream: str, decay: int, lr: str, horizon: int, n_cpu: int = 0, words: 
 def _spheres() -> Iterator[tuple[str, Arm]]:
     for stream, decay, n_cpu in (("sphere", 1, 10), ("sphere", 0, 10), ("fourier", 1, 5), ("fourier", 0, 5)):
         yield f"{stream}-{decay}-6e-4", _arm(stream, decay, "6e-4", 6_000, n_cpu)
-    for stream, decay in (("sphere", 0), ("sphere", 1), ("fourier", 1), ("fourier", 0)):
-        yield f"{stream}-{decay}-1e-4", _arm(stream, decay, "1e-4", 6_000, 2)
+    for stream, decay, n_cpu in (("sphere", 0, 2), ("sphere", 1, 3), ("fourier", 1, 3), ("fourier", 0, 3)):
+        yield f"{stream}-{decay}-1e-4", _arm(stream, decay, "1e-4", 6_000, n_cpu)
 
 
 def _baselines() -> Iterator[tuple[str, Arm]]:
@@ -75,7 +75,7 @@ def _baselines() -> Iterator[tuple[str, Arm]]:
 
 def _multiplication() -> Iterator[tuple[str, Arm]]:
     """All with the cosine unembedding; the learning rate is not stated, and the sphere's onsets are those of 1e-4 (chosen here)."""
-    for stream, decay, horizon, n_cpu in (("sphere", 1, 6_000, 2), ("sphere", 0, 6_000, 2), ("layer", 1, 80_000, 0), ("rms", 1, 80_000, 0)):
+    for stream, decay, horizon, n_cpu in (("sphere", 1, 6_000, 3), ("sphere", 0, 6_000, 3), ("layer", 1, 80_000, 1), ("rms", 1, 80_000, 1)):
         words = ", multiplication, normalised W_U"
         yield f"mul-{stream}-{decay}", _arm(stream, decay, "1e-4", horizon, n_cpu, words, operation="multiplication")
 
@@ -120,8 +120,8 @@ def _perfect(arm: Arm) -> Arm:
 def _slow() -> Iterator[tuple[str, Arm]]:
     """What takes longest, and the paper's other baseline."""
     yield "layer-1-1e-4", _arm("layer", 1, "1e-4", 100_000, 2)
-    yield "rms-1-6e-4", _arm("rms", 1, "6e-4", 12_000)
-    yield "rms-1-1e-4", _arm("rms", 1, "1e-4", 100_000)
+    yield "rms-1-6e-4", _arm("rms", 1, "6e-4", 12_000, 5)
+    yield "rms-1-1e-4", _arm("rms", 1, "1e-4", 100_000, 1)
 
 
 ARMS: dict[str, Arm] = dict([*_spheres(), *_multiplication(), *_baselines(), *_uniform(), *_s5(), *_slow()])
