@@ -34,6 +34,9 @@ def in_words(dataset: xr.Dataset) -> str:
     last = dataset.isel(step=-1)
     train, test = (float(last["accuracy"].sel(split=split)) for split in ("train", "test"))
     answers = f"At step {int(last['step']):,} the model answers {train:.1%} of its training pairs and {test:.1%} of its test pairs."
+    unseen = _value(last, "unseen_accuracy")
+    if math.isfinite(unseen):
+        answers += f" Where the mirror image of a test pair was not trained either, it answers {unseen:.1%}."
     if test >= LEARNED:
         told = [f"{answers} It has generalised.", _when(dataset), _which_frequencies(last)]
     else:
@@ -126,9 +129,20 @@ def _which_frequencies(last: xr.Dataset) -> str:
     fve = _value(last, "fve", form="raw")
     if math.isfinite(fve):
         told.append(f"Their cosines explain {fve:.1%} of the logits' variance.")
-    restricted, loss, excluded = _value(last, "restricted_loss", split="test"), _value(last, "loss", split="test"), _value(last, "excluded_loss")
+    restricted, loss, excluded = (
+        _value(last, "restricted_loss", split="test"),
+        _value(last, "loss", split="test"),
+        _value(last, "excluded_loss", split="train"),
+    )
     if math.isfinite(restricted) and math.isfinite(loss):
         told.append(f"Keeping nothing but these frequencies (restricted loss) gives {restricted:.2g} nats on test pairs, the whole model {loss:.2g}.")
+    lookup, held_out = _value(last, "restricted_loss_lookup", split="test"), _value(last, "restricted_loss_held_out")
+    if math.isfinite(lookup):
+        told.append(
+            f"A lookup table of the training pairs, with the same training loss, has {lookup:.2g} there: only what lies below is the model's."
+        )
+    if math.isfinite(held_out):
+        told.append(f"Averaged over test pairs alone, where such a table can only guess, the model has {held_out:.2g}.")
     if math.isfinite(excluded):
         told.append(f"Removing them (excluded loss) gives {excluded:.2g} nats on training pairs, where guessing gives {np.log(2 * n + 1):.2g}.")
     if len(keys) >= NEARLY_ALL * n:
@@ -138,5 +152,4 @@ def _which_frequencies(last: xr.Dataset) -> str:
 
 def _value(last: xr.Dataset, name: str, **at: str) -> float:
     """One number of the last step, NaN where the dataset lacks it."""
-    at = at or {"split": "train"}
     return float(last[name].sel(at)) if name in last else math.nan
