@@ -37,10 +37,10 @@ def in_words(dataset: xr.Dataset) -> str:
     unseen = _value(last, "unseen_accuracy")
     if math.isfinite(unseen):
         answers += f" Where the mirror image of a test pair was not trained either, it answers {unseen:.1%}."
-    if test >= LEARNED:
+    if test >= LEARNED and not unseen < LEARNED:
         told = [f"{answers} It has generalised.", _when(dataset), _which_frequencies(last)]
     else:
-        told = [f"{answers} {_without_generalisation(dataset, train)}"]
+        told = [f"{answers} {_without_generalisation(dataset, train, test)}"]
     return "\n\n".join(part for part in told if part)
 
 
@@ -64,8 +64,10 @@ def _diverged(dataset: xr.Dataset) -> str | None:
     )
 
 
-def _without_generalisation(dataset: xr.Dataset, train: float) -> str:
+def _without_generalisation(dataset: xr.Dataset, train: float, test: float) -> str:
     """Why there is no circuit to speak of at the last step."""
+    if test >= LEARNED:
+        return "So far it generalises to mirror images of its training pairs, and not to all pairs."
     if (before := _first_generalised(dataset)) is not None:
         return f"It had generalised at step {before:,} and does not any more: read an earlier step, or train on if this one is a spike."
     if train >= LEARNED:
@@ -139,7 +141,7 @@ def _which_frequencies(last: xr.Dataset) -> str:
     lookup, held_out = _value(last, "restricted_loss_lookup", split="test"), _value(last, "restricted_loss_held_out")
     if math.isfinite(lookup):
         told.append(
-            f"A lookup table of the training pairs, with the same training loss, has {lookup:.2g} there: only what lies below is the model's."
+            f"A lookup table of the training pairs, with the same training loss, has {lookup:.2g} there, so only a lower loss speaks for a circuit."
         )
     if math.isfinite(held_out):
         told.append(f"Averaged over test pairs alone, where such a table can only guess, the model has {held_out:.2g}.")

@@ -105,14 +105,16 @@ def test_a_run_that_diverges_says_when_and_its_last_finite_numbers(recorded: boo
 def test_a_lookup_table_stands_beside_restricted_loss_and_unseen_pairs_beside_test_pairs() -> None:
     dataset = run([1.0], [1.0])
     by_split = ("step", "split"), np.full((1, 3), 3.2)
-    dataset = dataset.assign(restricted_loss_lookup=by_split, restricted_loss_held_out=("step", [0.02]), unseen_accuracy=("step", [0.923]))
+    dataset = dataset.assign(restricted_loss_lookup=by_split, restricted_loss_held_out=("step", [0.02]), unseen_accuracy=("step", [0.993]))
     text = in_words(dataset)
-    assert "Where the mirror image of a test pair was not trained either, it answers 92.3%." in text
-    assert "A lookup table of the training pairs, with the same training loss, has 3.2 there" in text
+    assert "Where the mirror image of a test pair was not trained either, it answers 99.3%." in text
+    assert "A lookup table of the training pairs, with the same training loss, has 3.2 there, so only a lower loss" in text
     assert "Averaged over test pairs alone, where such a table can only guess, the model has 0.02." in text
     undefined = dataset.assign(restricted_loss_lookup=(*by_split[:1], by_split[1] * np.nan), unseen_accuracy=("step", [np.nan]))
     assert "lookup" not in in_words(undefined)
     assert "mirror" not in in_words(undefined)
+    mirrored = in_words(dataset.assign(unseen_accuracy=("step", [0.923])))
+    assert mirrored.endswith("it answers 92.3%. So far it generalises to mirror images of its training pairs, and not to all pairs.")
 
 
 def test_what_is_undefined_is_not_said_in_numbers() -> None:
