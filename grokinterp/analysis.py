@@ -31,6 +31,7 @@ from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts, Task
 from grokinterp.training.executors import side_by_side
 from grokinterp.training.runs import Run
+from grokinterp.training.sweep import default_workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +199,7 @@ def analyze(
     *,
     task: Task | Prompts | None = None,
     steps: Iterable[int] | None = None,
-    workers: int = 0,
+    workers: int | None = 0,
     progress_bar: bool = True,
 ) -> Report:
     """Read measures off every checkpoint of a run, off a published model, or off any model with a task.
@@ -209,13 +210,14 @@ def analyze(
             arrays with dimensions, or an xarray Dataset.
         task: of a bare model; or agreement prompts of a language model, for the measure "ace".
         steps: of a run, the checkpoints to read; None for all.
-        workers: processes that share a run's checkpoints; 0 for this one. What a process had begun that is killed is done again.
+        workers: processes that share a run's checkpoints; 0 for this one, None for as many as cores. What a killed one had begun is done again.
         progress_bar: show a progress bar where somebody can see it.
 
     Raises:
         GrokinterpError: an unknown measure, a subject that is none of these, or no measure that applies to it. When some
             measures apply, those that do not are left out and named in ``report.failures`` with the reason.
     """
+    workers = default_workers("cpu") if workers is None else workers
     if workers < 0:
         raise GrokinterpError(f"workers counts processes, with 0 for this one; got {workers}")
     named = dict(_named(measure) for measure in measures)
@@ -334,7 +336,7 @@ def _measure(snapshots: Iterable[Snapshot], measures: Mapping[str, Measure]) -> 
 def _measure_run(run: Run, steps: list[int], measures: Mapping[str, Measure], workers: int, progress_bar: bool) -> tuple[xr.Dataset, dict[str, str]]:
     bar = tqdm(total=len(steps), unit="checkpoint", desc=f"analyze {run.path.name}", disable=None if progress_bar else True)
     with bar:
-        if workers <= 1:
+        if not workers:
             return _measure(_snapshots(run, steps, bar.update), measures)
         shares = {f"steps {share[0]} … {share[-1]}": share.tolist() for share in np.array_split(steps, min(workers, len(steps)))}
         calls = {name: (_measure_share, (run.path, share, dict(measures))) for name, share in shares.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,22 @@ def test_workers_give_the_same_report(tiny_run: Run) -> None:
     alone = analyze(tiny_run, ["progress"], steps=[0, 40, 60], progress_bar=False)
     shared = analyze(str(tiny_run.path), ["progress"], steps=[60, 0, 40], workers=2, progress_bar=False)
     xr.testing.assert_allclose(alone.dataset, shared.dataset, rtol=1e-6)
+
+
+def test_workers_mean_what_they_mean_in_a_sweep(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 is this process, None as many as cores, and 1 a process of its own."""
+    opened: list[int] = []
+
+    def here(calls: dict[str, Any], workers: int, **options: Any) -> dict[str, Any]:
+        opened.append(workers)
+        return {name: function(*arguments) for name, (function, arguments) in calls.items()}
+
+    monkeypatch.setattr("grokinterp.analysis.side_by_side", here)
+    monkeypatch.setattr("grokinterp.analysis.default_workers", lambda device: 3)
+    for workers, expected in ((0, []), (None, [3]), (1, [1]), (2, [2])):
+        opened.clear()
+        assert analyze(tiny_run, [weight_sum], workers=workers, progress_bar=False)["step_seen"].to_numpy().tolist() == tiny_run.steps
+        assert opened == expected
 
 
 def test_a_model_with_its_task(tiny_run: Run) -> None:

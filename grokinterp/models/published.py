@@ -44,11 +44,6 @@ class Published:
     optimizer: Mapping[str, Any]
     config: Mapping[str, Any] = field(repr=False)
 
-    def first_epoch(self, losses: pd.Series[float], below: float) -> int | None:
-        """The first recorded epoch whose loss is below a threshold in nats, or None."""
-        crossed = losses.index[losses < below]
-        return int(crossed[0]) if len(crossed) else None
-
 
 def load(path: str | Path) -> Published:
     """Read a checkpoint of Nanda et al. 2023 (arXiv 2301.05217), weights, recorded losses and optimizer settings.

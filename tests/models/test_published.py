@@ -12,6 +12,7 @@ import torch
 
 from grokinterp import GrokinterpError, analyze, published
 from grokinterp.groups.fourier import pair_spectrum
+from grokinterp.laws import onset
 from grokinterp.measures.progress import key_frequencies
 from grokinterp.snapshot import Snapshot
 
@@ -26,10 +27,8 @@ def test_settings_are_the_true_ones(published_path: Path) -> None:
     assert found.optimizer == {"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-8, "weight_decay": 0.1}
     assert found.config["weight_decay"] == 1  # what the file says, and is not so
     assert found.epoch == 107_790
-    assert found.first_epoch(found.train_losses, 1e-2) == 174
-    assert found.first_epoch(found.test_losses, 1.0) == 90_890
-    assert found.first_epoch(found.test_losses, 1e-2) == 98_730
-    assert found.first_epoch(found.test_losses, 0.0) is None
+    for losses, below, epoch in ((found.train_losses, 1e-2, 174), (found.test_losses, 1.0, 90_890), (found.test_losses, 1e-2, 98_730)):
+        assert onset(losses.index, losses, below, "<", interpolate=False) == epoch
 
 
 def test_losses_agree_with_the_record_and_the_sheet(report) -> None:
