@@ -12,7 +12,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import agreement, cores, engine, measures, start
+from benchmarks import agreement, cores, engine, measures, runs, start
 from benchmarks.timing import Row, show
 
 FAMILIES: Mapping[str, Callable[[], list[Row]]] = {
@@ -21,6 +21,7 @@ FAMILIES: Mapping[str, Callable[[], list[Row]]] = {
     "agreement": agreement.rows,
     "cores": cores.rows,
     "start": start.rows,
+    "runs": runs.rows,
 }
 
 

@@ -25,6 +25,7 @@ from grokinterp.models.published import Published
 from grokinterp.models.published import load as load_published
 from grokinterp.notebook import html_table
 from grokinterp.outputs import NETCDF, output
+from grokinterp.reports.rows import Rows
 from grokinterp.reports.summary import in_words
 from grokinterp.reports.words import Number, Phases, headline, phases
 from grokinterp.snapshot import Snapshot
@@ -316,7 +317,7 @@ def _named(measure: str | Measure) -> tuple[str, Measure]:
 def _measure(snapshots: Iterable[Snapshot], measures: Mapping[str, Measure]) -> tuple[xr.Dataset, dict[str, str]]:
     """The measures of each snapshot, side by side along ``step``, and the reasons of those that do not apply."""
     failures: dict[str, str] = {}
-    rows: list[xr.Dataset] = []
+    rows = Rows()
     for snapshot in snapshots:
         row = xr.Dataset()
         for name, measure in measures.items():
@@ -327,10 +328,10 @@ def _measure(snapshots: Iterable[Snapshot], measures: Mapping[str, Measure]) -> 
                     row = row.merge(_variables(measure, snapshot))
             except GrokinterpError as error:
                 failures[name] = str(error)
-        rows.append(row.expand_dims(step=[snapshot.step]))
+        rows.add(snapshot.step, row)
     if len(failures) == len(measures):
         raise GrokinterpError("; ".join(failures.values()))
-    return xr.concat(rows, dim="step", join="outer", data_vars="all"), failures
+    return rows.dataset(), failures
 
 
 def _measure_run(run: Run, steps: list[int], measures: Mapping[str, Measure], workers: int, progress_bar: bool) -> tuple[xr.Dataset, dict[str, str]]:
