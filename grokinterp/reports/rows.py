@@ -41,12 +41,13 @@ class Rows:
         steps = self._steps
         same = [i for i in range(len(steps)) if i not in self._others]
         variables = {name: (("step", *self._form[name].dims), values[same], self._form[name].attrs) for name, values in self._values.items()}
-        found = xr.Dataset(variables, coords=self._form.coords, attrs=self._form.attrs).assign_coords(step=[steps[i] for i in same])
+        found: xr.Dataset = xr.Dataset(variables, coords=self._form.coords, attrs=self._form.attrs).assign_coords(step=[steps[i] for i in same])
         if not self._others:
             return found
         places = {position: found.isel(step=[i]) for i, position in enumerate(same)}
         places |= {position: row.expand_dims(step=[steps[position]]) for position, row in self._others.items()}
-        return xr.concat([places[i] for i in range(len(steps))], dim="step", join="outer", data_vars="all")
+        together: xr.Dataset = xr.concat([places[i] for i in range(len(steps))], dim="step", join="outer", data_vars="all")
+        return together
 
 
 def _same_form(row: xr.Dataset, form: xr.Dataset) -> bool:
