@@ -39,10 +39,6 @@ ROOMS = [
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 
-# ace.extract takes agreement prompts too, and hands them up.
-UPWARDS = {("ace", "grokinterp.language.agreement")}
-
-
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -73,7 +69,7 @@ def test_imports_run_downwards() -> None:
         if path.name == "__init__.py" and path.parent == PACKAGE:
             continue
         for name in imports_of(path):
-            if name.startswith("grokinterp.") and (room_of(path), name) not in UPWARDS:
+            if name.startswith("grokinterp."):
                 assert LEVEL[name.split(".")[1]] <= LEVEL[room_of(path)], f"{path.name} imports {name}, which lies above it"
 
 

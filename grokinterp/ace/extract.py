@@ -7,7 +7,8 @@ Obs = Lo Loᵀ the mean of JᵀJ over the tail's Jacobians, Lcᵀ Lo = USVᵀ, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64
@@ -18,10 +19,28 @@ from grokinterp.ace.moments import Outputs, Square, activation_moments, linear_o
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.tail import Tail, readout_of
 from grokinterp.shapes import Positions, Tokens
-from grokinterp.tasks import Prompts, Task
+from grokinterp.tasks import Task
 
 Score = Callable[[Tensor], Tensor]
 """Logits at the read-out, [..., vocab] -> one number for each, [...]."""
+
+
+@runtime_checkable
+class OwnCores(Protocol):
+    """Data that say themselves what is sampled and what is read, so that a core of them is theirs to make."""
+
+    def extract_core(self, model: Any, hook: str, *, rank: int | None, energy: float, batch_size: int | None) -> Core:
+        """The core at a hook.
+
+        Args:
+            model: a HookedTransformer or TransformerBridge.
+            hook: where.
+            rank: of the core; None for the smallest whose share of Σ S² reaches `energy`.
+            energy: that share.
+            batch_size: examples at once; None for their own number.
+        """
+        ...
+
 
 ENERGY = 0.99
 JITTER = 1e-8  # × the mean eigenvalue
@@ -30,20 +49,20 @@ ROUNDING = 1e-6  # of the mean activation; what varies less is float32 noise
 
 def extract(
     model: Any,
-    data: Task | Tokens | Prompts,
+    data: Task | Tokens | OwnCores,
     hook: str,
     *,
     rank: int | None = None,
     energy: float = ENERGY,
     score: Score | None = None,
-    positions: Positions = "all",
+    positions: Positions | None = None,
     readout: Positions | None = None,
-    centred: bool = False,
-    split: Literal["all", "train", "test"] = "all",
-    n_jacobians: int = 1_000,
+    centred: bool | None = None,
+    split: Literal["all", "train", "test"] | None = None,
+    n_jacobians: int | None = None,
     sketch: int | None = None,
-    batch_size: int = 128,
-    seed: int = 0,
+    batch_size: int | None = None,
+    seed: int | None = None,
 ) -> Core:
     """The algorithmic core at a hook: balanced reduction of what is active there and what the outputs read.
 
@@ -51,36 +70,50 @@ def extract(
 
     Args:
         model: a HookedTransformer or TransformerBridge.
-        data: a task, whose answers' logits are the outputs; tokens [example, position] without padding, for all logits; or agreement prompts,
-            whose extraction half, last tokens and margin make the core of `agreement_cores`, and leave only rank, energy and batch_size open.
+        data: a task, whose answers' logits are the outputs; tokens [example, position] without padding, for all logits; or data that say
+            themselves what is sampled and read, like agreement prompts (`agreement_cores`), which leave only rank, energy, centred and
+            batch_size open.
         hook: its values are [example, position, d_model].
         rank: of the core; None for the smallest whose share of Σ S² reaches `energy`.
         energy: that share, in (0, 1] (paper: 0.99; 0.999 for Markov chains).
         score: one number from the logits at the read-out, instead of all of them.
-        positions: where activations are sampled and where the core will act, "all" or an index.
+        positions: where activations are sampled and where the core will act, "all" or an index; None for all.
         readout: where the outputs are read, an index or "all"; None for the task's own ("all" where every position counts), or the last
             of plain tokens.
-        centred: whether the core's projections act on h − μ. The covariance is centred in either case.
-        split: which examples of a task.
-        n_jacobians: examples whose Jacobians are averaged, at most (paper: 64 to 3,000). A linear tail needs none.
+        centred: whether the core's projections act on h − μ, None for the data's own way: they do for prompts, and not for tasks and tokens. The
+            covariance is centred in either case.
+        split: which examples of a task; None for all.
+        n_jacobians: examples whose Jacobians are averaged, at most (paper: 64 to 3,000), None for 1,000. A linear tail needs none.
         sketch: random combinations of the outputs for each example instead of every output, see `sampled_observability`.
-        batch_size: examples at once.
-        seed: of the examples' choice and of the sketch.
+        batch_size: examples at once; None for 128, or the data's own number.
+        seed: of the examples' choice and of the sketch; None for 0.
 
     Raises:
         GrokinterpError: an unknown hook, a rank above d_model, outputs that do not depend on the hook, a score of another shape,
-            numbers out of range.
+            numbers out of range, an argument that the data leave no room for.
     """
-    for name, value in (("n_jacobians", n_jacobians), ("batch_size", batch_size), ("sketch", 1 if sketch is None else sketch)):
-        if value < 1:
+    for name, value in (("n_jacobians", n_jacobians), ("batch_size", batch_size), ("sketch", sketch)):
+        if value is not None and value < 1:
             raise GrokinterpError(f"{name} must be at least 1; got {value}")
-    if isinstance(data, Prompts):
-        from grokinterp.language.agreement import agreement_cores
-
-        if (score, positions, readout, split, sketch) != (None, "all", None, "all", None):
-            raise GrokinterpError("prompts say themselves what is sampled and read; pass rank, energy and batch_size alone")
-        return agreement_cores(model, data, [hook], rank=rank, energy=energy, batch_size=batch_size)[hook]
-    tokens, n_outputs = (data.tokens[data.indices(split)], data.n_classes) if isinstance(data, Task) else (data, None)
+    if isinstance(data, OwnCores):
+        given = {
+            "score": score,
+            "positions": positions,
+            "readout": readout,
+            "split": split,
+            "n_jacobians": n_jacobians,
+            "sketch": sketch,
+            "seed": seed,
+        }
+        if closed := ", ".join(name for name, value in given.items() if value is not None):
+            raise GrokinterpError(f"these data say what is sampled and read; leave out {closed}, and pass rank, energy, centred and batch_size alone")
+        core = data.extract_core(model, hook, rank=rank, energy=energy, batch_size=batch_size)
+        return core if centred is None else replace(core, centred=centred)
+    if not isinstance(data, Task) and split is not None:
+        raise GrokinterpError(f"plain tokens have no split; leave split={split!r} out, or pass a task")
+    positions, batch_size = "all" if positions is None else positions, batch_size or 128
+    n_jacobians, seed, centred = n_jacobians or 1_000, seed or 0, bool(centred)
+    tokens, n_outputs = (data.tokens[data.indices(split or "all")], data.n_classes) if isinstance(data, Task) else (data, None)
     if readout is None:
         readout = readout_of(data) if isinstance(data, Task) else -1
     tail = Tail(model, hook, positions, readout)

@@ -24,6 +24,8 @@ from grokinterp.tasks.table import Task
 if TYPE_CHECKING:
     import pandas as pd
 
+    from grokinterp.ace.core import Core
+
 Ends = Int[Tensor, "example"]
 VerbForms = Int[Tensor, "example form"]
 Half = Literal["extraction", "test"]
@@ -118,6 +120,12 @@ class Prompts:
         if half not in ("extraction", "test"):
             raise unknown_name("half", half, ("extraction", "test"))
         return self.take(torch.nonzero(self.extraction == (half == "extraction")).squeeze(1))
+
+    def extract_core(self, model: Any, hook: str, *, rank: int | None, energy: float, batch_size: int | None) -> Core:
+        """The agreement core at a hook, see `agreement_cores`; what ``ace.extract(model, prompts, hook)`` returns."""
+        from grokinterp.language.agreement import BATCH, agreement_cores
+
+        return agreement_cores(model, self, [hook], rank=rank, energy=energy, batch_size=batch_size or BATCH)[hook]
 
     def table(self) -> pd.DataFrame:
         """Minimal pairs, as agreement test suites have them: a prompt and the two verb forms of which one goes on.

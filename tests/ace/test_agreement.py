@@ -146,8 +146,14 @@ def test_extract_takes_prompts(model: Any, prompts: Prompts) -> None:
     core, same = ace.extract(model, prompts, LAST, rank=2), agreement_cores(model, prompts, [LAST], rank=2)[LAST]
     assert torch.equal(core.basis, same.basis)
     assert core.rank == 2
-    with pytest.raises(GrokinterpError, match="pass rank, energy and batch_size alone"):
-        ace.extract(model, prompts, LAST, positions=-1)
+    assert core.centred
+    assert not ace.extract(model, prompts, LAST, rank=2, centred=False).centred
+    arguments = {"positions": -1, "readout": -1, "split": "all", "n_jacobians": 5, "seed": 0, "sketch": 3, "score": lambda logits: logits[..., 0]}
+    for name, value in arguments.items():
+        with pytest.raises(GrokinterpError, match=f"leave out {name}, and pass rank, energy, centred and batch_size alone"):
+            ace.extract(model, prompts, LAST, **{name: value})
+    with pytest.raises(GrokinterpError, match="plain tokens have no split; leave split='test' out"):
+        ace.extract(model, prompts.tokens, LAST, split="test")
 
 
 def test_probabilities_and_coordinates_are_the_models_own(model: Any, prompts: Prompts) -> None:
