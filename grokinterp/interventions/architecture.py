@@ -50,6 +50,7 @@ class PostNorm(InForce):
     contradicts = MappingProxyType({"sphere": "both normalise the residual stream at the same places"})
     backends = ("HookedTransformer",)
     in_engine = True
+    position_wise = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -96,6 +97,7 @@ class Sphere(InForce):
     kind: str = field(default="sphere", init=False, repr=False)
     order = 50
     in_engine = True
+    position_wise = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -125,6 +127,7 @@ class CosineUnembed(InForce):
     kind: str = field(default="cosine_unembed", init=False, repr=False)
     order = 80
     in_engine = True
+    position_wise = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -171,6 +174,7 @@ class UniformAttention(InForce):
     order = 70
     backends = ("HookedTransformer", "TransformerBridge")
     in_engine = True
+    position_wise = True
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
@@ -196,6 +200,7 @@ class NoAttention(InForce):
     )
     backends = ("HookedTransformer", "TransformerBridge")
     in_engine = True
+    position_wise = True
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
@@ -221,7 +226,6 @@ class MeanPool(InForce):
     kind: str = field(default="mean_pool", init=False, repr=False)
     order = 30
     in_engine = True
-    mixes_positions = True
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
@@ -250,6 +254,7 @@ class FourierInit(InForce):
     kind: str = field(default="fourier_init", init=False, repr=False)
     order = 10
     in_engine = True
+    position_wise = True
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -299,6 +304,7 @@ class FreezeHeads(InForce):
     kind: str = field(default="freeze_heads", init=False, repr=False)
     order = 20
     in_engine = True
+    position_wise = True
 
     def __post_init__(self) -> None:
         try:

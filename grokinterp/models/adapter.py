@@ -77,9 +77,8 @@ class Adapter:
 
     @property
     def causal(self) -> bool:
-        """Whether a position sees only itself and earlier ones, from the embedding on."""
-        mixed = any(getattr(part, "mixes_positions", False) for part in getattr(self.model, "interventions", ()))
-        return getattr(self.model.cfg, "attention_dir", None) == "causal" and not mixed
+        """Whether attention sees a position itself and earlier ones alone."""
+        return getattr(self.model.cfg, "attention_dir", None) == "causal"
 
     @property
     def parallel(self) -> bool:

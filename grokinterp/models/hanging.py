@@ -27,9 +27,10 @@ def in_force(hook_function: Any, module: Any, inputs: Any, output: Tensor) -> Te
 def hanging(model: Any) -> list[str]:
     """Names of the modules on which something hangs that a fast path would miss or see differently: forward or backward hooks, a replaced forward.
 
-    Interventions that are part of a model do not count, see `in_force`.
+    Interventions that are part of a model count where they do not treat every position by itself.
     """
     found = ["every module (a global hook of torch.nn)"] if any(getattr(torch_modules, name, None) for name in _GLOBAL) else []
+    found += [f"{part} in force" for part in getattr(model, "interventions", ()) if not part.position_wise]
     for name, module in model.named_modules():
         foreign = any(not _ours(hook) for kind in _HOOKS if (hooks := getattr(module, kind, None)) for hook in hooks.values())
         if foreign or "forward" in vars(module):

@@ -62,14 +62,14 @@ class InForce(Intervention):
         order            its place among others; lower ones come into force first
         contradicts      kinds that cannot be in force beside it, and why
         in_engine        whether the engine computes it; with any other, runs train through the module itself
-        mixes_positions  whether a position then sees later ones
+        position_wise    whether it does the same at every position (of a query, in attention) by itself; under any other, fast paths step aside
     """
 
     kind: str
     order = 100
     contradicts = MappingProxyType[str, str]({})
     in_engine = False
-    mixes_positions = False
+    position_wise = False
 
     def check(self, config: ModelConfig) -> None:
         """Raise a GrokinterpError for a model that it does not fit."""

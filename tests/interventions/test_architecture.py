@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -362,3 +363,31 @@ def test_a_run_has_its_interventions_in_force_when_it_is_opened_again(tiny: RunC
             assert isinstance(intervention, Intervention)
     assert run.metrics["train_loss"].iloc[-1] == pytest.approx(loss.item(), rel=1e-5)
     assert run.metrics["train_loss"].iloc[-1] < run.metrics["train_loss"].iloc[0]
+
+
+@dataclass(frozen=True)
+class Tilt(InForce):
+    """A class of a user's: later positions count more behind the first block."""
+
+    by: float = 0.5
+    kind: str = field(default="tilt", init=False, repr=False)
+
+    def hooks(self, model: Any, task: Task) -> list[tuple[str, Any]]:
+        return [("blocks.0.hook_resid_post", partial(_tilted, self.by))]
+
+
+def _tilted(by: float, value: Tensor, hook: Any) -> Tensor:
+    return value + by * value.flip(1)
+
+
+def test_a_class_of_a_users_is_in_force_while_a_model_trains(tiny: RunConfig, tmp_path: Path) -> None:
+    config = tiny.with_(steps=4, **{"model.interventions": (Tilt(0.3),)})
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    run = train(config, tmp_path / "run", progress=False)
+    assert [entry["path"] for entry in run.provenance["computed"]] == ["module"]
+    model, plain = run.model(), build_model(replace(config.model, interventions=()), run.task, seed=0, dtype=torch.float32)
+    plain.load_state_dict(model.state_dict())
+    with torch.no_grad(), Tilt(0.3).applied(plain, run.task):
+        expected = plain(run.task.tokens)[:, -1, : run.task.n_classes].double()
+    torch.testing.assert_close(Snapshot(model, run.task).logits, expected, rtol=0, atol=1e-6)
+    assert not torch.allclose(plain(run.task.tokens)[:, -1, : run.task.n_classes].double(), expected)

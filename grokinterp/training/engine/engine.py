@@ -42,6 +42,8 @@ def why_not(configs: Sequence[RunConfig]) -> str | None:
         return f"the engine computes the read-out position alone, and task {first.task.name!r} is trained on every position"
     if isinstance(first.model, ProbeConfig):
         return f"the engine computes transformers, and the model is of kind {first.model.kind!r}, which trains by itself"
+    if unknown := [part for part in first.model.interventions if not part.in_engine]:
+        return f"the engine does not compute {unknown[0]}, which acts through the module's own hooks"
     for config in configs[1:]:
         for name in ("model", "dtype", "batch_size"):
             if getattr(config, name) != getattr(first, name):
