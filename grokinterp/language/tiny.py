@@ -211,10 +211,10 @@ def _keep(model: Any, config: TinyConfig, weights: Path) -> Any:
 
 def _build(config: TinyConfig) -> Any:
     """The architecture, with its tokenizer and weights still to come."""
-    from grokinterp.models.hooked import hooked_transformer
+    from grokinterp.models.hooked import new_transformer
 
     tokenizer = WordTokenizer(vocabulary(NOUNS[: config.n_nouns]))
-    model = hooked_transformer(
+    model = new_transformer(
         model_name="tiny",
         n_layers=config.n_layers,
         d_model=config.d_model,

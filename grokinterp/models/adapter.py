@@ -52,8 +52,8 @@ class Adapter:
 
     @property
     def hooked(self) -> bool:
-        """Whether it is a HookedTransformer, the one backend that can begin and end at any block."""
-        return any(cls.__name__ == "HookedTransformer" for cls in type(self.model).__mro__)
+        """Whether it is a HookedTransformer, or a `ToyTransformer`, which stands for one: the backend that can begin and end at any block."""
+        return any(cls.__name__ in ("HookedTransformer", "ToyTransformer") for cls in type(self.model).__mro__)
 
     @property
     def bridge(self) -> bool:

@@ -1,41 +1,18 @@
-"""HookedTransformers with interventions in force for good: through `reset_hooks`, copies and files, and below every hook of a user's."""
+"""Interventions in force for good: through `reset_hooks`, copies and files, and below every hook of a user's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Protocol
+from functools import lru_cache, partial
+from typing import Any, Literal, Protocol
 
-from torch import Tensor
-from transformer_lens import HookedTransformer
-from transformer_lens.components.layer_norm import LayerNorm
-from transformer_lens.components.rms_norm import RMSNorm
-from transformer_lens.components.unembed import Unembed
+from torch import Tensor, nn
 
 from grokinterp.models.adapter import EMBEDDED
 from grokinterp.models.edits import Hooks
 from grokinterp.models.hanging import in_force
-from grokinterp.models.intervention import InForce
+from grokinterp.models.toy import Norm, NormLayer
 
-_NORMS = {"layer": LayerNorm, "rms": RMSNorm}
-
-
-class EditedTransformer(HookedTransformer):
-    """A HookedTransformer whose interventions are part of it.
-
-    What is done to the sum of the embeddings is done where that sum is made and not in a hook on block 0, so that a
-    forward pass that starts at layer 0, from a residual stream that has been edited already, does not edit it again.
-    """
-
-    interventions: tuple[InForce, ...] = ()
-    embedding_edits: Sequence[Callable[[Tensor], Tensor]] = ()
-
-    def input_to_embed(self, *args: Any, **kwargs: Any) -> Any:
-        """See `HookedTransformer.input_to_embed`."""
-        residual, *rest = super().input_to_embed(*args, **kwargs)
-        for edit in self.embedding_edits:
-            residual = edit(residual)
-        return (residual, *rest)
+_NORMS: dict[str, Norm] = {"layer": "LN", "rms": "RMS"}
 
 
 class Rule(Protocol):
@@ -46,34 +23,33 @@ class Rule(Protocol):
         ...
 
 
-class RuledUnembedding(Unembed):
-    """An unembedding whose W_U is computed from its trained parameter at each use, see `CosineUnembed`; writing into it changes nothing."""
+@lru_cache
+def _ruled(unembedding: Any) -> type[nn.Module]:
+    """A class of unembeddings whose W_U is computed from its trained parameter at each use; writing into it changes nothing."""
 
-    rule: Rule
+    def as_it_acts(self: Any) -> Tensor:
+        acting: Tensor = self.rule.columns(self._parameters["W_U"])
+        return acting
 
-    @property
-    def W_U(self) -> Tensor:  # type: ignore[override]
-        """As it acts, [d_model, output]."""
-        weight = self._parameters["W_U"]
-        assert weight is not None
-        return self.rule.columns(weight)
+    return type(f"Ruled{unembedding.__name__}", (unembedding,), {"W_U": property(as_it_acts)})
 
 
 def unembed_by(model: Any, rule: Rule) -> None:
-    """Have a model unembed by a rule from now on."""
-    model.unembed.__class__, model.unembed.rule = RuledUnembedding, rule
+    """Have a model unembed by a rule from now on, see `CosineUnembed`."""
+    kind: Any = type(model.unembed)
+    model.unembed.__class__, model.unembed.rule = _ruled(kind), rule
 
 
-def add_norm(model: Any, name: str, kind: str) -> None:
+def add_norm(model: Any, name: str, kind: Literal["layer", "rms"]) -> None:
     """Give a model a norm with weights of its own.
 
     Args:
-        model: a HookedTransformer.
+        model: what `new_transformer` made.
         name: of the new module, with dots.
         kind: "layer" or "rms".
     """
     parent, _, own = name.rpartition(".")
-    model.get_submodule(parent).add_module(own, _NORMS[kind](model.cfg))
+    model.get_submodule(parent).add_module(own, NormLayer(model.cfg, _NORMS[kind]))
     model.setup()  # which gives its hook points names
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from grokinterp.models.adapter import Adapter
+from grokinterp.models.toy import KeyValues, ToyTransformer
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +62,26 @@ def forward(model: Any, stream: Tensor, start: int, stop: int | None = None, pas
         stop: the block before which the pass ends; None for logits.
         past: keys and values of earlier positions for each block that runs; None where there are none.
     """
+    n_layers = int(model.cfg.n_layers)
+    behind = n_layers if stop is None else stop
+    before = {block: _nothing(model, stream) if past is None else past[block] for block in range(start, behind)}
+    cache, entries = _cache(model, len(stream), before)
+    out: Tensor = model(stream, start_at_layer=start, stop_at_layer=stop, past_kv_cache=cache)
+    return out, {block: Past(entries[block].past_keys, entries[block].past_values) for block in range(start, behind)}
+
+
+def _cache(model: Any, n_examples: int, past: dict[int, Past]) -> tuple[Any, Mapping[int, Any]]:
+    """What the model's own forward takes for its cache, and the entry in it of each block."""
+    if isinstance(model, ToyTransformer):
+        own = {block: KeyValues(before.keys, before.values) for block, before in past.items()}
+        return own, own
     from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
     from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry as Entry
 
-    n_layers = int(model.cfg.n_layers)
-    behind = n_layers if stop is None else stop
-    entries = [Entry(stream.new_zeros(0), stream.new_zeros(0))] * n_layers
-    for block in range(start, behind):
-        own = _nothing(model, stream) if past is None else past[block]
-        entries[block] = Entry(own.keys, own.values)
-    cache = TransformerLensKeyValueCache(entries, previous_attention_mask=torch.ones(len(stream), 0, dtype=torch.int64))
-    out: Tensor = model(stream, start_at_layer=start, stop_at_layer=stop, past_kv_cache=cache)
-    return out, {block: Past(entries[block].past_keys, entries[block].past_values) for block in range(start, behind)}
+    entries = {block: Entry(before.keys, before.values) for block, before in past.items()}
+    unused = Entry(torch.zeros(0), torch.zeros(0))
+    listed = [entries.get(block, unused) for block in range(model.cfg.n_layers)]
+    return TransformerLensKeyValueCache(listed, previous_attention_mask=torch.ones(n_examples, 0, dtype=torch.int64)), entries
 
 
 def embedded(model: Any, tokens: Tensor) -> Tensor:

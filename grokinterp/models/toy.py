@@ -10,8 +10,9 @@ is an error and not silent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ from torch.nn import functional
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from grokinterp.errors import GrokinterpError
+from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.shapes import Tokens
 
 # HookedTransformer's short names for weights: one of a module's, or one of each block's stacked over layers.
@@ -31,7 +32,11 @@ _STACKED = dict.fromkeys(("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O"
 Residual = Float[Tensor, "example position d_model"]
 Norm = Literal["LN", "RMS"]
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "gelu": functional.gelu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+}
 
 
 @dataclass
@@ -47,7 +52,7 @@ class ToyConfig:
         n_ctx: positions.
         d_vocab: input tokens.
         d_vocab_out: logits.
-        act_fn: "relu" or "gelu" (exact).
+        act_fn: "relu", "gelu" (exact) or "gelu_new" (GPT-2's tanh form).
         attn_only: whether blocks have no MLP.
         normalization_type: "LN", or None.
         attention_dir: "causal" or "bidirectional".
@@ -74,6 +79,10 @@ class ToyConfig:
     # What HookedTransformer could be and this module is not; measures ask for it.
     parallel_attn_mlp: bool = False
     positional_embedding_type: str = "standard"
+    use_local_attn: bool = False
+    use_logn_attn: bool = False
+    ungroup_grouped_query_attention: bool = False
+    n_key_value_heads: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, by name."""
@@ -112,6 +121,20 @@ class NormLayer(nn.Module):
         return normalised + self.b if self.kind == "LN" else normalised
 
 
+@dataclass
+class KeyValues:
+    """One block's keys and values of earlier positions, [example, position, head, d_head]; `append` makes them those of later ones too."""
+
+    past_keys: Tensor
+    past_values: Tensor
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All of them, in order."""
+        self.past_keys = torch.cat([self.past_keys, keys], dim=1)
+        self.past_values = torch.cat([self.past_values, values], dim=1)
+        return self.past_keys, self.past_values
+
+
 class _Embed(nn.Module):
     def __init__(self, cfg: ToyConfig) -> None:
         super().__init__()
@@ -148,19 +171,20 @@ class _Attention(nn.Module):
         self.hook_k, self.hook_q, self.hook_v, self.hook_z = hook_point(), hook_point(), hook_point(), hook_point()
         self.hook_attn_scores, self.hook_pattern = hook_point(), hook_point()
 
-    def forward(self, x: Residual) -> Residual:
+    def forward(self, x: Residual, past: KeyValues | None = None) -> Tensor:  # a hook may leave fewer positions
         q, k, v = (
-            hook(torch.einsum("bpd,hde->bphe", x, weight) + bias)
+            hook(functional.linear(x, weight.transpose(1, 2).flatten(0, 1), bias.flatten()).view(*x.shape[:-1], *bias.shape))
             for hook, weight, bias in ((self.hook_q, self.W_Q, self.b_Q), (self.hook_k, self.W_K, self.b_K), (self.hook_v, self.W_V, self.b_V))
         )
-        scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / math.sqrt(self.cfg.d_head)
+        k, v = (k, v) if past is None else past.append(k, v)
+        scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / math.sqrt(self.cfg.d_head)
         if self.cfg.attention_dir == "causal":
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1 + k.shape[1] - q.shape[1])
             scores = scores.masked_fill(future, -math.inf)
         pattern = functional.softmax(self.hook_attn_scores(scores), dim=-1)
         pattern = self.hook_pattern(torch.where(pattern.isnan(), torch.zeros_like(pattern), pattern)).to(v.dtype)
-        z = self.hook_z(torch.einsum("bkhe,bhqk->bqhe", v, pattern))
-        return torch.einsum("bqhe,hed->bqd", z, self.W_O) + self.b_O
+        z = self.hook_z((pattern @ v.transpose(1, 2)).transpose(1, 2))
+        return functional.linear(z.flatten(2), self.W_O.flatten(0, 1).T.contiguous(), self.b_O)
 
 
 class _MLP(nn.Module):
@@ -175,13 +199,19 @@ class _MLP(nn.Module):
         self.hook_pre, self.hook_post = hook_point(), hook_point()
 
     def forward(self, x: Residual) -> Residual:
-        post: Tensor = self.hook_post(self.act_fn(self.hook_pre(x @ self.W_in + self.b_in)))
-        return post @ self.W_out + self.b_out
+        post: Tensor = self.hook_post(self.act_fn(self.hook_pre(_affine(x, self.W_in, self.b_in))))
+        return _affine(post, self.W_out, self.b_out)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W + b by one fused operation, in which HookedTransformer rounds too."""
+    return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
 
 
 class _Block(nn.Module):
     def __init__(self, cfg: ToyConfig) -> None:
         super().__init__()
+        self.cfg = cfg
         norm = (lambda: NormLayer(cfg, "LN")) if cfg.normalization_type == "LN" else nn.Identity
         self.ln1 = norm()
         if not cfg.attn_only:
@@ -193,10 +223,10 @@ class _Block(nn.Module):
             self.hook_mlp_out, self.hook_resid_mid = hook_point(), hook_point()
         self.hook_resid_pre, self.hook_resid_post = hook_point(), hook_point()
 
-    def forward(self, resid: Residual) -> Residual:
+    def forward(self, resid: Residual, past: KeyValues | None = None) -> Tensor:
         resid = self.hook_resid_pre(resid)
-        resid = resid + self.hook_attn_out(self.attn(self.ln1(resid)))
-        if not self.attn.cfg.attn_only:
+        resid = resid + self.hook_attn_out(self.attn(self.ln1(resid), past))
+        if not self.cfg.attn_only:
             resid = self.hook_resid_mid(resid)
             resid = resid + self.hook_mlp_out(self.mlp(self.ln2(resid)))
         post: Tensor = self.hook_resid_post(resid)
@@ -211,13 +241,8 @@ class _Unembed(nn.Module):
         self.hook_in, self.hook_out = hook_point(), hook_point()
 
     def forward(self, resid: Residual) -> Tensor:
-        # torch.nn.Module finds a parameter before a class attribute, so `matrix` is what a subclass computes it from.
-        logits: Tensor = self.hook_out(self.hook_in(resid) @ self.matrix() + self.b_U)
+        logits: Tensor = self.hook_out(functional.linear(self.hook_in(resid), self.W_U.T.contiguous(), self.b_U))
         return logits
-
-    def matrix(self) -> Tensor:
-        """W_U as it acts, [d_model, output]."""
-        return self.W_U
 
 
 class ToyTransformer(HookedRootModule):  # type: ignore[misc, no-any-unimported, unused-ignore]
@@ -231,12 +256,12 @@ class ToyTransformer(HookedRootModule):  # type: ignore[misc, no-any-unimported,
 
     embedding_edits: Sequence[Callable[[Tensor], Tensor]] = ()
     interventions: Sequence[Any] = ()
-    tokenizer = None
+    tokenizer: Any = None
 
     def __init__(self, cfg: ToyConfig) -> None:
         super().__init__()
         if cfg.act_fn not in _ACTIVATIONS:
-            raise GrokinterpError(f"a toy transformer has the activation {' or '.join(_ACTIVATIONS)}; got {cfg.act_fn!r}")
+            raise unknown_name("activation", cfg.act_fn, _ACTIVATIONS)
         self.cfg = cfg
         self.embed, self.hook_embed = _Embed(cfg), hook_point()
         self.pos_embed, self.hook_pos_embed = _PosEmbed(cfg), hook_point()
@@ -252,6 +277,7 @@ class ToyTransformer(HookedRootModule):  # type: ignore[misc, no-any-unimported,
         *,
         start_at_layer: int | None = None,
         stop_at_layer: int | None = None,
+        past_kv_cache: Mapping[int, KeyValues] | None = None,
     ) -> Tensor | None:
         """Logits, or the residual stream before a layer.
 
@@ -260,11 +286,12 @@ class ToyTransformer(HookedRootModule):  # type: ignore[misc, no-any-unimported,
             return_type: "logits"; None runs the pass for its hooks alone.
             start_at_layer: the first block that runs; None for the embedding and all blocks. Negative counts from the end.
             stop_at_layer: the block before which the pass ends, and whose input it returns; None for all of it.
+            past_kv_cache: keys and values of earlier positions by block, for a pass that starts at a layer; they grow.
         """
         blocks = range(self.cfg.n_layers)
         resid = tokens if start_at_layer is not None else self._embedded(tokens)
         for i in blocks[slice(start_at_layer, stop_at_layer)]:
-            resid = self.blocks[i](resid)
+            resid = self.blocks[i](resid, None if past_kv_cache is None else past_kv_cache[i])
         if stop_at_layer is not None:
             return resid
         logits: Tensor = self.unembed(self.ln_final(resid))

@@ -104,7 +104,9 @@ class ModelConfig:
 
 
 def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """A freshly initialised HookedTransformer for a task, or a `Probe` where the config is that of another architecture.
+    """A freshly initialised transformer for a task, or a `Probe` where the config is that of another architecture.
+
+    The transformer is a HookedTransformer under TransformerLens 3 and a `ToyTransformer` with the same names and meanings under 4.
 
     Args:
         config: the architecture.
@@ -117,13 +119,9 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
         from grokinterp.models.baselines import Probe
 
         return Probe(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
-    from transformer_lens import HookedTransformer
+    from grokinterp.models.hooked import new_transformer
 
-    from grokinterp.models.edited import EditedTransformer
-    from grokinterp.models.hooked import hooked_transformer
-
-    model = hooked_transformer(
-        EditedTransformer if config.interventions else HookedTransformer,
+    model = new_transformer(
         n_layers=config.n_layers,
         d_model=config.d_model,
         n_heads=config.n_heads,
