@@ -15,6 +15,8 @@ from grokinterp.models import ModelConfig, build_model
 from grokinterp.reports.words import Phases, phases
 from grokinterp.snapshot import Snapshot
 
+pytestmark = pytest.mark.lens4
+
 
 def weight_sum(snapshot: Snapshot) -> dict[str, float]:
     return {"weight_sum": float(snapshot.model.W_E.sum()), "step_seen": float(snapshot.step or 0)}

@@ -13,6 +13,8 @@ from grokinterp.measures.heads import head_entropy, head_similarity, heads, part
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.snapshot import Snapshot
 
+pytestmark = pytest.mark.lens4
+
 
 def random_pattern(seed: int, shape: tuple[int, ...] = (5, 4, 3, 3)) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).softmax(-1)

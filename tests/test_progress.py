@@ -18,6 +18,8 @@ from grokinterp.measures.progress import key_frequencies, progress, spectrum
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.snapshot import Snapshot
 
+pytestmark = pytest.mark.lens4
+
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(3, 60), st.data())

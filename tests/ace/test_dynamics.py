@@ -15,6 +15,8 @@ from grokinterp.ace import Tail, class_means, cyclic_dynamics, extract, sequence
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.tasks.markov import MarkovChain, markov_chain
 
+pytestmark = pytest.mark.lens4
+
 P = 31
 
 

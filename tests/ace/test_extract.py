@@ -18,6 +18,8 @@ from grokinterp.ace.moments import linear_observability, sampled_observability
 from grokinterp.models import build_model
 from grokinterp.tasks import Task
 
+pytestmark = pytest.mark.lens4
+
 LAST = "blocks.1.hook_resid_post"
 
 

@@ -16,6 +16,8 @@ sys.path.insert(0, str(HERE))
 
 import make  # noqa: E402  (a script beside this file)
 
+pytestmark = pytest.mark.lens4
+
 GOLDEN = json.loads((HERE / "golden.json").read_text())
 
 

@@ -40,6 +40,8 @@ from grokinterp.models.readout import readout_hooks
 from grokinterp.tasks import Task, modular_addition, modular_multiplication, modular_quadratic
 from grokinterp.training.learner import ModuleLearner
 
+pytestmark = pytest.mark.lens4
+
 TINY = ModelConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=24)
 TASK = modular_addition(7).split(0.6, seed=0)
 

@@ -20,6 +20,8 @@ from grokinterp.training.engine.engine import Engine, why_not
 from grokinterp.training.learner import ModuleLearner, Weights
 from grokinterp.training.train import train
 
+pytestmark = pytest.mark.lens4
+
 TINY = ModelConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=24, init="pytorch")
 BASE = RunConfig(TaskConfig("modular_addition", {"p": 7}, 0.6), TINY, OptimizerConfig(lr=3e-3, weight_decay=1.0), dtype="float64")
 NEGLIGIBLE = 1e-5  # a gradient this much smaller than all of them together is compared with those

@@ -21,6 +21,8 @@ from grokinterp.training.config import CheckpointSchedule, OptimizerConfig
 from grokinterp.training.engine.engine import Engine, why_not
 from grokinterp.training.train import train
 
+pytestmark = pytest.mark.lens4
+
 SMALL = {
     "mlp": MLPConfig(n_layers=2, d_model=16, d_hidden=64),
     "lstm": LSTMConfig(n_layers=2, d_model=16, d_hidden=32),

@@ -13,6 +13,8 @@ from grokinterp import GrokinterpError
 from grokinterp.models.hooked import has_hooked_transformer, hooked_transformer
 from grokinterp.models.toy import ToyConfig, ToyTransformer
 
+pytestmark = pytest.mark.lens4
+
 BEHIND_FLAGS = ("hook_result", "hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input", "hook_mlp_in")
 KINDS = list(itertools.product((False, True), (None, "LN"), ("causal", "bidirectional"), ("relu", "gelu")))
 

@@ -19,6 +19,8 @@ from grokinterp.training.config import OptimizerConfig, RunConfig
 from grokinterp.training.engine.engine import Engine, adamw_, adamw_coefficients, why_not
 from grokinterp.training.learner import Learner, ModuleLearner, Weights, loss_and_accuracy
 
+pytestmark = pytest.mark.lens4
+
 TINY = ModelConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=32)
 NO_NORM = RunConfig(TaskConfig("modular_addition", {"p": 7}, 0.6), TINY, OptimizerConfig(lr=3e-3, weight_decay=1.0, warmup_steps=10), dtype="float64")
 PRE_NORM = NO_NORM.with_(
