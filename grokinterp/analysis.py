@@ -377,6 +377,7 @@ def _report(
     found: xr.Dataset, failures: dict[str, str], recorded: xr.Dataset, title: str, config: dict[str, Any], provenance: dict[str, Any]
 ) -> Report:
     dataset = found.merge(recorded)
+    title = title.encode("utf-8", "backslashreplace").decode()  # a path need not be text, and netCDF holds nothing else
     dataset.attrs = {"title": title, "config": json.dumps(config), "provenance": json.dumps(provenance), "failures": json.dumps(failures)}
     if {"loss", "excluded_loss", "restricted_loss"} <= dataset.keys() and dataset.sizes["step"] > 1:
         dataset.attrs["phases"] = json.dumps(asdict(phases(dataset)))

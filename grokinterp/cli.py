@@ -356,7 +356,7 @@ def _executor(address: str | None) -> Iterator[Any]:
     except ImportError:
         raise GrokinterpError("a Dask cluster needs `pip install 'grokinterp[dask]'`") from None
     connect: Any = Client
-    with connect(f"tcp://{host}") as client:
+    with connect(f"tcp://{host}", timeout=10) as client:
         yield client.get_executor()
 
 
@@ -379,7 +379,7 @@ def _once(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _show(found: Report) -> None:
     rows = found.headline()
-    width = max(len(number.quantity) for number in rows)
+    width = max((len(number.quantity) for number in rows), default=0)
     print("\n".join(f"{number.quantity:<{width}}  {number.value}" for number in rows))
     print("\n" + found.summary)
     for measure, reason in found.failures.items():

@@ -135,6 +135,7 @@ def test_published_table_is_printed(published_path: Path, capsys: pytest.Capture
         (["train", "nanda2023", "--set", "lr", "--out", "x"], "--set takes NAME=VALUE"),
         (["train", "nanda2023", "--set", "optimizer.l=1", "--out", "x"], "unknown config field 'l'"),
         (["train", "nanda2023", "--set", "steps=many", "--out", "x"], "config.steps must be int; got 'many'"),
+        (["train", "nanda2023", "--set", "parent={}", "--out", "x"], "config.parent lacks path, digest, step; it has no fields"),
         (["train", "nanda2023", "--device", "tpu", "--out", "x"], "device 'tpu' is not available"),
         (["analyze", "nowhere"], "nowhere is not a run"),
         (["analyze", "nowhere.pth"], "nowhere.pth does not exist"),

@@ -38,7 +38,7 @@ def to_html(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> Pa
 
     path = Path(path)
     with output(path, PAGE, force=force) as temporary:
-        temporary.write_text(_page(dataset, figures(dataset)), encoding="utf-8")
+        temporary.write_bytes(_page(dataset, figures(dataset)).encode("utf-8", "backslashreplace"))  # a path need not be text
     return path
 
 

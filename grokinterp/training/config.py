@@ -314,6 +314,10 @@ def _from_dict(cls: Any, values: Any, where: str) -> Any:
     for key in values:
         if key not in hints:
             raise unknown_name(f"key in {where}:", key, hints)
+    missing = dataclasses.MISSING
+    required = [field.name for field in dataclasses.fields(cls) if field.default is missing and field.default_factory is missing]
+    if lacking := [name for name in required if name not in values]:
+        raise GrokinterpError(f"{where} lacks {', '.join(lacking)}; it has {', '.join(map(str, values)) or 'no fields'}")
     return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
 

@@ -276,7 +276,7 @@ def _accumulate(configs: Sequence[RunConfig], rows: Sequence[Mapping[str, Any]],
         for config, row in zip(configs, rows, strict=True):
             table[config.digest] = {"digest": config.digest, **_flat(config.to_dict()), **row}
         with output(file, PARQUET) as temporary:
-            _frame(list(table.values())).to_parquet(temporary, engine="pyarrow")
+            temporary.write_bytes(_frame(list(table.values())).to_parquet(engine="pyarrow"))  # which cannot write to every path
 
 
 def _accumulated(file: Path) -> dict[str, dict[str, Any]]:

@@ -37,7 +37,7 @@ def at(original: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of a test's own, with long computations made short."""
     config = Run(original).config
 
-    def reproduce(budget: str, out: Path) -> Reproduction:
+    def reproduce(budget: str, out: Path, *options: object) -> Reproduction:
         train(config, out / "run", progress=False)
         return Reproduction("nanda2023", "smoke", (Claim("one", "a sentence", "1", (1, 1)),), {"one": Measurement(1.0)})
 
@@ -125,6 +125,17 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(original: Path, at:
         for arguments in (["analyze", f"{run}"], ["train", f"{run / 'config.json'}", "--out", f"{run}"]):
             assert attempt(arguments, lambda: capsys.readouterr().err) == (0, "")
     assert {name: content for name, content in everything_in(at).items() if name != "forbidden"} == before
+
+
+def test_paths_that_are_no_text_are_paths(original: Path, at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """File names are bytes; these are not UTF-8."""
+    odd = at / os.fsdecode(b"\xff")
+    odd.mkdir()
+    run = fresh(original, odd)
+    for name, what in COMMANDS.items():
+        if name != "flip":
+            command = what.arguments(odd / name.replace(" ", ""), run)
+            assert attempt(command, lambda: capsys.readouterr().err) == (0, ""), name
 
 
 def test_two_sweeps_in_one_folder_and_one_of_them_runs_out_of_room(
