@@ -193,7 +193,7 @@ def test_what_the_system_refuses_at_the_last_moment_loses_nothing(number: int, c
 def test_every_door_of_the_package_asks(tiny_run: Run, tmp_path: Path) -> None:
     """Each function that writes for the user refuses a file of another kind, and says how to overwrite it."""
     report = analyze(tiny_run, progress_bar=False)
-    found = Reproduction("paper", "smoke", (Claim("one", "a sentence", "1", (1, 1)),), {"one": Measurement(1.0)})
+    found = Reproduction("paper", "smoke", (Claim("one", "a sentence", "1", (1, 1), budgets=("smoke",)),), {"one": Measurement(1.0)})
     core = CORE_OF_THREE
     file = tmp_path / "paper.md"
     doors: list[Callable[..., object]] = [

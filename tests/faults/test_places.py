@@ -39,7 +39,7 @@ def at(original: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     def reproduce(budget: str, out: Path, *options: object) -> Reproduction:
         train(config, out / "run", progress=False)
-        return Reproduction("nanda2023", "smoke", (Claim("one", "a sentence", "1", (1, 1)),), {"one": Measurement(1.0)})
+        return Reproduction("nanda2023", "smoke", (Claim("one", "a sentence", "1", (1, 1), budgets=("smoke",)),), {"one": Measurement(1.0)})
 
     monkeypatch.setattr(presets, "demo", lambda seed: config)
     monkeypatch.setattr(nanda2023, "reproduce", reproduce)
