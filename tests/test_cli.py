@@ -112,7 +112,7 @@ def test_reproduce_prints_the_verdicts(tmp_path: Path, monkeypatch: pytest.Monke
     from grokinterp.papers import Claim, Measurement, Reproduction
 
     found = Reproduction("paper", "smoke", (Claim("one", "a sentence", "1", (1, 1), budgets=("smoke",)),), {"one": Measurement(1.0)})
-    monkeypatch.setattr(papers, "reproduce", lambda paper, budget, out, *, tables, train: found)
+    monkeypatch.setattr(papers, "reproduce", lambda paper, budget, out, *, tables, train, seconds, tf32: found)
     assert main(["reproduce", "paper", "--docs", str(tmp_path)]) == 0
     assert "reproduced" in capsys.readouterr().out
     assert (tmp_path / "paper.md").exists()

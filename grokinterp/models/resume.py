@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from grokinterp.models.adapter import Adapter
-from grokinterp.models.toy import KeyValues, ToyTransformer
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +71,8 @@ def forward(model: Any, stream: Tensor, start: int, stop: int | None = None, pas
 
 def _cache(model: Any, n_examples: int, past: dict[int, Past]) -> tuple[Any, Mapping[int, Any]]:
     """What the model's own forward takes for its cache, and the entry in it of each block."""
+    from grokinterp.models.toy import KeyValues, ToyTransformer  # here, so that what only trains needs no TransformerLens
+
     if isinstance(model, ToyTransformer):
         own = {block: KeyValues(before.keys, before.values) for block, before in past.items()}
         return own, own

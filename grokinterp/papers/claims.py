@@ -19,7 +19,7 @@ from grokinterp.papers.numbers import interval, written
 
 Kind = Literal["claim", "finding", "calibration"]
 Verdict = Literal["reproduced", "differs", "finding", "calibration", "not run"]
-Budget = Literal["smoke", "cpu", "full"]
+Budget = Literal["smoke", "cpu", "full", "gpu"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 ANYWHERE: tuple[Budget, ...] = ("smoke", "cpu", "full")
 AT_SIZE: tuple[Budget, ...] = ("cpu", "full")

@@ -247,11 +247,15 @@ class BatchOrder:
     def at(self, step: int) -> Examples:
         """Example indices of the update from `step` to `step + 1`."""
         epoch, batch = divmod(step, math.ceil(len(self._examples) / self._batch_size))
+        return self.of_epoch(epoch)[batch * self._batch_size : (batch + 1) * self._batch_size]
+
+    def of_epoch(self, epoch: int) -> Examples:
+        """All example indices of an epoch, in order."""
         if epoch != self._epoch:
             seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0]) >> 1
             self._order = self._examples[torch.randperm(len(self._examples), generator=torch.Generator().manual_seed(seed))]
             self._epoch = epoch
-        return self._order[batch * self._batch_size : (batch + 1) * self._batch_size]
+        return self._order
 
 
 def _provenance(path: str, device: str) -> dict[str, Any]:

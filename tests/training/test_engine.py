@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.interventions import FreezeHeads, MeanPool, NoAttention, Sphere, UniformAttention, attention_norm
 from grokinterp.models import ModelConfig
 from grokinterp.models.transformers import BiasSite
 from grokinterp.tasks import Task, TaskConfig
@@ -32,6 +33,7 @@ SEVERAL = [
     NO_NORM.with_(**{"seed": 2, "task.split_seed": 5, "optimizer.betas": (0.8, 0.95), "optimizer.warmup_steps": 0}),
     NO_NORM.with_(**{"seed": 3, "task.answer_seed": 4, "optimizer.eps": 1e-5}),
 ]
+FROZEN = NO_NORM.with_(**{"model.interventions": (FreezeHeads(((0, 1),)),)})
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 NEGLIGIBLE = 1e-5  # a gradient this much smaller than all of them together is compared with those; b_K's is 0 but for rounding
 
@@ -84,6 +86,30 @@ def assert_parity(config: RunConfig, task: Task, examples: Sequence[Tensor]) -> 
         losses, gradients = engine.gradients([chosen])
         assert losses == pytest.approx([loss], rel=TOLERANCE[config.dtype])
         assert relative_error(gradients[0], expected) <= TOLERANCE[config.dtype]
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operations that a GPU is given, on the CPU."""
+    monkeypatch.setattr("grokinterp.training.engine.forward.on_gpu", lambda rows: True)
+
+
+@pytest.mark.parametrize("few_rows", [4, 512])
+@pytest.mark.parametrize(("n_layers", "causal"), [(1, True), (2, False), (3, True)])
+def test_what_a_gpu_computes_has_the_gradients_of_hooked_transformer_too(
+    n_layers: int, causal: bool, few_rows: int, as_on_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With sums as matrix products for rows that are few, and without."""
+    monkeypatch.setattr("grokinterp.training.engine.forward.FEW_ROWS", few_rows)
+    every: tuple[BiasSite, ...] = ("attn", "mlp", "unembed")
+    interventions = ((), (UniformAttention(),), (MeanPool(), NoAttention())) if causal else ((), (Sphere(),))
+    for biases, act_fn, in_force in product(((), every), ("relu", "gelu"), interventions):
+        model = replace(
+            TINY, n_layers=n_layers, causal=causal, normalization="pre", biases=biases, act_fn=act_fn, init="pytorch", interventions=in_force
+        )
+        config = RunConfig(TaskConfig("modular_addition", {"p": 7}, 0.6), model, dtype="float64")
+        task = config.task.build()
+        assert_parity(config, task, [task.indices("train"), torch.tensor([3, 17, 40, 22, 9, 11, 30, 2]), torch.tensor([1, 5, 8])])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -295,6 +321,76 @@ def test_weights_of_another_model_are_refused() -> None:
         engine.load(0, weights, None)
     with pytest.raises(GrokinterpError, match=r"embed\.W_E"):
         engine.load(0, {**engine.weights(0), "embed.W_E": torch.zeros(2, 2, dtype=torch.float64)}, None)
+
+
+@pytest.mark.parametrize("config", [NO_NORM, PRE_NORM, FROZEN], ids=["no norm", "pre norm", "frozen heads"])
+def test_where_the_parameters_lie_changes_nothing(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU wants each of them at a multiple of some number; what lies between stays 0."""
+
+    class Aligned(Engine):
+        align = 32
+
+    configs = [config.with_(seed=seed) for seed in (0, 1)]
+    tasks = [each.task.build() for each in configs]
+    plain, aligned = Engine(configs, tasks), Aligned(configs, tasks)
+    assert aligned._flat.shape[1] % 32 == 0
+    assert aligned._flat.shape != plain._flat.shape
+    for engine in (plain, aligned):
+        train(engine, configs, tasks, 0, 12)
+    for found, expected in (
+        (aligned.weights(1), plain.weights(1)),
+        (aligned.moments(1), plain.moments(1)),
+        (aligned.gradients(None)[1][0], plain.gradients(None)[1][0]),
+    ):
+        assert list(found) == list(expected)
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert aligned.evaluate()[1] == pytest.approx(plain.evaluate()[1], rel=1e-12)
+
+
+def test_put_in_the_place_of_another_a_training_is_the_one_that_it_is_alone() -> None:
+    tasks = [config.task.build() for config in SEVERAL]
+    engine, alone = Engine(SEVERAL[:2], tasks[:2]), Engine(SEVERAL[2:3], tasks[2:3])
+    train(engine, SEVERAL[:2], tasks[:2], 0, 10)
+    other = engine.weights(0)
+    engine.put(1, SEVERAL[2], tasks[2])
+    assert all(torch.equal(engine.weights(0)[name], weight) for name, weight in other.items())
+    train(engine, [SEVERAL[0], SEVERAL[2]], [tasks[0], tasks[2]], 0, 10)
+    train(alone, SEVERAL[2:3], tasks[2:3], 0, 10)
+    for name, weight in alone.weights(0).items():
+        torch.testing.assert_close(engine.weights(1)[name], weight, rtol=0, atol=1e-12)
+    assert engine.evaluate()[1] == pytest.approx(alone.evaluate()[0], rel=1e-12)
+    for change, reason in (
+        ({"model.d_mlp": 16}, "share one model"),
+        ({"task.args": {"p": 11}}, "one table"),
+        ({"task.train_fraction": 0.5}, "one table"),
+    ):
+        stranger = NO_NORM.with_(**change)  # type: ignore[arg-type]
+        with pytest.raises(GrokinterpError, match=reason):
+            engine.put(0, stranger, stranger.task.build())
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "bidirectional"])
+def test_attention_patterns_are_those_of_hooked_transformer(causal: bool, gpu: bool, request: pytest.FixtureRequest) -> None:
+    if gpu:
+        request.getfixturevalue("as_on_gpu")
+    config = PRE_NORM.with_(**{"model.n_layers": 3, "model.causal": causal})
+    task = config.task.build()
+    engine, module = Engine([config], [task]), ModuleLearner(config, task)
+    for chosen in (torch.arange(49), torch.tensor([4, 40, 17])):  # more and fewer than contexts at a position
+        found = engine.patterns(chosen[None])[0]
+        _, cache = module.model.run_with_cache(task.tokens[chosen])
+        expected = torch.stack([cache[f"blocks.{layer}.attn.hook_pattern"] for layer in range(3)])
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    without = config.with_(**{"model.interventions": (NoAttention(),)})
+    with pytest.raises(GrokinterpError, match="no attention patterns"):
+        Engine([without], [task]).patterns(torch.arange(3)[None])
+
+
+def test_the_norm_of_some_parameters() -> None:
+    engine = Engine(SEVERAL, [config.task.build() for config in SEVERAL])
+    expected = [attention_norm(engine.weights(member)) for member in range(len(SEVERAL))]
+    assert engine.norm(lambda name: ".attn.W_" in name).tolist() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

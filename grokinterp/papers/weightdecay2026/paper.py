@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -25,7 +26,7 @@ from grokinterp.papers.claims import Budget, Measurement, within_budget
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, Tables
 from grokinterp.papers.weightdecay2026 import baselines as probes
-from grokinterp.papers.weightdecay2026 import runs
+from grokinterp.papers.weightdecay2026 import gpu, runs
 from grokinterp.papers.weightdecay2026.claims import ARMS as PUBLISHED_ARMS
 from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, CLAIMS, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026.fits import (
@@ -46,13 +47,20 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 OWN_TABLES = ("runs", "collapse", "pairs-near", "pairs-above", "diagnostics", "probes")
-PAPER_TABLES = ("canonical-runs", "multitask-runs", "published-probes", *(f"pairs-{tag(decay)}" for decay in PUBLISHED_ARMS))
+PAPER_TABLES = ("canonical-runs", "multitask-runs", "published-probes", "diagnostics-gpu", *(f"pairs-{tag(decay)}" for decay in PUBLISHED_ARMS))
 SOURCES = dict.fromkeys((*OWN_TABLES, *PAPER_TABLES), (0,))
 FIGURES = ("boundary", "horizon", "diagnostics", "pairs-near", "pairs-above", "probes", "published-boundary")
 
 
-def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
+def reproduce(
+    budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True, *, seconds: float = math.inf, tf32: bool = False
+) -> Reproduction:
     """Train and fork what is not known of a budget, and read all that is finished."""
+    if budget == "gpu":
+        grid = gpu.published()
+        fresh = gpu.tables(gpu.train(grid, folder, seconds=seconds if train else 0, tf32=tf32), grid)
+        gpu.write_tables(fresh, folder)
+        return of_tables(budget, {**known, **fresh})
     plan, trained = runs.plan(budget), folder / "runs"
     tables = runs.read_all(plan, trained, known, train)
     at_hand = all((trained / config.digest).exists() for grid in plan.probes.values() for config in grid.configs)
@@ -86,10 +94,12 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
         found |= probes.of_smaller(tables["probes"])
     if plan.calibration is not None and "diagnostics" in tables:
         found |= of_calibration(tables["diagnostics"])
+    if "diagnostics-gpu" in tables:
+        found = noted(of_calibration(tables["diagnostics-gpu"]), tables["diagnostics-gpu"]) | found
     canonical = _canonical(plan, tables)
     if canonical is not None:
         derived["canonical-horizons"] = canonical.by_horizon
-        found |= of_canonical(tables["canonical-runs"], canonical)
+        found |= noted(of_canonical(tables["canonical-runs"], canonical), tables["canonical-runs"])
         if "multitask-runs" in tables:
             found |= of_multitask(_tasks(plan, tables["multitask-runs"]), canonical)
     if "published-probes" in tables:
@@ -98,6 +108,12 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     ordered = {name: figures_of[name] for name in (*FIGURES, *figures_of) if name in figures_of}
     kept = within_budget(found, CLAIMS, budget)
     return Reproduction("weightdecay2026", budget, CLAIMS, kept, ordered, derived, opening(kept), FIGURES)
+
+
+def noted(found: Mapping[str, Measurement], table: pd.DataFrame) -> dict[str, Measurement]:
+    """Measurements whose notes say on what the runs of a table were trained, where it says so."""
+    how = " and ".join(sorted(set(table["how"].dropna()))) if "how" in table else ""
+    return {key: replace(value, note="; ".join(filter(None, (value.note, how)))) for key, value in found.items()}
 
 
 def _canonical(plan: runs.Plan, tables: Tables) -> Fits | None:

@@ -7,23 +7,29 @@ matrix product. `ModuleLearner` is the plain way and the test oracle; state move
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.baseline_configs import ProbeConfig
-from grokinterp.models.transformers import ModelConfig, build_model, trained_parameters
+from grokinterp.models.initial import initial_weights
+from grokinterp.models.transformers import ModelConfig
 from grokinterp.shapes import Examples
 from grokinterp.tasks import Task
 from grokinterp.training.config import OptimizerConfig, RunConfig
 from grokinterp.training.engine.edits import frozen_entries
-from grokinterp.training.engine.forward import Layout, StackedExamples, StackedLogits, logits
+from grokinterp.training.engine.forward import Layout, StackedExamples, StackedLogits, logits, take
 from grokinterp.training.learner import Moments, Weights
 
+SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
+ALIGNED = 32  # entries: on a GPU each parameter of each member begins at a multiple of them, without which matrix products take slower ways
 EVALUATION_ELEMENTS = 2**20  # of the widest activation of a member at a time, so that a forward over the whole table stays in cache (chosen here)
 
 Flat = Float[Tensor, "member parameter"]
@@ -54,6 +60,17 @@ def why_not(configs: Sequence[RunConfig]) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def tensor_cores(allowed: bool) -> Iterator[None]:
+    """Whether float32 matrix products on a GPU may round their inputs to TF32: faster, with 10 bits of mantissa."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 class Engine:
     """Models of one shape, trained in lock-step from stacked parameters; a `Learner`.
 
@@ -61,31 +78,43 @@ class Engine:
         configs: one for each member; see `why_not` for what they must share.
         tasks: the configs' tasks, already built.
         device: "cpu" or "cuda".
+        compiled: let torch.compile fuse what stands between the matrix products; takes a minute once, and pays on a GPU.
+        captured: on a GPU, capture a step in a CUDA graph and replay it.
 
     Raises:
         GrokinterpError: configs that cannot share an engine.
     """
 
     path = "engine"
+    align = 1
+    """Each member's parameters begin at multiples of so many entries."""
 
-    def __init__(self, configs: Sequence[RunConfig], tasks: Sequence[Task], device: str = "cpu") -> None:
+    def __init__(
+        self, configs: Sequence[RunConfig], tasks: Sequence[Task], device: str = "cpu", *, compiled: bool = False, captured: bool = True
+    ) -> None:
         if (reason := why_not(configs)) is not None:
             raise GrokinterpError(reason)
         if len(tasks) != len(configs) or any(not torch.equal(task.tokens, tasks[0].tokens) for task in tasks):
             counts = f"{len(tasks)} tasks for {len(configs)} configs"
             raise GrokinterpError(f"an engine needs one task for each config, all with the same inputs; got {counts}")
         assert isinstance(configs[0].model, ModelConfig)  # `why_not` has seen to it
-        self._model, self._device = configs[0].model, device
+        self._model, self._device, self._captured, self._compiled = configs[0].model, device, captured, compiled
+        self._config, self._tokens = configs[0], tasks[0].tokens
+        fused: Callable[..., Any] = partial(torch.compile, dynamic=False) if compiled else lambda function: function
+        self._fused: Callable[..., StackedLogits] = fused(logits)
+        self._excess, self._adamw = fused(_excess), fused(adamw_)
         self._optimizers = [config.optimizer for config in configs]
         self._layout = Layout(tasks[0], self._model, device)
         self._answers = torch.stack([task.answers for task in tasks]).to(device)
-        self._splits = {split: torch.stack([task.indices(split) for task in tasks]).to(device) for split in ("train", "test")}
-        initial = [trained_parameters(build_model(config.model, task, config.seed)) for config, task in zip(configs, tasks, strict=True)]
+        self._splits: dict[str, Tensor] = {split: torch.stack([task.indices(split) for task in tasks]).to(device) for split in SPLITS}
+        initial = [initial_weights(self._model, task, config.seed) for config, task in zip(configs, tasks, strict=True)]
         self._shapes = {name: weight.shape for name, weight in initial[0].items()}
-        self._frozen = frozen_entries(self._model, self._shapes).to(device)
+        self.align = ALIGNED if device.startswith("cuda") else self.align
+        entries = self._laid_out({name: torch.arange(shape.numel()) for name, shape in self._shapes.items()}, fill=-1)
+        self._frozen = torch.nonzero(entries >= 0)[:, 0][frozen_entries(self._model, self._shapes)].to(device)
         self._updates = [0] * len(configs)
         with torch.no_grad():
-            flat = torch.stack([torch.cat([weight.flatten() for weight in member.values()]) for member in initial])
+            flat = torch.stack([self._laid_out(member) for member in initial])
         self._hold(flat.to(device, getattr(torch, configs[0].dtype)))
 
     def _hold(self, flat: Flat, exp_avg: Flat | None = None, exp_avg_sq: Flat | None = None) -> None:
@@ -94,50 +123,61 @@ class Engine:
         self._exp_avg = torch.zeros_like(flat) if exp_avg is None else exp_avg
         self._exp_avg_sq = torch.zeros_like(flat) if exp_avg_sq is None else exp_avg_sq
         self._parameters = {name: view.requires_grad_() for name, view in self._views(flat).items()}
+        self._gradients = torch.zeros_like(flat)
         self._graphs: dict[int, _Replay] = {}
+
+    def _laid_out(self, values: Weights, fill: float = 0) -> Tensor:
+        """One member's parameters in a row, each beginning where a GPU reads fastest."""
+        pieces = (value.flatten() for value in values.values())
+        return torch.cat([functional.pad(piece, (0, -len(piece) % self.align), value=fill) for piece in pieces])
 
     def _views(self, flat: Tensor) -> dict[str, Tensor]:
         """The last dimension of a flat tensor cut up into named parameters."""
-        pieces = torch.split(flat.detach(), [shape.numel() for shape in self._shapes.values()], dim=-1)
-        return {name: piece.view(*piece.shape[:-1], *shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        pieces = torch.split(flat.detach(), [size + -size % self.align for size in sizes], dim=-1)
+        cut = (piece[..., :size] for piece, size in zip(pieces, sizes, strict=True))
+        return {name: piece.view(*piece.shape[:-1], *shape) for (name, shape), piece in zip(self._shapes.items(), cut, strict=True)}
 
-    def step(self, step: int, batches: Sequence[Examples] | None) -> None:
-        """See `Learner.step`."""
+    def step(self, step: int, batches: Sequence[Examples] | StackedExamples | None) -> None:
+        """See `Learner.step`; batches may be stacked, and lie on the device, already."""
         self._updates = [updates + 1 for updates in self._updates]
         members = zip(self._optimizers, self._updates, strict=True)
         coefficients = torch.tensor([adamw_coefficients(optimizer, step, updates) for optimizer, updates in members], dtype=self._flat.dtype)
         batch, coefficients = self._batch(batches), coefficients.T[..., None].to(self._device)
-        if self._flat.is_cuda:
+        if self._flat.is_cuda and self._captured:
             if batch.shape[1] not in self._graphs:
                 self._graphs[batch.shape[1]] = _Replay(self._update, (batch, coefficients), (self._flat, self._exp_avg, self._exp_avg_sq))
             self._graphs[batch.shape[1]](batch, coefficients)
         else:
             self._update(batch, coefficients)
 
-    def _batch(self, batches: Sequence[Examples] | None) -> StackedExamples:
-        return self._splits["train"] if batches is None else torch.stack(list(batches)).to(self._device)
+    def _batch(self, batches: Sequence[Examples] | StackedExamples | None) -> StackedExamples:
+        if batches is None:
+            return self._splits["train"]
+        return (batches if isinstance(batches, Tensor) else torch.stack(list(batches))).to(self._device)
 
     def _update(self, batch: StackedExamples, coefficients: Coefficients) -> None:
         gradient = self._gradient(self._logits(batch), batch)
         with torch.no_grad():
             if not len(self._frozen):
-                adamw_(self._flat, gradient, self._exp_avg, self._exp_avg_sq, coefficients)
+                self._adamw(self._flat, gradient, self._exp_avg, self._exp_avg_sq, coefficients)
                 return
             kept = self._flat[:, self._frozen]
             adamw_(self._flat, gradient.index_fill_(1, self._frozen, 0), self._exp_avg, self._exp_avg_sq, coefficients)
             self._flat.index_copy_(1, self._frozen, kept)
 
     def _logits(self, batch: StackedExamples) -> StackedLogits:
-        return logits(self._model, self._parameters, self._layout, batch)
+        # An epoch's last batch may be a small one, for which compiling takes longer than it saves.
+        usual = batch.shape[1] >= (self._config.batch_size or 0)
+        return (self._fused if usual else logits)(self._model, self._parameters, self._layout, batch)
 
     def _gradient(self, outputs: StackedLogits, batch: StackedExamples) -> Flat:
         """Of the mean cross-entropy: from logits, (softmax − right answer) / examples, and back to every parameter."""
         with torch.no_grad():
-            answers = self._answers.gather(1, batch)[..., None]
-            excess = torch.softmax(outputs, -1, dtype=torch.float64)
-            excess.scatter_(-1, answers, excess.gather(-1, answers) - 1).div_(batch.shape[1])
-        gradients = torch.autograd.grad(outputs, list(self._parameters.values()), excess.to(outputs.dtype), allow_unused=True, materialize_grads=True)
-        return torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+            excess = self._excess(outputs, self._answers.gather(1, batch))
+        gradients = torch.autograd.grad(outputs, list(self._parameters.values()), excess, allow_unused=True, materialize_grads=True)
+        torch._foreach_copy_(list(self._views(self._gradients).values()), list(gradients))
+        return self._gradients
 
     def gradients(self, batches: Sequence[Examples] | None = None) -> tuple[list[float], list[Weights]]:
         """Each member's loss in nats and its gradient by parameter name, at the present weights.
@@ -163,13 +203,46 @@ class Engine:
         members = len(self._flat)
         table = torch.arange(self._answers.shape[1], device=self._device).expand(members, -1)
         widest = max(self._model.d_mlp, self._model.d_model, self._parameters["unembed.W_U"].shape[-1])
-        chunks = torch.split(table, max(1, EVALUATION_ELEMENTS // widest), dim=1)
+        size = max(1, EVALUATION_ELEMENTS // widest)
+        if self._compiled:  # for one shape: chunks of one size, the last filled up with its last example
+            size = -(-table.shape[1] // -(-table.shape[1] // size))
+            table = torch.arange(-(-table.shape[1] // size) * size, device=self._device).clamp(max=table.shape[1] - 1).expand(members, -1)
+        chunks = torch.split(table, size, dim=1)
         losses, right = (torch.cat(parts, dim=1) for parts in zip(*(self._scores(self._logits(chunk), chunk) for chunk in chunks), strict=True))
         metrics: dict[str, Tensor] = {}
         for split, examples in self._splits.items():
             metrics |= {f"{split}_loss": losses.gather(1, examples).mean(1), f"{split}_accuracy": right.gather(1, examples).mean(1)}
         metrics["weight_norm"] = self._flat.double().square().sum(1).sqrt()
-        return [{name: float(values[member]) for name, values in metrics.items()} for member in range(members)]
+        rows = torch.stack(list(metrics.values()), dim=1).tolist()  # the one place where a GPU is waited for
+        return [dict(zip(metrics, row, strict=True)) for row in rows]
+
+    @torch.no_grad()
+    def norm(self, belongs: Callable[[str], bool]) -> Float[Tensor, "member"]:
+        """The L2 norm, in float64, of each member's parameters with such names."""
+        squares = [value.double().square().flatten(1).sum(1) for name, value in self._parameters.items() if belongs(name)]
+        return torch.stack(squares).sum(0).sqrt()
+
+    @torch.no_grad()
+    def patterns(self, batch: StackedExamples) -> Float[Tensor, "member layer chosen head query key"]:
+        """Each member's attention patterns on its own examples, 0 where a position cannot see.
+
+        Raises:
+            GrokinterpError: a model without attention.
+        """
+        kept: list[list[Tensor]] = []
+        logits(self._model, self._parameters, self._layout, batch.to(self._device), kept)
+        if not kept:
+            raise GrokinterpError("a model without attention has no attention patterns")
+        layers = []
+        for queries in kept:
+            rows = [self._of_examples(position, pattern, batch.to(self._device)) for position, pattern in enumerate(queries)]
+            layers.append(torch.stack([functional.pad(row, (0, len(queries) - row.shape[-1])) for row in rows], dim=3))
+        return torch.stack(layers, dim=1)
+
+    def _of_examples(self, position: int, pattern: Tensor, batch: StackedExamples) -> Tensor:
+        """One pattern an example, [member, example, head, source], from one an output row."""
+        rows = take(pattern.flatten(2), self._layout.context_of(position, batch))
+        return rows.view(*rows.shape[:2], *pattern.shape[2:]).transpose(2, 3)
 
     def weights(self, member: int) -> Weights:
         """See `Learner.weights`."""
@@ -177,11 +250,20 @@ class Engine:
 
     def moments(self, member: int) -> Moments:
         """See `Learner.moments`."""
-        moments: Moments = {"updates": torch.tensor(self._updates[member], dtype=torch.int64)}
-        exp_avg, exp_avg_sq = self._views(self._exp_avg[member]), self._views(self._exp_avg_sq[member])
+        return self.named(self.state(member))[1]
+
+    def state(self, member: int) -> tuple[int, Tensor]:
+        """A copy of one member's weights and moments as they lie here, and its number of updates; `named` gives them their names."""
+        return self._updates[member], torch.stack([self._flat[member].detach(), self._exp_avg[member], self._exp_avg_sq[member]])
+
+    def named(self, state: tuple[int, Tensor]) -> tuple[Weights, Moments]:
+        """The weights and moments that `state` has copied, by name."""
+        updates, (flat, *averages) = state
+        moments: Moments = {"updates": torch.tensor(updates, dtype=torch.int64)}
+        exp_avg, exp_avg_sq = map(self._views, averages)
         for name in self._shapes:
             moments |= {f"exp_avg.{name}": exp_avg[name].clone(), f"exp_avg_sq.{name}": exp_avg_sq[name].clone()}
-        return moments
+        return {name: view.clone() for name, view in self._views(flat).items()}, moments
 
     def load(self, member: int, weights: Weights, moments: Moments | None) -> None:
         """See `Learner.load`."""
@@ -199,6 +281,25 @@ class Engine:
             raise GrokinterpError(f"these weights or moments belong to another model: {', '.join(wrong)} missing, unexpected or of another shape")
         for name, view in self._views(flat[member]).items():
             view.copy_(values[name])
+
+    def put(self, member: int, config: RunConfig, task: Task) -> None:
+        """Have another training begin in the place of a member; the shapes stay, and with them what is compiled and captured.
+
+        Raises:
+            GrokinterpError: a config or task that does not fit this engine.
+        """
+        for name in ("model", "dtype", "batch_size"):
+            if getattr(config, name) != getattr(self._config, name):
+                raise GrokinterpError(f"the members of an engine share one {name}; got {getattr(self._config, name)} and {getattr(config, name)}")
+        if not torch.equal(task.tokens, self._tokens) or [len(task.indices(split)) for split in SPLITS] != [
+            self._splits[split].shape[1] for split in SPLITS
+        ]:
+            raise GrokinterpError(f"the members of an engine share one table of inputs and sizes of the split; task {config.task.name!r} has others")
+        self._optimizers[member] = config.optimizer
+        self._answers[member] = task.answers.to(self._device)
+        for split in SPLITS:
+            self._splits[split][member] = task.indices(split).to(self._device)
+        self.load(member, initial_weights(self._model, task, config.seed), None)
 
     def keep(self, members: Sequence[int]) -> None:
         """See `Learner.keep`."""
@@ -230,6 +331,13 @@ def adamw_(parameters: Flat, gradient: Flat, exp_avg: Flat, exp_avg_sq: Flat, co
     parameters.addcdiv_(exp_avg * step, exp_avg_sq.sqrt().div_(correction).add_(eps))
 
 
+def _excess(outputs: StackedLogits, answers: StackedExamples) -> StackedLogits:
+    """The gradient of the mean cross-entropy with respect to the logits; in float64 until the end."""
+    excess = torch.softmax(outputs, -1, dtype=torch.float64)
+    excess = excess.scatter_add(-1, answers[..., None], torch.full((), -1.0, dtype=excess.dtype, device=excess.device).expand(*answers.shape, 1))
+    return (excess / answers.shape[1]).to(outputs.dtype)
+
+
 class _Replay:
     """A function of tensors captured once in a CUDA graph, then replayed for new values of the same shapes.
 
@@ -241,6 +349,11 @@ class _Replay:
 
     def __init__(self, function: Callable[..., None], inputs: Sequence[Tensor], state: Sequence[Tensor]) -> None:
         self._inputs = [value.clone() for value in inputs]
+        self._device = state[0].device
+        with torch.cuda.device(self._device):
+            self._capture(function, state)
+
+    def _capture(self, function: Callable[..., None], state: Sequence[Tensor]) -> None:
         before = [value.clone() for value in state]
         stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -258,4 +371,5 @@ class _Replay:
     def __call__(self, *inputs: Tensor) -> None:
         for own, value in zip(self._inputs, inputs, strict=True):
             own.copy_(value)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()

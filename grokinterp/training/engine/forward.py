@@ -25,6 +25,7 @@ from grokinterp.shapes import Tokens
 from grokinterp.tasks import Task
 from grokinterp.training.engine.edits import edited, layer_norm, unembedding
 
+FEW_ROWS = 512  # on a GPU: up to here gradients of shared rows are matrix products (chosen here)
 MIXED_ELEMENTS = 2**17  # products of attention patterns and values at a time (chosen here: half a megabyte in float32, within a core's cache)
 
 Stacked = Float[Tensor, "member _ _"]  # rows and their features; their numbers change within a function
@@ -65,11 +66,13 @@ class Query:
         position: of the query.
         own: the row at this position that each output row continues [member, output]; None where they are the same.
         sources: the rows that each output row attends to, counted over all positions [member, output, source].
+        local: the same, source by source, counted within each position; None where every output row attends to the row in its own place.
     """
 
     position: int
     own: RowIndex | None
     sources: Int[Tensor, "member output source"]
+    local: list[RowIndex | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +110,12 @@ class Layout:
         self.tokens = torch.cat([tokens[rows.representative, i] for i, rows in enumerate(self._embedded)])
         self.positions = torch.cat([torch.full((len(rows),), i, device=device) for i, rows in enumerate(self._embedded)])
 
-    def wire(self, batch: StackedExamples) -> tuple[list[Block], RowIndex | None]:
+    def wire(self, batch: StackedExamples, everywhere: bool = False) -> tuple[list[Block], RowIndex | None]:
         """How the rows of a batch of example indices feed each other, block after block.
+
+        Args:
+            batch: example indices.
+            everywhere: whether the last block has queries at every position, and not only where it is read.
 
         Returns:
             The blocks, none where nothing attends, and the read-out row of each example, None where they are the same.
@@ -117,12 +124,16 @@ class Layout:
             return [], self._embedded[self._readout].of_example[batch] + sum(map(len, self._embedded[: self._readout]))
         last = self._n_layers - 1 if self._attends else -1
         positions = range(len(self._contexts))
-        blocks = [self._block(layer, [self._readout] if layer == last else positions, batch) for layer in range(last + 1)]
-        return blocks, self._contexts[self._readout].of_example[batch] if self._is_shared(self._readout, batch) else None
+        blocks = [self._block(layer, [self._readout] if layer == last and not everywhere else positions, batch) for layer in range(last + 1)]
+        return blocks, self.context_of(self._readout, batch)
 
     def pool(self, batch: StackedExamples) -> Int[Tensor, "member output source"] | None:
         """The rows whose mean every read-out row begins as, where positions are pooled."""
         return self._block(0, [self._readout], batch).queries[0].sources if self._pools else None
+
+    def context_of(self, position: int, batch: StackedExamples) -> RowIndex | None:
+        """The output row at a position that belongs to each example; None where every example has its own."""
+        return self._contexts[position].of_example[batch] if self._is_shared(position, batch) else None
 
     def _is_shared(self, position: int, batch: StackedExamples) -> bool:
         return len(self._contexts[position]) < batch.shape[1]
@@ -140,11 +151,14 @@ class Layout:
             local = [slots if per_example[i] else rows[i].of_example[examples] for i in read]
             # After the first attention a position's rows keep their granularity, so each continues itself.
             own = local[position] if layer == 0 and sizes[position] > 1 else None
-            queries.append(Query(position, own, torch.stack([index + sum(sizes[:i]) for i, index in zip(read, local, strict=True)], dim=2)))
+            sources = torch.stack([index + sum(sizes[:i]) for i, index in zip(read, local, strict=True)], dim=2)
+            queries.append(Query(position, own, sources, [None if per_example[i] else index for i, index in zip(read, local, strict=True)]))
         return Block(sizes, queries)
 
 
-def logits(config: ModelConfig, weights: Mapping[str, Tensor], layout: Layout, batch: StackedExamples) -> StackedLogits:
+def logits(
+    config: ModelConfig, weights: Mapping[str, Tensor], layout: Layout, batch: StackedExamples, kept: list[list[Tensor]] | None = None
+) -> StackedLogits:
     """All logits at the read-out position, for each member's own examples.
 
     Args:
@@ -152,8 +166,9 @@ def logits(config: ModelConfig, weights: Mapping[str, Tensor], layout: Layout, b
         weights: stacked parameters [member, ...] by their names in HookedTransformer; absent biases are left out.
         layout: of the task's table.
         batch: example indices.
+        kept: takes the attention patterns [member, output, source, head] of each block, one for each position; the last block then has all of them.
     """
-    blocks, final = layout.wire(batch)
+    blocks, final = layout.wire(batch, everywhere=kept is not None)
     tokens, positions = (index.expand(len(batch), -1) for index in (layout.tokens, layout.positions))
     rows = take(weights["embed.W_E"], tokens) + take(weights["pos_embed.W_pos"], positions)
     if (pool := layout.pool(batch)) is not None:
@@ -162,21 +177,45 @@ def logits(config: ModelConfig, weights: Mapping[str, Tensor], layout: Layout, b
     for layer in range(config.n_layers):
         prefix = f"blocks.{layer}."
         own = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
-        rows = edited(config, own, "post_attn_norm", _attention(config, own, rows, blocks[layer]) if blocks else rows)
+        rows = edited(config, own, "post_attn_norm", _attention(config, own, rows, blocks[layer], kept) if blocks else rows)
         if config.d_mlp:
             rows = edited(config, own, "post_mlp_norm", _mlp(config, own, rows))
     rows = _linear(_norm(config, weights, "ln_final", rows), unembedding(config, weights), weights.get("unembed.b_U"))
     return take(rows, final)
 
 
+def on_gpu(rows: Tensor) -> bool:
+    """Whether to compute as a GPU wants it: sums in one order, few and large operations that can be fused, nothing cut up to fit a cache."""
+    return rows.is_cuda
+
+
 def take(rows: Stacked, index: RowIndex | None) -> Stacked:
     """Each member's rows at its own indices; None leaves them as they are."""
     if index is None:
         return rows
+    if on_gpu(rows) and rows.shape[1] <= FEW_ROWS:
+        taken: Stacked = _TakeOfFew.apply(rows, index)  # type: ignore[no-untyped-call]
+        return taken
     flat, at = rows.flatten(0, 1), index + torch.arange(len(rows), device=rows.device)[:, None] * rows.shape[1]
-    if rows.is_cuda:  # where the gradient of index_select would add up in no fixed order
+    if on_gpu(rows):  # where the gradient of index_select would add up in no fixed order
         return functional.embedding(at, flat)
     return flat.index_select(0, at.flatten()).view(*index.shape, -1)
+
+
+class _TakeOfFew(torch.autograd.Function):
+    """Rows at given indices, whose gradients a matrix product with zeros and ones adds up: on a GPU in one order, and fast where rows are few."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.n_rows = rows.shape[1]
+        return rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2]))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,), (index,) = gradients, ctx.saved_tensors
+        is_row = index[:, None] == torch.arange(ctx.n_rows, device=index.device)[:, None]
+        return torch.bmm(is_row.to(gradient.dtype), gradient), None
 
 
 def _mean(rows: Stacked, sources: Int[Tensor, "member output source"]) -> Stacked:
@@ -184,30 +223,44 @@ def _mean(rows: Stacked, sources: Int[Tensor, "member output source"]) -> Stacke
     return take(rows, sources.flatten(1)).view(*sources.shape, -1).mean(2)
 
 
-def _attention(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked, block: Block) -> Stacked:
-    """The residual stream after attention, at the output rows of the block's queries."""
+def _attention(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked, block: Block, kept: list[list[Tensor]] | None = None) -> Stacked:
+    """The residual stream after attention, at the output rows of the block's queries; `kept` takes their patterns."""
     heads = (config.n_heads, config.head_width)
     normed = _norm(config, w, "ln1", rows)
-    values, uniform = _project(normed, w, "V"), config.intervention(UniformAttention)
-    keys = values if uniform else _project(normed, w, "K")
+    uniform = config.intervention(UniformAttention)
+    if uniform or not on_gpu(rows):
+        values = _project(normed, w, "V")
+        keys = values if uniform else _project(normed, w, "K")
+    else:  # one large matrix product instead of two
+        keys, values = _project(normed, w, "KV").chunk(2, dim=2)
     before, here = torch.split(rows, block.sizes, 1), torch.split(normed, block.sizes, 1)
-    carried, mixed = [], []
+    carried, mixed, patterns = [], [], []
     for query in block.queries:
         n_rows, n_sources = query.sources.shape[1:]
+        pattern = None
         if uniform:
             mixed.append(_mean(values, query.sources))
         elif n_sources > 1:
-            scores = _scores(_project(here[query.position], w, "Q"), keys, query, heads)
-            mixed.append(_mix(torch.softmax(scores / config.head_width**0.5, dim=2), values, query.sources))
+            scores = _scores(_project(here[query.position], w, "Q"), keys, query, heads, block.sizes)
+            pattern = torch.softmax(scores / config.head_width**0.5, dim=2)
+            mixed.append(_mix(pattern, values, query, block.sizes))
         else:  # a position that sees only itself attends to it fully
-            mixed.append(take(values, query.sources.flatten(1)))
+            mixed.append(take(torch.split(values, block.sizes, 1)[0], query.local[0]))
+        if kept is not None:
+            even = rows.new_full((len(rows), n_rows, n_sources, config.n_heads), 1 / n_sources)
+            patterns.append(even if pattern is None else pattern)
         carried.append(take(before[query.position], query.own).expand(-1, n_rows, -1))
+    if kept is not None:
+        kept.append(patterns)
     residual, z = (parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in (carried, mixed))
     return _add_linear(residual, z, w["attn.W_O"].flatten(1, 2), w.get("attn.b_O"))
 
 
-def _scores(asking: Stacked, keys: Stacked, query: Query, heads: tuple[int, int]) -> Float[Tensor, "member output source head"]:
+def _scores(asking: Stacked, keys: Stacked, query: Query, heads: tuple[int, int], sizes: list[int]) -> Float[Tensor, "member output source head"]:
     """Query times key of every output row with each of its sources, for each head."""
+    if on_gpu(keys):
+        own = take(asking, query.own)
+        return torch.stack([_dot(own, each, heads) for each in _by_source(keys, query, sizes)], 2)
     n_keys, shape = keys.shape[1], query.sources.shape
     if asking.shape[1] * n_keys > shape[1]:
         return _dot(take(asking, query.own)[:, :, None], take(keys, query.sources.flatten(1)).view(*shape, -1), heads)
@@ -218,13 +271,18 @@ def _scores(asking: Stacked, keys: Stacked, query: Query, heads: tuple[int, int]
     return take(pairs.flatten(1, 2), asked.flatten(1)).view(*shape, -1)
 
 
-def _mix(pattern: Float[Tensor, "member output source head"], values: Stacked, sources: Int[Tensor, "member output source"]) -> Stacked:
+def _by_source(rows: Stacked, query: Query, sizes: list[int]) -> list[Stacked]:
+    """The rows that the output rows attend to, source by source: on a GPU a view where each has its own, so that nothing is copied."""
+    return [take(own, index) for own, index in zip(torch.split(rows, sizes, 1), query.local, strict=False)]
+
+
+def _mix(pattern: Float[Tensor, "member output source head"], values: Stacked, query: Query, sizes: list[int]) -> Stacked:
     """Each output row's values, weighted head by head by its attention pattern."""
-    n_members, n_outputs, n_sources, n_heads = pattern.shape
-    if values.is_cuda:  # where the sums of `_Mix.backward` would add up in no fixed order
-        heads = take(values, sources.flatten(1)).view(n_members, n_outputs, n_sources, n_heads, -1)
-        return (pattern[..., None] * heads).sum(2).flatten(2)
-    rows = sources + torch.arange(n_members)[:, None, None] * values.shape[1]
+    n_members, n_outputs, _, n_heads = pattern.shape
+    if on_gpu(values):  # where the sums of `_Mix.backward` would add up in no fixed order
+        each_source = torch.stack([each.reshape(*each.shape[:2], n_heads, -1) for each in _by_source(values, query, sizes)], 2)
+        return (pattern[..., None] * each_source).sum(2).flatten(2)
+    rows = query.sources + torch.arange(n_members)[:, None, None] * values.shape[1]
     mixed: Tensor = _Mix.apply(pattern.flatten(0, 1), values.flatten(0, 1), rows.flatten(0, 1))  # type: ignore[no-untyped-call]
     return mixed.view(n_members, n_outputs, -1)
 
@@ -274,7 +332,10 @@ def _dot(left: Tensor, right: Tensor, heads: tuple[int, int]) -> Tensor:
 def _mlp(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked) -> Stacked:
     """The residual stream after the MLP."""
     before = _linear(_norm(config, w, "ln2", rows), w["mlp.W_in"], w.get("mlp.b_in"))
-    hidden: Tensor = _Relu.apply(before) if config.act_fn == "relu" else functional.gelu(before)  # type: ignore[no-untyped-call]
+    if config.act_fn == "relu":
+        hidden: Tensor = functional.relu(before) if on_gpu(before) else _Relu.apply(before)  # type: ignore[no-untyped-call]
+    else:
+        hidden = functional.gelu(before)
     return _add_linear(rows, hidden, w["mlp.W_out"], w.get("mlp.b_out"))
 
 
@@ -302,14 +363,23 @@ def _norm(config: ModelConfig, w: Mapping[str, Tensor], name: str, rows: Stacked
 
 
 def _project(rows: Stacked, w: Mapping[str, Tensor], which: str) -> Stacked:
-    """Queries, keys or values of all heads side by side."""
-    weight, bias = w[f"attn.W_{which}"], w.get(f"attn.b_{which}")
-    return _linear(rows, weight.transpose(1, 2).flatten(2), None if bias is None else bias.flatten(1))
+    """Queries, keys or values of all heads side by side, or several of them one after the other."""
+    weights = [w[f"attn.W_{each}"].transpose(1, 2).flatten(2) for each in which]
+    biases = [w[f"attn.b_{each}"].flatten(1) for each in which if f"attn.b_{each}" in w]
+    return _linear(rows, _side_by_side(weights, 2), _side_by_side(biases, 1) if biases else None)
+
+
+def _side_by_side(parts: list[Tensor], dimension: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dimension)
 
 
 def _linear(rows: Stacked, weight: Tensor, bias: Tensor | None) -> Stacked:
-    return torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias[:, None], rows, weight)
+    if bias is None:
+        return torch.bmm(rows, weight)
+    # On a GPU an addition of its own can be fused with what follows; baddbmm would write the bias out first.
+    return torch.bmm(rows, weight) + bias[:, None] if on_gpu(rows) else torch.baddbmm(bias[:, None], rows, weight)
 
 
 def _add_linear(residual: Stacked, rows: Stacked, weight: Tensor, bias: Tensor | None) -> Stacked:
-    return torch.baddbmm(residual if bias is None else residual + bias[:, None], rows, weight)
+    start = residual if bias is None else residual + bias[:, None]
+    return start + torch.bmm(rows, weight) if on_gpu(rows) else torch.baddbmm(start, rows, weight)
