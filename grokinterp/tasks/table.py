@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.cyclic import CyclicGroup
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
     from grokinterp.tasks.markov import MarkovChain
 
 SplitRule = Literal["torch", "python", "first"]
+Split = Literal["all", "train", "test"]
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
     """What is learned: every input with its answer, and which examples are trained on.
+
+    Tokens, answers, targets and pairs may be given as tensors, NumPy arrays or lists of whole numbers of any type.
 
     Attributes:
         name: as in the configuration, "modular_addition" for example.
@@ -32,7 +38,8 @@ class Task:
         readout: position at which the answer is read, −1 for the last.
         group: the cyclic group that Fourier measures use, or None where the operation has none.
         pairs: example index of the operands (x, y) as group elements [x, y], or None without a group.
-        train: mask of the training examples; None until `split` is called.
+        train: mask of the training examples; None until `split` is called. May be given as a mask, one True or False (or 1 or 0) an
+            example, or as the training examples' indices, each once; what is kept is a mask.
         targets: the right class at every position [example, position], where all of them count, as in sequences: loss and accuracy
             are then means over positions, too. None where the read-out position alone counts.
         chain: the Markov chain that the sequences come from, or None.
@@ -53,8 +60,15 @@ class Task:
     symmetric_group: SymmetricGroup | None = None
 
     def __post_init__(self) -> None:
+        for name, n_dimensions in (("tokens", 2), ("answers", 1), ("targets", 2), ("pairs", 2)):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _whole_numbers(name, getattr(self, name), n_dimensions))
         if len(self.tokens) != len(self.answers):
             raise GrokinterpError(f"a task needs one answer for each input; got {len(self.tokens)} inputs and {len(self.answers)} answers")
+        if not self.tokens.numel():
+            raise GrokinterpError(f"a task needs at least one example with at least one token; got tokens of shape {tuple(self.tokens.shape)}")
+        if not -self.n_positions <= self.readout < self.n_positions:
+            raise GrokinterpError(f"readout is a position of an input, −{self.n_positions} … {self.n_positions - 1}; got {self.readout}")
         if int(self.tokens.min()) < 0 or int(self.tokens.max()) >= self.n_vocab:
             raise GrokinterpError(f"tokens must lie in 0 … n_vocab − 1 = {self.n_vocab - 1}; got {int(self.tokens.min())} … {int(self.tokens.max())}")
         if int(self.answers.min()) < 0 or int(self.answers.max()) >= self.n_classes:
@@ -66,6 +80,10 @@ class Task:
                 raise GrokinterpError("targets hold one class for each token, and at the read-out position they are the answers")
             if int(self.targets.min()) < 0 or int(self.targets.max()) >= self.n_classes:
                 raise GrokinterpError(f"targets must lie in 0 … n_classes − 1 = {self.n_classes - 1}")
+        if self.pairs is not None and not (int(self.pairs.min()) >= 0 and int(self.pairs.max()) < len(self)):
+            raise GrokinterpError(f"pairs hold indices of examples, 0 … {len(self) - 1}; got {int(self.pairs.min())} … {int(self.pairs.max())}")
+        if self.train is not None:
+            object.__setattr__(self, "train", _mask(self.train, len(self)))
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -90,11 +108,12 @@ class Task:
                 examples of the table as it stands, whatever the seed, for tables whose test examples were drawn apart.
 
         Raises:
-            GrokinterpError: a fraction outside (0, 1), one that leaves a side empty, or an unknown rule.
+            GrokinterpError: a fraction outside (0, 1), one that leaves a side empty, a seed that is no whole number below 2⁶³, or an
+                unknown rule.
         """
+        if isinstance(train_fraction, str) or not 0 < train_fraction < 1:  # NaN is refused, too
+            raise GrokinterpError(f"train_fraction must lie strictly between 0 and 1; got {train_fraction!r}")
         n_train = int(train_fraction * len(self))
-        if not 0 < train_fraction < 1:
-            raise GrokinterpError(f"train_fraction must lie strictly between 0 and 1; got {train_fraction}")
         if not 0 < n_train < len(self):
             raise GrokinterpError(
                 f"train_fraction {train_fraction} of {len(self)} examples leaves one side of the split empty; choose another fraction"
@@ -104,12 +123,14 @@ class Task:
         train[order[:n_train]] = True
         return replace(self, train=train)
 
-    def indices(self, split: Literal["all", "train", "test"]) -> Examples:
+    def indices(self, split: Split) -> Examples:
         """Example indices of one side of the split, ascending.
 
         Raises:
-            GrokinterpError: "train" or "test" of a task that has not been split.
+            GrokinterpError: another split than these three; "train" or "test" of a task that has not been split.
         """
+        if split not in get_args(Split):
+            raise unknown_name("split", split, get_args(Split))
         if split == "all":
             return torch.arange(len(self))
         if self.train is None:
@@ -135,7 +156,64 @@ class Task:
         return replace(self, answers=answers)
 
 
+def _whole_numbers(name: str, values: Any, n_dimensions: int) -> Tensor:
+    """Tokens, answers and the like as int64, from whatever holds whole numbers."""
+    found = _array(name, values)
+    if found.dtype == torch.bool or found.is_floating_point() or found.is_complex():
+        raise GrokinterpError(f"{name} are whole numbers; got {found.dtype}")
+    if found.ndim != n_dimensions:
+        raise GrokinterpError(f"{name} have {n_dimensions} dimension{'s' * (n_dimensions > 1)}; got the shape {tuple(found.shape)}")
+    return found.long()
+
+
+def _mask(train: Any, n: int) -> ExampleMask:
+    """The mask of the training examples, from a mask of any type or from indices."""
+    found = _array("train", train)
+    if found.is_floating_point() or found.is_complex() or found.ndim != 1:
+        raise GrokinterpError(
+            f"train is a mask of the examples, one True or False for each, or their indices; got {found.dtype} of shape {tuple(found.shape)}"
+        )
+    is_mask, numbers = found.dtype == torch.bool, found.long()
+    # Whole numbers are a mask only if there are n of them, all 0 or 1; as indices those would repeat.
+    if is_mask or (len(numbers) == n and bool(((numbers == 0) | (numbers == 1)).all())):
+        if len(numbers) != n:
+            raise GrokinterpError(f"train, as a mask, has one entry for each of the {n} examples; got {len(numbers)}")
+        mask = numbers.bool()
+    else:
+        distinct = len(numbers.unique())
+        if distinct < len(numbers) or (distinct and not (int(numbers.min()) >= 0 and int(numbers.max()) < n)):
+            got = f"{len(numbers)} numbers in {int(numbers.min())} … {int(numbers.max())}, {distinct} of them different"
+            raise GrokinterpError(f"train, as indices, names examples 0 … {n - 1}, each once; got {got}")
+        mask = torch.zeros(n, dtype=torch.bool, device=numbers.device)
+        mask[numbers] = True
+    if not 0 < int(mask.sum()) < n:
+        raise GrokinterpError(f"train holds {int(mask.sum())} of {n} examples, which leaves one side of the split empty; leave it None for no split")
+    return mask
+
+
+def _array(name: str, values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.array(values)
+        # torch calculates with int64, not with all of NumPy's whole numbers; an empty list is float64 to NumPy.
+        return torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" or not array.size else array)
+    except (TypeError, ValueError) as error:
+        raise GrokinterpError(f"{name} must be a tensor, an array or a list of whole numbers; got {type(values).__name__} ({error})") from None
+
+
+def _seed(seed: Any) -> int:
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise GrokinterpError(f"a seed is a whole number, 0 … 2⁶³ − 1; got {seed!r}")
+    return number
+
+
 def _shuffled(n: int, seed: int, rule: SplitRule) -> Examples:
+    seed = _seed(seed)
     if rule == "torch":
         return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     if rule == "python":
