@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError, explained
 from grokinterp.seal import facts_of, is_broken, sealed
 
@@ -164,7 +165,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise GrokinterpError(f"{path} must hold an object with named fields; got {_shown(value)}; restore it")
+        raise GrokinterpError(f"{path} must hold an object with named fields; got {shown(value)}; restore it")
     return value
 
 
@@ -194,7 +195,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found and found[name] != value:
-            raise ValueError(f"{name!r} is {_shown(found[name])} in one place and {_shown(value)} in another")
+            raise ValueError(f"{name!r} is {shown(found[name])} in one place and {shown(value)} in another")
         found[name] = value
     return found
 
@@ -220,11 +221,6 @@ def _check_values(value: Any) -> None:
             elif isinstance(item, list):
                 inside += item
         level, depth = inside, depth + 1
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -15,7 +15,7 @@ PACKAGE = Path(grokinterp.__file__).parent
 
 # From the ground up; a module may import its own room and rooms above it in this list, at the top of the file.
 ROOMS = [
-    ("errors", "shapes", "seal"),
+    ("checks", "errors", "shapes", "seal"),
     ("declared", "chance"),
     ("files", "citations", "notebook", "conditions"),
     ("outputs",),

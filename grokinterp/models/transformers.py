@@ -18,6 +18,7 @@ from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.models.baseline_configs import ProbeConfig, Probes
 from grokinterp.models.intervention import InForce, in_order
+from grokinterp.models.layouts import check_numbers, listed, misfit, named_tensors
 from grokinterp.tasks import Task
 
 Activation = Literal["relu", "gelu"]
@@ -172,23 +173,35 @@ def trained_parameters(model: Any) -> dict[str, Tensor]:
 
 
 def load_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
-    """Copy named weights into a model in place; names and shapes must match its trained parameters exactly.
+    """Copy named weights into a model in place; names and shapes must be those of its trained parameters.
+
+    What stands beside them is checked, not ignored: a bias that the model keeps at 0, or a causal mask, must have the model's values. The
+    prefixes of torch.compile and DataParallel are taken off. An activation function leaves no trace in weights: the model's ``act_fn`` has to
+    be the one that they were trained with.
+
+    Args:
+        model: built with the configuration of the weights.
+        weights: a state dict, see `layouts.named_tensors`. All parameters are asked for where none is trained, as in a frozen model.
 
     Raises:
-        GrokinterpError: a parameter is missing, unexpected or of another shape.
+        GrokinterpError: weights that do not fit; all names are in one message, and the model is as it was.
     """
-    own = trained_parameters(model)
-    for name in sorted(own.keys() ^ weights.keys()):
+    found = named_tensors(weights)
+    own = trained_parameters(model) or dict(model.named_parameters())
+    fixed = {name: value for name, value in (*model.named_parameters(), *model.named_buffers()) if name not in own and name in found}
+    changed = [name for name, value in fixed.items() if found[name].shape != value.shape or not bool((found[name].to(value) == value).all())]
+    if changed:
         raise GrokinterpError(
-            f"these weights do not fit the model: {name} is {'missing from' if name in own else 'not a parameter but is in'} the file"
+            f"these weights do not fit the model: it keeps {listed(changed)} fixed at other values; build it with their biases and mask"
         )
+    found = {name: value for name, value in found.items() if name not in fixed}
+    problem = misfit({name: tuple(value.shape) for name, value in own.items()}, {name: tuple(value.shape) for name, value in found.items()})
+    if problem is not None:
+        raise GrokinterpError(f"these weights do not fit the model: {problem}")
+    check_numbers(found)
     with torch.no_grad():
         for name, parameter in own.items():
-            if parameter.shape != weights[name].shape:
-                raise GrokinterpError(
-                    f"these weights do not fit the model: {name} has shape {tuple(weights[name].shape)}, the model wants {tuple(parameter.shape)}"
-                )
-            parameter.copy_(weights[name])
+            parameter.copy_(found[name])
 
 
 def initialise(model: Any, rule: Initialisation, generator: torch.Generator) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import random
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -111,7 +112,7 @@ class Task:
             GrokinterpError: a fraction outside (0, 1), one that leaves a side empty, a seed that is no whole number below 2⁶³, or an
                 unknown rule.
         """
-        if isinstance(train_fraction, str) or not 0 < train_fraction < 1:  # NaN is refused, too
+        if not isinstance(train_fraction, Real) or not 0 < train_fraction < 1:  # NaN is refused, too
             raise GrokinterpError(f"train_fraction must lie strictly between 0 and 1; got {train_fraction!r}")
         n_train = int(train_fraction * len(self))
         if not 0 < n_train < len(self):
@@ -180,7 +181,7 @@ def _mask(train: Any, n: int) -> ExampleMask:
             raise GrokinterpError(f"train, as a mask, has one entry for each of the {n} examples; got {len(numbers)}")
         mask = numbers.bool()
     else:
-        distinct = len(numbers.unique())
+        distinct = len(torch.unique(numbers))
         if distinct < len(numbers) or (distinct and not (int(numbers.min()) >= 0 and int(numbers.max()) < n)):
             got = f"{len(numbers)} numbers in {int(numbers.min())} … {int(numbers.max())}, {distinct} of them different"
             raise GrokinterpError(f"train, as indices, names examples 0 … {n - 1}, each once; got {got}")

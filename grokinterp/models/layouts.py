@@ -1,0 +1,100 @@
+"""Named weights as people have them: unwrapped where that is exact, and all that does not fit said at once, with the way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grokinterp.errors import GrokinterpError
+
+WRAPPERS = ("_orig_mod.", "module.")  # of torch.compile, and of DataParallel and its kin
+_NESTS = ("model_state_dict", "state_dict", "model", "module", "weights")  # where training scripts keep the weights
+_LAYER = re.compile(r"\.(\d+)(?=\.)")
+_GPT2 = re.compile(r"(transformer\.)?h\.\d+\.attn\.c_attn\.weight")
+
+Shape = tuple[int, ...]
+
+
+def named_tensors(weights: Any, where: str = "these weights") -> dict[str, Tensor]:
+    """Weights by name, without the prefix that a wrapper puts in front of every name.
+
+    Args:
+        weights: a state dict; ``_orig_mod.`` (torch.compile) and ``module.`` (DataParallel) are taken off where all names have them.
+        where: what an error calls them.
+
+    Raises:
+        GrokinterpError: a whole module, a checkpoint that holds the weights one level down, or values that are no tensors of numbers.
+    """
+    if isinstance(weights, nn.Module):
+        raise GrokinterpError(f"{where} are a whole {type(weights).__name__}; pass its state_dict()")
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise GrokinterpError(f"{where} must be tensors by name; got a {type(weights).__name__}")
+    nested = [name for name in _NESTS if isinstance(weights.get(name), Mapping)]
+    if nested:
+        raise GrokinterpError(f"{where} are a checkpoint that holds the weights one level down; pass what is under {nested[0]!r}")
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise GrokinterpError(f"{where} must be tensors by name; {name} is a {type(value).__name__}")
+    tensors = dict(weights)
+    while (prefix := next((p for p in WRAPPERS if tensors and all(name.startswith(p) for name in tensors)), None)) is not None:
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def misfit(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str | None:
+    """All that keeps weights from fitting, in one sentence with the way out; None where names and shapes are the same.
+
+    Args:
+        wanted: shape of each weight that the model has.
+        found: shape of each weight that there is.
+    """
+    missing, foreign = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    bent = [name for name in wanted if name in found and found[name] != wanted[name]]
+    parts = [f"missing: {listed(missing)}"] if missing else []
+    parts += [f"not in the model: {listed(foreign)}"] if foreign else []
+    parts += ["of another shape: " + ", ".join(f"{name} {found[name]}, wanted {wanted[name]}" for name in bent)] if bent else []
+    if not parts:
+        return None
+    return "; ".join([*parts, *_way_out(wanted, found, foreign, bent)])
+
+
+def _way_out(wanted: Mapping[str, Shape], found: Mapping[str, Shape], foreign: Iterable[str], bent: list[str]) -> list[str]:
+    """What the differences point to, if anything."""
+    if any(_GPT2.fullmatch(name) for name in foreign):
+        return ["these are the names of Hugging Face's GPT-2: load_model(folder) reads it"]
+    if bent and all(sorted(found[name]) == sorted(wanted[name]) for name in bent):
+        return ["they are laid out outputs first: transpose each weight; published.load reads the files of Nanda et al. 2023"]
+    return []
+
+
+def listed(names: Iterable[str]) -> str:
+    """Every name, those that differ in their layer alone written together: ``blocks.0…3.attn.b_Q``."""
+    layers: dict[str, list[int]] = {}
+    for name in sorted(names):
+        layer = _LAYER.search(name)
+        key = name if layer is None else f"{name[: layer.start(1)]}\0{name[layer.end(1) :]}"
+        layers.setdefault(key, []).extend([] if layer is None else [int(layer[1])])
+    return ", ".join(key.replace("\0", _ranges(sorted(numbers))) if numbers else key for key, numbers in layers.items())
+
+
+def _ranges(numbers: list[int]) -> str:
+    """0, 1, 2, 5 as "0…2,5"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}…{run[-1]}" for run in runs)
+
+
+def check_numbers(tensors: Mapping[str, Tensor], where: str = "these weights") -> None:
+    """Raise a GrokinterpError unless all are dense tensors of floating-point numbers, which alone a parameter can take over."""
+    for name, value in tensors.items():
+        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+            kind = "meta tensor without values" if value.is_meta else f"{value.layout} tensor of {value.dtype}"
+            raise GrokinterpError(f"{where} must be dense tensors of floating-point numbers; {name} is a {kind}")
