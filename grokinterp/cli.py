@@ -303,7 +303,8 @@ def flip(
         device: cpu or cuda, for a pretrained model.
     """
     from grokinterp import ace
-    from grokinterp.language.prompts import agreement, read_prompts, token_ids
+    from grokinterp.language.prompt_files import read_prompts
+    from grokinterp.language.prompts import agreement, token_ids
     from grokinterp.language.tiny import tiny
     from grokinterp.models.pretrained import load_model
 

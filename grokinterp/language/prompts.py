@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.language.grammar import FRAMES, NOUNS, VERBS, Noun, Subject, Verb, sample_subject, spelled
 from grokinterp.shapes import ExampleMask, Tokens
@@ -31,6 +29,7 @@ VerbForms = Int[Tensor, "example form"]
 Half = Literal["extraction", "test"]
 
 _TRIES = 200  # draws for one new prompt before the words count as used up
+_LARGEST = 1 << 26  # tokens of all prompts, padded: half a GiB (chosen here)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +130,8 @@ class Prompts:
         """Minimal pairs, as agreement test suites have them: a prompt and the two verb forms of which one goes on.
 
         Returns:
-            Columns ``prompt``, ``number``, ``singular_verb``, ``plural_verb`` (which `read_prompts` reads back), ``right``, ``wrong``
-            (the whole strings), ``half``, ``frame``, ``head``.
+            Columns ``prompt``, ``number``, ``singular_verb``, ``plural_verb`` ``right``, ``wrong`` (the whole strings), ``half``,
+            ``frame``, ``head``; `read_prompts` reads them back.
         """
         import pandas as pd
 
@@ -204,7 +203,7 @@ def agreement(
             subject = _new(subjects, lambda f=frame, p=plural, b=past, w=own: sample_subject(f, p, not p, b, w, rng))
             subjects[str(subject)] = subject
     drawn = list(subjects.values())
-    return _prompts(
+    return prompts_of(
         "agreement",
         [spelled(text) for text in subjects],
         [subject.plural for subject in drawn],
@@ -217,59 +216,24 @@ def agreement(
     )
 
 
-def read_prompts(path: str | Path, tokenizer: Any, seed: int = 0) -> Prompts:
-    """Prompts of one's own, from CSV or JSON lines.
-
-    Args:
-        path: a ``.csv`` file with a header, or ``.jsonl``/``.json`` with one object a line. Columns: ``prompt``; ``number``, "singular" or
-            "plural"; and, in all rows or none, ``singular_verb`` and ``plural_verb``, without which is/are and was/were are read.
-        tokenizer: with ``encode(text, add_special_tokens=False)``.
-        seed: of the split into extraction and test, half of each number (rounded up) for extraction.
-
-    Raises:
-        GrokinterpError: a file that cannot be read or another suffix; a missing column, an empty prompt, an unknown number, a verb that is
-            not one token; fewer than 2 prompts of either number.
-    """
-    path = Path(path)
-    texts: list[str] = []
-    plural: list[bool] = []
-    verbs: list[tuple[Verb, ...]] = []
-    for where, row in _rows(path):
-        text, number = (str(row.get(name) or "").strip() for name in ("prompt", "number"))
-        pair = [str(row.get(name) or "").strip() for name in ("singular_verb", "plural_verb")]
-        if not text:
-            raise GrokinterpError(f"{where}: the prompt is empty")
-        if number.lower() not in ("singular", "plural"):
-            raise GrokinterpError(f'{where}: number is "singular" or "plural"; got {number!r}')
-        if bool(pair[0]) != bool(pair[1]) or (verbs and bool(pair[0]) == (verbs[0] is VERBS)):
-            raise GrokinterpError(f"{where}: singular_verb and plural_verb are given together, in all rows or in none")
-        texts.append(text)
-        plural.append(number.lower() == "plural")
-        verbs.append((Verb(*pair),) if pair[0] else VERBS)
-    for name, count in (("plural", sum(plural)), ("singular", len(plural) - sum(plural))):
-        if count < 2:
-            raise GrokinterpError(
-                f"{path} has {count} {name} prompts; agreement needs at least 2 of each number, one to extract from and one to test"
-            )
-    extraction = np.zeros(len(texts), dtype=bool)
-    for is_plural in (False, True):
-        own = np.random.default_rng(seed).permutation(np.flatnonzero(np.array(plural) == is_plural))
-        extraction[own[: (len(own) + 1) // 2]] = True
-    blank = ("",) * len(texts)
-    return _prompts(path.name, texts, plural, extraction, verbs, tokenizer, frames=blank, heads=blank)
-
-
 def token_ids(tokenizer: Any, text: str) -> list[int]:
     """The tokens of a text as the model sees it, with nothing added in front or behind.
 
     Raises:
-        GrokinterpError: no tokenizer, or an empty text.
+        GrokinterpError: no tokenizer; a text that is empty, ends in a space, which belongs to the next word, or has a word that the tokenizer
+            does not know.
     """
     if tokenizer is None:
         raise GrokinterpError("this model has no tokenizer; set model.tokenizer, or load it with load_model")
     if not text.strip():
         raise GrokinterpError("the prompt is empty; pass at least one word")
-    return [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]
+    if text[-1] in " \t\u00a0":
+        raise GrokinterpError(f"the prompt {shown(text)} ends in a space, which the next word brings along; take it off")
+    ids = [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if unknown is not None and unknown in ids and str(tokenizer.unk_token) not in text:
+        raise GrokinterpError(f"{shown(text)} has a word that this tokenizer does not know; choose other words")
+    return ids
 
 
 def verb_ids(tokenizer: Any, verbs: Sequence[Verb]) -> dict[str, int]:
@@ -287,7 +251,7 @@ def verb_ids(tokenizer: Any, verbs: Sequence[Verb]) -> dict[str, int]:
     return found
 
 
-def _prompts(
+def prompts_of(
     name: str,
     texts: Sequence[str],
     plural: Sequence[bool],
@@ -296,9 +260,23 @@ def _prompts(
     tokenizer: Any,
     **rest: Any,
 ) -> Prompts:
+    """Prompts from their texts, numbers, halves and verbs; the arguments are those of `Prompts`.
+
+    Raises:
+        GrokinterpError: what `token_ids` and `verb_ids` refuse; a token that is a verb of both numbers; prompts of such different length
+            that padding would fill the memory.
+    """
     rows = [token_ids(tokenizer, text) for text in texts]
     longest = max(len(row) for row in rows)
-    token_of = verb_ids(tokenizer, [verb for own in {tuple(own): None for own in verbs} for verb in own])
+    if len(rows) * longest > _LARGEST:
+        raise GrokinterpError(f"{len(rows):,} prompts of up to {longest:,} tokens do not fit into memory side by side; shorten the longest")
+    pairs = {tuple(own): None for own in verbs}
+    token_of = verb_ids(tokenizer, [verb for own in pairs for verb in own])
+    for own in pairs:
+        singular, plural_forms = ({token_of[form] for form in forms} for forms in zip(*own, strict=True))
+        if singular & plural_forms:
+            forms = sorted(form for verb in own for form in verb if token_of[form] in singular & plural_forms)
+            raise GrokinterpError(f"the verbs {', '.join(forms)} are one token in both numbers under this tokenizer; choose other verbs")
     return Prompts(
         name=name,
         texts=tuple(texts),
@@ -311,33 +289,6 @@ def _prompts(
         words={token: " " + form for form, token in token_of.items()},
         **rest,
     )
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each row with the place to name in an error."""
-    if path.suffix not in (".csv", ".jsonl", ".json"):
-        raise GrokinterpError(f"prompts are read from .csv, or from .jsonl with one object a line; got {path}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise GrokinterpError(f"{path} cannot be read as text: {error}") from None
-    if path.suffix == ".csv":
-        reader = csv.DictReader(lines)
-        if missing := {"prompt", "number"} - set(reader.fieldnames or ()):
-            raise GrokinterpError(f"{path} has no column {' or '.join(sorted(missing))}; its header is {', '.join(reader.fieldnames or ['empty'])}")
-        yield from ((f"{path}, line {reader.line_num}", row) for row in reader)
-        return
-    for i, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {i}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise GrokinterpError(f"{where}: not JSON ({error})") from None
-        if not isinstance(row, dict) or not {"prompt", "number"} <= row.keys():
-            raise GrokinterpError(f"{where}: needs an object with prompt and number")
-        yield where, row
 
 
 def _ids(tokenizer: Any, text: str) -> list[int] | None:

@@ -17,6 +17,7 @@ REPOSITORIES: Mapping[str, str] = {
     "gpt2-xl": "openai-community/gpt2-xl",
     "distilgpt2": "distilbert/distilgpt2",
 }
+ALIASES: Mapping[str, str] = {"gpt2-small": "gpt2", **{repository: name for name, repository in REPOSITORIES.items()}}
 CONFIG, WEIGHTS, INDEX, TOKENIZER = "config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json"
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 FILES = f"{CONFIG}, {WEIGHTS} and {TOKENIZER} (or {VOCABULARY} with {MERGES})"

@@ -39,10 +39,16 @@ def named_tensors(weights: Any, where: str = "these weights") -> dict[str, Tenso
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise GrokinterpError(f"{where} must be tensors by name; {name} is a {type(value).__name__}")
-    tensors = dict(weights)
-    while (prefix := next((p for p in WRAPPERS if tensors and all(name.startswith(p) for name in tensors)), None)) is not None:
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+    wrapper = wrapper_of(weights)
+    return {name.removeprefix(wrapper): value for name, value in weights.items()}
+
+
+def wrapper_of(names: Iterable[str]) -> str:
+    """What wrappers put in front of every name, ``module._orig_mod.`` for example; "" where nothing is."""
+    found, rest = "", list(names)
+    while rest and (prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in rest)), "")):
+        found, rest = found + prefix, [name.removeprefix(prefix) for name in rest]
+    return found
 
 
 def misfit(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str | None:
@@ -67,7 +73,8 @@ def _way_out(wanted: Mapping[str, Shape], found: Mapping[str, Shape], foreign: I
     if any(_GPT2.fullmatch(name) for name in foreign):
         return ["these are the names of Hugging Face's GPT-2: load_model(folder) reads it"]
     if bent and all(sorted(found[name]) == sorted(wanted[name]) for name in bent):
-        return ["they are laid out outputs first: transpose each weight; published.load reads the files of Nanda et al. 2023"]
+        published = "; published.load reads the files of Nanda et al. 2023" if any(name.endswith(".W_K") for name in bent) else ""
+        return [f"they are laid out outputs first, as in torch.nn.Linear: transpose each of them{published}"]
     return []
 
 

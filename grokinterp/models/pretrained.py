@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,9 +15,23 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from grokinterp.checks import real, shown, whole
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.files import read_json
-from grokinterp.models.hub import CONFIG, FILES, INDEX, MERGES, REPOSITORIES, TOKENIZER, VOCABULARY, WEIGHTS, cached_or_downloaded, has_tokenizer
+from grokinterp.files import read_json, regular_file
+from grokinterp.models.hub import (
+    ALIASES,
+    CONFIG,
+    FILES,
+    INDEX,
+    MERGES,
+    REPOSITORIES,
+    TOKENIZER,
+    VOCABULARY,
+    WEIGHTS,
+    cached_or_downloaded,
+    has_tokenizer,
+)
+from grokinterp.models.layouts import misfit, wrapper_of
 
 # Hugging Face's tensor: how it is cut, and the HookedTransformer parameters that the pieces become. Axes: v vocabulary, p position, d model,
 # m MLP, h head, e inside a head, i query, key, value. Both libraries store maps as [in, out].
@@ -39,11 +55,15 @@ _BLOCK = {
     "mlp.c_proj.weight": ("m d", "mlp.W_out"),
     "mlp.c_proj.bias": ("d", "mlp.b_out"),
 }
-_HEAD = "lm_head.weight"
+_EMBEDDING, _HEAD = "wte.weight", "lm_head.weight"
 _MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # causal masks that older versions saved with the weights
 _ONE_MODEL = f"use weights and {CONFIG} of one model"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")  # called the same in both libraries
+_TOKENIZER_FILES = (TOKENIZER, VOCABULARY, MERGES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_TOKENIZER_LIMIT = 1 << 28  # bytes; the largest published ones have 40 million
+
+Saved = Mapping[str, tuple[Any, str]]  # name -> an open file, and the name in it
 
 
 def load_model(
@@ -60,9 +80,9 @@ def load_model(
     and downloaded only if it is not there. Weights are read tensor by tensor from safetensors; no file can run code.
 
     Args:
-        source: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", or a folder in Hugging Face's layout with a GPT-2 of any size:
-            config.json, model.safetensors (or its shards with their index), tokenizer.json or vocab.json with merges.txt. A folder that is
-            called like one of the names is "./gpt2".
+        source: "gpt2" (or "gpt2-small"), "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", or a folder in Hugging Face's layout with a
+            GPT-2 of any size: config.json, model.safetensors (or its shards with their index), tokenizer.json or vocab.json with merges.txt.
+            A folder that is called like one of the names is "./gpt2".
         device: where the model ends up, "cpu" or "cuda".
         dtype: what the saved weights, float32 in the published models, are turned into.
         processed: apply TransformerLens's usual processing: LayerNorm folded into the maps behind it, writing weights and unembedding centred,
@@ -73,7 +93,7 @@ def load_model(
         the model in eval mode, weights frozen (``model.requires_grad_(True)`` to train it), with
 
         - ``model.tokenizer``, as it is in the folder; GPT-2's adds no BOS, and neither does ``model.to_tokens(text)`` here, where TransformerLens
-          would: pass ``prepend_bos=True`` to have one;
+          would: pass ``prepend_bos=True`` to have one. What a tokenizer puts around a text besides a BOS, [CLS] and [SEP] or an EOS, stays;
         - ``model.provenance``: source, folder, commit (of the hub, None for a folder of one's own), processed, dtype.
 
     Raises:
@@ -84,14 +104,15 @@ def load_model(
     folder = _folder(source)
     config = _read_config(folder)
     words = None if tokenizer is False else _read_tokenizer(folder if tokenizer is True else Path(tokenizer), config.vocab_size)
-    model = _build(config, str(source), device, dtype)
     with _opened(folder) as tensors:
-        _fill(model, tensors, folder, tied=config.tie_word_embeddings)
+        table = _checked(tensors, config, folder, dtype)
+        model = _build(config, str(source), device, dtype)
+        _fill(model, tensors, table, tied=config.tie_word_embeddings)
     if processed:
         model.process_weights_()
     if words is not None:
         # Not with set_tokenizer, which makes it anew so that it adds a BOS to every text, and may ask the hub for it.
-        model.tokenizer, model.cfg.tokenizer_prepends_bos = words, len(words.encode("")) > 0
+        model.tokenizer, model.cfg.tokenizer_prepends_bos = words
     commit = folder.name if folder.parent.name == "snapshots" else None
     model.provenance = {"source": str(source), "folder": str(folder), "commit": commit, "processed": processed, "dtype": str(dtype)}
     return model.requires_grad_(False).eval()
@@ -102,6 +123,8 @@ def _folder(source: str | Path) -> Path:
         return cached_or_downloaded(source)
     if Path(source).is_dir():
         return Path(source)
+    if isinstance(source, str) and source in ALIASES:
+        return cached_or_downloaded(ALIASES[source])
     if isinstance(source, Path) or "/" in source or "\\" in source:
         raise GrokinterpError(f"{source} is not a folder; pass one with {FILES}, or one of the names {', '.join(REPOSITORIES)}")
     raise unknown_name("model or folder", source, REPOSITORIES)
@@ -132,13 +155,26 @@ def _read_config(folder: Path) -> Any:
         config = GPT2Config.from_dict(written)
     except (StrictDataclassError, TypeError, ValueError) as error:
         raise GrokinterpError(f"{path} is not a configuration of GPT-2: {' '.join(str(error).split())}") from error
-    if config.n_head < 1 or config.n_embd % config.n_head:
+    _check_sizes(config, written, path)
+    if config.n_embd % config.n_head:
         raise GrokinterpError(f"{path} divides a width of {config.n_embd} among {config.n_head} heads, which leaves a remainder; restore the file")
     if config.activation_function not in _ACTIVATIONS:
         raise unknown_name(f"activation function in {path}:", config.activation_function, _ACTIVATIONS)
     if config.add_cross_attention:
         raise GrokinterpError(f"{path} describes a decoder with cross-attention, which needs an encoder; load_model reads plain GPT-2")
     return config
+
+
+def _check_sizes(config: Any, written: Mapping[str, Any], path: Path) -> None:
+    """Raise unless every size and number has a value that a model can have, and no field asks for what is not done here."""
+    for name in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size"):
+        whole(f"{path}: {name}", getattr(config, name), 1, 10_000_000)
+    if config.n_inner is not None:
+        whole(f"{path}: n_inner", config.n_inner, 1, 10_000_000)
+    real(f"{path}: layer_norm_epsilon", config.layer_norm_epsilon, 0, 1)
+    for field in ("pruned_heads", "quantization_config"):
+        if written.get(field):
+            raise GrokinterpError(f"{path} has {field} {shown(written[field])}, which load_model does not carry out; save the model without")
 
 
 def _build(config: Any, name: str, device: str, dtype: torch.dtype) -> Any:
@@ -172,69 +208,100 @@ def _opened(folder: Path) -> Iterator[dict[str, tuple[Any, str]]]:
     """Every tensor of the folder by its name without prefix: an open file, and the name in it. Nothing is read yet."""
     from safetensors import SafetensorError, safe_open
 
-    tensors: dict[str, tuple[Any, str]] = {}
+    saved: dict[str, tuple[Any, str]] = {}
     with ExitStack() as stack:
         for path in _weight_files(folder):
             try:
-                file = stack.enter_context(safe_open(path, framework="pt"))
+                file = stack.enter_context(safe_open(regular_file(path), framework="pt"))
             except (SafetensorError, OSError) as error:
                 raise GrokinterpError(
                     f"{path} is cut short or not a safetensors file ({error}); download it again (after a git clone: git lfs pull)"
                 ) from error
-            tensors |= {key.removeprefix("transformer."): (file, key) for key in file.keys()}  # noqa: SIM118, an open file is no dictionary
-        yield tensors
+            keys = set(file.keys())
+            saved |= {key: (file, key) for key in keys}
+            # safetensors' save_model writes a shared tensor once, and notes its other names.
+            saved |= {alias: (file, key) for alias, key in (file.metadata() or {}).items() if key in keys and alias not in keys}
+        wrapper = wrapper_of(saved)
+        yield {key.removeprefix(wrapper).removeprefix("transformer."): value for key, value in saved.items()}
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
+    if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
+    if (folder / INDEX).exists():
         index = read_json(folder / INDEX)
-        if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
+        names = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
             raise GrokinterpError(f"{folder / INDEX} is not an index of weights; restore it")
-        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
-        for missing in (file for file in files if not file.is_file()):
+        for outside in (name for name in names.values() if Path(name).name != name):
+            raise GrokinterpError(f"{folder / INDEX} names the file {shown(outside)}, which lies outside its folder; its weights are files beside it")
+        files = [folder / name for name in sorted(set(names.values()))]
+        for missing in (file for file in files if not file.exists()):
             raise GrokinterpError(f"{folder} has no {missing.name}, which its {INDEX} names; the download is incomplete")
         return files
-    if any(folder.glob("*.bin")):
+    if any(folder.glob("pytorch_model*.bin")):
+        where = str(folder)
+        code = f"from transformers import GPT2LMHeadModel as M; M.from_pretrained({where!r}, weights_only=True).save_pretrained({where!r})"
         raise GrokinterpError(
-            f"{folder} has its weights as a .bin file, which is a pickle and can run code; convert it once with python -c "
-            f"\"from transformers import GPT2LMHeadModel as M; M.from_pretrained('{folder}', weights_only=True).save_pretrained('{folder}')\""
+            f"{folder} has its weights as a .bin file, a pickle that can run code; convert it once with python -c {shlex.quote(code)}"
         )
     raise GrokinterpError(f"{folder} has no {WEIGHTS}; a GPT-2 folder holds {FILES}")
 
 
-def _fill(model: Any, tensors: Mapping[str, tuple[Any, str]], folder: Path, tied: bool) -> None:
+def _checked(tensors: dict[str, tuple[Any, str]], config: Any, folder: Path, dtype: torch.dtype) -> dict[str, tuple[str, str, dict[str, int]]]:
+    """What becomes of every tensor, once it is known from the files' headers that they hold this model; nothing large has been allocated.
+
+    Where embedding and head are tied, one of the two may be absent, and where both are there they have to be equal.
+    """
+    tied = config.tie_word_embeddings
+    if tied and _EMBEDDING not in tensors and _HEAD in tensors:
+        tensors[_EMBEDDING] = tensors[_HEAD]
+    present = {name: tuple(file.get_slice(key).get_shape()) for name, (file, key) in tensors.items() if not _MASK.fullmatch(name)}
+    if config.n_layer > len(present):
+        raise GrokinterpError(f"{folder / CONFIG} asks for {config.n_layer:,} layers, and the weights are {len(present)} tensors; {_ONE_MODEL}")
+    e = config.n_embd // config.n_head
+    sizes = {"v": config.vocab_size, "p": config.n_positions, "d": config.n_embd, "m": config.n_inner or 4 * config.n_embd}
+    sizes |= {"h": config.n_head, "e": e, "i": 3}
+    table = _table(config.n_layer, tied)
+    shapes = {name: _shape(pattern, sizes) for name, (pattern, _) in table.items()}
+    problem = misfit(shapes | ({_HEAD: shapes[_EMBEDDING]} if tied and _HEAD in present else {}), present)
+    if problem is not None:
+        raise GrokinterpError(f"the weights in {folder} are not those that its {CONFIG} asks for; {problem}; {_ONE_MODEL}")
+    for name in shapes:
+        file, key = tensors[name]
+        if (saved_as := file.get_slice(key).get_dtype()) not in _FLOATS:
+            raise GrokinterpError(f"{folder}: {name} is saved as {saved_as}; load_model reads {', '.join(_FLOATS)}, not quantised weights")
+    _check_memory(sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize, folder)
+    if tied and _HEAD in present and tensors[_HEAD] != tensors[_EMBEDDING]:
+        head, embedding = (file.get_tensor(key) for file, key in (tensors[_HEAD], tensors[_EMBEDDING]))
+        if not torch.equal(head, embedding):
+            raise GrokinterpError(
+                f"{folder}: {_HEAD} differs from {_EMBEDDING}, and its {CONFIG} says that they are tied; "
+                'write "tie_word_embeddings": false there to use both, or leave the head out'
+            )
+    return {name: (pattern, targets, sizes) for name, (pattern, targets) in table.items()}
+
+
+def _check_memory(n_bytes: int, folder: Path) -> None:
+    """Raise if a model is larger than this machine's memory, where the system says how much that is."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return
+    if n_bytes > memory:
+        raise GrokinterpError(f"the model in {folder} needs {n_bytes / 1e9:,.1f} GB of memory, and this machine has {memory / 1e9:,.1f} GB")
+
+
+def _fill(model: Any, tensors: Saved, table: Mapping[str, tuple[str, str, dict[str, int]]], tied: bool) -> None:
     """Copy saved tensors into the model one at a time, after all names, shapes and types have been checked."""
-    cfg = model.cfg
-    sizes = {"v": cfg.d_vocab, "p": cfg.n_ctx, "d": cfg.d_model, "m": cfg.d_mlp, "h": cfg.n_heads, "e": cfg.d_head, "i": 3}
-    table = _table(cfg.n_layers, tied)
-    _check_tensors(tensors, {name: _shape(pattern, sizes) for name, (pattern, _) in table.items()}, folder, tied)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, (pattern, targets) in table.items():
+        for name, (pattern, targets, sizes) in table.items():
             file, key = tensors[name]
             for target, value in zip(targets.split(), _pieces(file.get_tensor(key), pattern, sizes), strict=True):
                 parameters[target].copy_(value)
         if tied:
             model.unembed.W_U.copy_(model.embed.W_E.T)
-
-
-def _check_tensors(tensors: Mapping[str, tuple[Any, str]], shapes: Mapping[str, tuple[int, ...]], folder: Path, tied: bool) -> None:
-    """Raise unless the files hold exactly these tensors, from what their headers say."""
-    present = {name for name in tensors if not _MASK.fullmatch(name) and not (tied and name == _HEAD)}
-    missing, foreign = sorted(shapes.keys() - present), sorted(present - shapes.keys())
-    if missing:
-        raise GrokinterpError(f"{folder} lacks {len(missing)} of the tensors that its {CONFIG} asks for, {missing[0]} first; download it again")
-    if foreign:
-        raise GrokinterpError(f"{folder} holds {len(foreign)} tensors that its {CONFIG} has no place for, {foreign[0]} first; {_ONE_MODEL}")
-    for name, shape in shapes.items():
-        file, key = tensors[name]
-        saved = file.get_slice(key)
-        if tuple(saved.get_shape()) != shape:
-            raise GrokinterpError(f"{folder}: {name} has shape {tuple(saved.get_shape())}, and its {CONFIG} asks for {shape}; {_ONE_MODEL}")
-        if saved.get_dtype() not in _FLOATS:
-            raise GrokinterpError(f"{folder}: {name} is saved as {saved.get_dtype()}; load_model reads {', '.join(_FLOATS)}, not quantised weights")
 
 
 def _table(n_layers: int, tied: bool) -> dict[str, tuple[str, str]]:
@@ -261,22 +328,30 @@ def _pieces(value: Tensor, pattern: str, sizes: Mapping[str, int]) -> list[Tenso
     return list(moved) if pattern.split("->")[1].strip().startswith("i") else [moved]
 
 
-def _read_tokenizer(folder: Path, n_vocab: int) -> Any:
-    """The tokenizer of a folder as it is, with an end of text that also serves as padding and BOS where it names no others."""
+def _read_tokenizer(folder: Path, n_vocab: int) -> tuple[Any, bool]:
+    """The tokenizer of a folder as it is, with an end of text that also serves as padding and BOS where it names no others.
+
+    And whether it puts its BOS in front of a text: TransformerLens then takes the first token off again.
+    """
     from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
     if not has_tokenizer(folder):
         raise GrokinterpError(f"{folder} has no {TOKENIZER}, nor {VOCABULARY} with {MERGES}; add them, or pass tokenizer=another folder or False")
+    for name in _TOKENIZER_FILES:
+        if (folder / name).exists():
+            regular_file(folder / name, _TOKENIZER_LIMIT)
     # Not AutoTokenizer: it takes whatever lies beside GPT-2's config.json for GPT-2's own, and reads another's words as nothing.
     reader: Callable[..., Any] = (PreTrainedTokenizerFast if (folder / TOKENIZER).is_file() else GPT2Tokenizer).from_pretrained
     try:
         tokenizer = reader(str(folder), local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exception for a file that it cannot read
         raise GrokinterpError(f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())}); download it again") from error
-    if len(tokenizer) > n_vocab:
-        raise GrokinterpError(f"the tokenizer in {folder} has {len(tokenizer)} tokens and the model {n_vocab}; they belong to different models")
+    largest = max([len(tokenizer) - 1, *tokenizer.get_vocab().values()])
+    if largest >= n_vocab:
+        raise GrokinterpError(f"the tokenizer in {folder} has {largest + 1} tokens and the model {n_vocab}; they belong to different models")
+    prepends_bos = tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
     if tokenizer.eos_token is None and "<|endoftext|>" in tokenizer.get_vocab():
         tokenizer.eos_token = "<|endoftext|>"
     tokenizer.bos_token = tokenizer.bos_token or tokenizer.eos_token
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    return tokenizer
+    return tokenizer, prepends_bos

@@ -24,7 +24,8 @@ from grokinterp.tasks.permutations import permutations
 from grokinterp.tasks.table import SplitRule, Task
 
 if TYPE_CHECKING:
-    from grokinterp.language.prompts import Prompts, agreement, read_prompts
+    from grokinterp.language.prompt_files import read_prompts
+    from grokinterp.language.prompts import Prompts, agreement
 
 __all__ = [
     "TASKS",
@@ -105,6 +106,7 @@ class TaskConfig:
 
 def __getattr__(name: str) -> Any:
     # Prompts of a language model lie in a room above this one, and are expected here too.
-    if name not in ("Prompts", "agreement", "read_prompts"):
+    rooms = {"Prompts": "prompts", "agreement": "prompts", "read_prompts": "prompt_files"}
+    if name not in rooms:
         raise AttributeError(f"module 'grokinterp.tasks' has no attribute {name!r}")
-    return getattr(importlib.import_module("grokinterp.language.prompts"), name)
+    return getattr(importlib.import_module(f"grokinterp.language.{rooms[name]}"), name)

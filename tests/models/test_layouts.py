@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[Callable[[Weights], Any], str]] = {
     ),
     "transposed": (
         lambda weights: {name: value.transpose(-1, -2) if value.ndim > 1 else value for name, value in weights.items()},
-        r"of another shape: .*mlp.W_in \(24, 16\), wanted \(16, 24\).*; they are laid out outputs first: transpose each weight; published.load",
+        r"of another shape: .*mlp.W_in \(24, 16\), wanted \(16, 24\).*; they are laid out outputs first, .*: transpose each of them; published.load",
     ),
     "of GPT-2": (lambda _: {"transformer.h.0.attn.c_attn.weight": torch.ones(1)}, r"names of Hugging Face's GPT-2: load_model\(folder\) reads it"),
     "one level down": (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import shlex
 import shutil
 import socket
 import threading
@@ -17,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 from gpt2_folders import random_gpt2, random_tokens
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from safetensors.torch import load_file, save_file, save_model
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.testing import assert_close
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
@@ -189,6 +191,44 @@ def test_processing_is_asked_for_and_keeps_the_probabilities_only(tiny_gpt2: tup
     assert load_model(folder, tokenizer=False).cfg.normalization_type == "LN"
 
 
+@pytest.mark.parametrize("kept", ["lm_head.weight", "transformer.wte.weight"])
+@pytest.mark.parametrize("noted", [True, False])
+def test_one_name_of_a_tied_weight_is_enough(kept: str, noted: bool, tiny_gpt2: tuple[Path, Any], copy: Path) -> None:
+    """safetensors' save_model writes a shared tensor under one of its names, and notes the other in the header."""
+    weights = load_file(copy / "model.safetensors")
+    embedding = weights.pop("transformer.wte.weight")
+    other = ({"lm_head.weight", "transformer.wte.weight"} - {kept}).pop()
+    save_file(weights | {kept: embedding}, copy / "model.safetensors", {"format": "pt"} | ({other: kept} if noted else {}))
+    assert_same_function(load_model(copy, tokenizer=False), tiny_gpt2[1], random_tokens())
+    if noted:  # then the note is enough where the configuration does not tie the two
+        edit_config(copy, tie_word_embeddings=False)
+        assert_same_function(load_model(copy, tokenizer=False), tiny_gpt2[1], random_tokens())
+
+
+def test_save_models_own_files_are_read(tiny_gpt2: tuple[Path, Any], copy: Path) -> None:
+    save_model(tiny_gpt2[1], str(copy / "model.safetensors"))
+    assert_same_function(load_model(copy, tokenizer=False), tiny_gpt2[1], random_tokens())
+
+
+def test_a_head_of_its_own_is_used_or_refused_never_dropped(tiny_gpt2: tuple[Path, Any], copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    save_file(weights | {"lm_head.weight": weights["transformer.wte.weight"].clone()}, copy / "model.safetensors")
+    assert_same_function(load_model(copy, tokenizer=False), tiny_gpt2[1], random_tokens())
+    head = torch.randn(weights["transformer.wte.weight"].shape, generator=torch.Generator().manual_seed(3))
+    save_file(weights | {"lm_head.weight": head}, copy / "model.safetensors")
+    with pytest.raises(GrokinterpError, match=r"lm_head.weight differs from wte.weight, and its config.json says that they are tied; write"):
+        load_model(copy, tokenizer=False)
+    edit_config(copy, tie_word_embeddings=False)
+    assert torch.equal(load_model(copy, tokenizer=False).W_U, head.T)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_wrapped_names_are_the_same_weights(prefix: str, tiny_gpt2: tuple[Path, Any], copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    save_file({prefix + name: value for name, value in weights.items()}, copy / "model.safetensors")
+    assert_same_function(load_model(copy, tokenizer=False), tiny_gpt2[1], random_tokens())
+
+
 # The tokenizer
 
 
@@ -210,6 +250,37 @@ def test_another_kind_of_tokenizer_is_read_as_it_is(copy: Path, no_network: None
     model = load_model(copy)
     assert model.tokenizer("the keys is")["input_ids"] == [1, 2, 5]
     assert model.to_tokens(["the keys", "is"]).tolist() == [[1, 2], [5, 0]]
+
+
+TEMPLATES: dict[str, tuple[str, list[str], bool]] = {
+    # What a tokenizer puts around a text, the tokens of "the keys" under it, and whether its first is a BOS, which is left out.
+    "nothing": ("$A", ["the", "keys"], False),
+    "EOS behind": ("$A <|endoftext|>", ["the", "keys", "<|endoftext|>"], False),
+    "CLS and SEP": ("[CLS] $A [SEP]", ["[CLS]", "the", "keys", "[SEP]"], False),
+    "BOS in front": ("<s> $A", ["the", "keys"], True),
+    "BOS and EOS": ("<s> $A <|endoftext|>", ["the", "keys", "<|endoftext|>"], True),
+}
+
+
+@pytest.mark.parametrize("what", TEMPLATES)
+def test_no_word_is_lost_whatever_the_tokenizer_puts_around(what: str, copy: Path, no_network: None) -> None:
+    template, expected, has_bos = TEMPLATES[what]
+    word_tokenizer(copy, "the keys cabinet are is <s> [CLS] [SEP]")
+    tokenizer = Tokenizer.from_file(str(copy / "tokenizer.json"))
+    special = ["<|endoftext|>", "<s>", "[CLS]", "[SEP]"]
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[(name, tokenizer.token_to_id(name)) for name in special]
+    )
+    tokenizer.save(str(copy / "tokenizer.json"))
+    if has_bos:
+        (copy / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>"}))
+    model = load_model(copy)
+    for texts in ("the keys", ["the keys", "the keys"]):
+        for row in model.to_tokens(texts).tolist():
+            assert model.tokenizer.convert_ids_to_tokens(row) == expected
+    if has_bos:
+        assert model.tokenizer.convert_ids_to_tokens(model.to_tokens("the keys", prepend_bos=True)[0].tolist()) == ["<s>", *expected]
 
 
 # The cache and the hub
@@ -236,15 +307,16 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return use
 
 
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-small", "openai-community/gpt2"])
 @pytest.mark.parametrize("repository", ["models--openai-community--gpt2", "models--gpt2"])
-def test_the_cache_is_enough(repository: str, copy: Path, empty_cache: Path, no_network: None) -> None:
+def test_the_cache_is_enough(repository: str, name: str, copy: Path, empty_cache: Path, no_network: None) -> None:
     word_tokenizer(copy)
     snapshot = empty_cache / repository / "snapshots" / "607a30d7"
     shutil.copytree(copy, snapshot)
     (empty_cache / repository / "refs").mkdir()
     (empty_cache / repository / "refs" / "main").write_text("607a30d7")
-    model = load_model("gpt2")
-    assert (model.provenance["source"], model.provenance["commit"], model.cfg.model_name) == ("gpt2", "607a30d7", "gpt2")
+    model = load_model(name)
+    assert (model.provenance["source"], model.provenance["commit"], model.cfg.model_name) == (name, "607a30d7", name)
     (snapshot / "tokenizer.json").unlink()
     assert hub.cached("gpt2") is None
 
@@ -357,14 +429,17 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ({"model_type": "llama"}, "of type 'llama'; load_model reads GPT-2"),
         ({"n_layer": "two"}, "is not a configuration of GPT-2: .*n_layer.*expected int"),
         ({"n_head": 3}, "divides a width of 16 among 3 heads"),
-        ({"n_head": 0}, "divides a width of 16 among 0 heads"),
+        ({"n_head": 0}, "config.json: n_head is a whole number, 1 … .* got 0"),
         ({"activation_function": "gelu_nwe"}, "gelu_nwe.*did you mean gelu_new"),
         ({"add_cross_attention": True}, "cross-attention"),
-        ({"n_layer": 3}, "lacks 12 of the tensors that its config.json asks for, h.2.attn.c_attn.bias first"),
-        ({"n_layer": 1}, "holds 12 tensors that its config.json has no place for, h.1.attn.c_attn.bias first"),
-        ({"n_positions": 64}, r"wpe.weight has shape \(32, 16\), and its config.json asks for \(64, 16\)"),
-        ({"n_inner": 32}, r"h.0.mlp.c_fc.weight has shape \(16, 64\), and its config.json asks for \(16, 32\)"),
-        ({"tie_word_embeddings": False}, "lacks 1 of the tensors that its config.json asks for, lm_head.weight first"),
+        (
+            {"n_layer": 3},
+            "its config.json asks for; missing: h.2.attn.c_attn.bias, h.2.attn.c_attn.weight, .*; use weights and config.json of one",
+        ),
+        ({"n_layer": 1}, "its config.json asks for; not in the model: h.1.attn.c_attn.bias, h.1"),
+        ({"n_positions": 64}, r"of another shape: wpe.weight \(32, 16\), wanted \(64, 16\)"),
+        ({"n_inner": 32}, r"of another shape: .*h.0.mlp.c_fc.weight \(16, 64\), wanted \(16, 32\)"),
+        ({"tie_word_embeddings": False}, "missing: lm_head.weight; use weights and"),
     ],
     ids=str,
 )
@@ -372,6 +447,67 @@ def test_a_configuration_that_is_not_this_models(changes: dict[str, Any], said: 
     edit_config(copy, **changes)
     with pytest.raises(GrokinterpError, match=said):
         load_model(copy, tokenizer=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_layer": 10**9}, "n_layer is a whole number, 1 … 10,000,000; got 1000000000"),
+        ({"n_layer": 10**6}, "asks for 1,000,000 layers, and the weights are"),
+        ({"n_layer": 0}, "n_layer .* got 0"),
+        ({"n_positions": -1}, "n_positions .* got -1"),
+        ({"n_embd": 10**7, "n_head": 1}, r"wte.weight \(211, 16\), wanted \(211, 10000000\)"),
+        ({"vocab_size": 10**7}, "wte.weight"),
+        ({"n_inner": 0}, "n_inner .* got 0"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is a number in 0 … 1; got nan"),
+        ({"layer_norm_epsilon": float("inf")}, "got inf"),
+        ({"pruned_heads": {"0": [1]}}, r"has pruned_heads \{'0': \[1\]\}, which load_model does not carry out"),
+        ({"quantization_config": {"bits": 4}}, "has quantization_config"),
+    ],
+    ids=str,
+)
+def test_sizes_out_of_range_allocate_nothing(changes: dict[str, Any], said: str, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr("grokinterp.models.pretrained._build", refuse)
+    edit_config(copy, **changes)
+    with pytest.raises(GrokinterpError, match=said):
+        load_model(copy, tokenizer=False)
+
+
+def test_a_model_beyond_the_memory_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    with pytest.raises(GrokinterpError, match=r"needs 0.0 GB of memory, and this machine has 0.0 GB"):
+        load_model(copy, tokenizer=False)
+
+
+def test_layers_of_torch_nn_linear_are_called_transposed(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    turned = {name: value.T.contiguous() if ".c_" in name and value.ndim == 2 else value for name, value in weights.items()}
+    save_file(turned, copy / "model.safetensors")
+    with pytest.raises(GrokinterpError, match=r"they are laid out outputs first, as in torch.nn.Linear: transpose each of them; use weights and"):
+        load_model(copy, tokenizer=False)
+
+
+@pytest.mark.parametrize("name", ["../stolen.safetensors", "/etc/hostname", "sub/model.safetensors", "..", "", 3])
+def test_an_index_that_leaves_its_folder_is_refused(name: Any, copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy.parent / "stolen.safetensors")
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"transformer.wte.weight": name}}))
+    with pytest.raises(GrokinterpError, match=r"lies outside its folder|is not an index of weights|is a folder"):
+        load_model(copy, tokenizer=False)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "folder", "device"])
+def test_what_is_no_file_does_not_block(name: str, make: Callable[[Path], None], copy: Path) -> None:
+    word_tokenizer(copy)
+    (copy / name).unlink(missing_ok=True)
+    if name.endswith("index.json"):
+        (copy / "model.safetensors").unlink()
+    make(copy / name)
+    with pytest.raises(GrokinterpError, match=r"is a (pipe|folder|device), not a file|has no (config|tokenizer).json"):
+        load_model(copy)
 
 
 def test_files_that_are_cut_short(copy: Path) -> None:
@@ -398,12 +534,15 @@ def test_quantised_weights_are_refused(copy: Path) -> None:
 
 def test_a_folder_without_weights_and_one_with_a_pickle_that_the_advice_converts(tiny_gpt2: tuple[Path, Any], copy: Path, no_network: None) -> None:
     (copy / "model.safetensors").unlink()
+    torch.save({}, copy / "training_args.bin")  # settings of a trainer, no weights
     with pytest.raises(GrokinterpError, match=r"has no model.safetensors; a GPT-2 folder holds"):
         load_model(copy, tokenizer=False)
+    copy = copy.rename(copy.with_name('it\'s a "copy" $HOME'))
     torch.save(tiny_gpt2[1].state_dict(), copy / "pytorch_model.bin")
-    with pytest.raises(GrokinterpError, match="a pickle and can run code; convert it once with python -c") as caught:
+    with pytest.raises(GrokinterpError, match="a pickle that can run code; convert it once with python -c") as caught:
         load_model(copy, tokenizer=False)
-    code = str(caught.value).split('python -c "')[1].rstrip('"')
+    python, flag, code = shlex.split(str(caught.value).split("convert it once with ")[1])
+    assert (python, flag) == ("python", "-c")
     exec(code, {})
     assert_same_function(load_model(copy, tokenizer=False), tiny_gpt2[1], random_tokens())
 
