@@ -26,6 +26,7 @@ from grokinterp.models.published import load as load_published
 from grokinterp.notebook import html_table
 from grokinterp.outputs import NETCDF, output
 from grokinterp.reports.rows import Rows
+from grokinterp.reports.saved import LIMIT, read_dataset
 from grokinterp.reports.summary import in_words
 from grokinterp.reports.words import Number, Phases, headline, phases
 from grokinterp.snapshot import Snapshot
@@ -177,20 +178,17 @@ class Report:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Report:
-        """Read a report that `save` wrote.
+    def load(cls, path: str | Path, limit: int = LIMIT) -> Report:
+        """Read a report that `save` wrote; see `read_dataset` for what is refused.
+
+        Args:
+            path: the file.
+            limit: bytes that the file and its arrays may have.
 
         Raises:
-            GrokinterpError: the file is missing or not such a report.
+            GrokinterpError: the file is missing, larger, reaches outside itself, or is not such a report.
         """
-        try:
-            with xr.open_dataset(path, engine="h5netcdf") as dataset:
-                loaded = dataset.load()
-        except (OSError, ValueError, KeyError) as error:
-            raise GrokinterpError(f"{path} is not a saved report ({error}); make one with report.save(path)") from error
-        if "title" not in loaded.attrs:
-            raise GrokinterpError(f"{path} is a netCDF file but not a report of grokinterp")
-        return cls(loaded)
+        return cls(read_dataset(path, limit))
 
 
 @os_errors_explained()
@@ -209,7 +207,7 @@ def analyze(
         subject: a `Run` or its folder; a `Published` checkpoint or its ``.pth`` file; or a HookedTransformer together with `task`.
         measures: names out of `MEASURES`, or functions of your own that take a `Snapshot` and return named scalars,
             arrays with dimensions, or an xarray Dataset.
-        task: of a bare model; or agreement prompts of a language model, for the measure "ace".
+        task: of a bare model, and of nothing else; or agreement prompts of a language model, for the measure "ace".
         steps: of a run, the checkpoints to read; None for all.
         workers: processes that share a run's checkpoints; 0 for this one, None for as many as cores. What a killed one had begun is done again.
         progress_bar: show a progress bar where somebody can see it.
@@ -224,6 +222,12 @@ def analyze(
     named = dict(_named(measure) for measure in measures)
     if isinstance(subject, str | Path):
         subject = load_published(subject) if Path(subject).suffix in (".pth", ".pt") else Run(subject)
+    if isinstance(subject, Run | Published) and task is not None:
+        raise GrokinterpError(
+            f"{subject.path} has a task of its own, {subject.task.name!r}; leave task={task.name!r} out, or give it with a bare model"
+        )
+    if steps is not None and not isinstance(subject, Run):
+        raise GrokinterpError(f"steps chooses among the checkpoints of a run; a {type(subject).__name__} has none to choose from")
     if isinstance(subject, Run):
         chosen = sorted(subject.steps if steps is None else {subject.kept(step) for step in steps})
         if not chosen:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from clock import clock_weights
@@ -36,6 +37,14 @@ def published_path() -> Path:
     if not PUBLISHED.exists():
         pytest.skip(f"the published checkpoint is not beside the checkout ({PUBLISHED.parent.parent.parent.name}/… is missing)")
     return PUBLISHED
+
+
+@pytest.fixture
+def as_installed() -> Iterator[None]:
+    """Without the tests' own check of every array argument, which would refuse first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

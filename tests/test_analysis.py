@@ -70,9 +70,10 @@ def test_save_and_load(report: Report, tmp_path: Path) -> None:
     assert Report.load(file).dataset.identical(report.dataset)
     assert [entry.name for entry in file.parent.iterdir()] == ["report.nc"]
     (tmp_path / "cut.nc").write_bytes(file.read_bytes()[:2000])
-    for bad in (tmp_path / "cut.nc", tmp_path / "missing.nc"):
-        with pytest.raises(GrokinterpError, match="is not a saved report"):
-            Report.load(bad)
+    with pytest.raises(GrokinterpError, match="is not a saved report"):
+        Report.load(tmp_path / "cut.nc")
+    with pytest.raises(GrokinterpError, match=r"missing\.nc does not exist"):
+        Report.load(tmp_path / "missing.nc")
     xr.Dataset({"x": 1}).to_netcdf(tmp_path / "foreign.nc", engine="h5netcdf")
     with pytest.raises(GrokinterpError, match="not a report of grokinterp"):
         Report.load(tmp_path / "foreign.nc")
@@ -116,6 +117,9 @@ def test_a_measure_that_does_not_apply_is_named_and_the_others_stand(tiny_run: R
         (lambda run: analyze(run, ["progres"]), "unknown measure 'progres'; did you mean progress"),
         (lambda run: analyze(run, steps=[7]), r"no checkpoint at step 7; the nearest are \[0, 20, 40\]"),
         (lambda run: analyze(run.model()), "pass task=… with a model"),
+        (lambda run: analyze(run, task=tasks.modular_addition(7)), "has a task of its own, 'modular_addition'; leave task='modular_addition' out"),
+        (lambda run: analyze(run.path, task=tasks.modular_addition(7)), "has a task of its own"),
+        (lambda run: analyze(run.model(), task=run.task, steps=[0]), "steps chooses among the checkpoints of a run; a HookedTransformer has none"),
         (lambda run: analyze(42), "cannot analyze a int: pass a Run"),
         (lambda run: analyze(run.path / "nowhere"), "is not a run"),
         (lambda run: analyze(run)["los"], "unknown variable 'los'; did you mean loss"),

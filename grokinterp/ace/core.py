@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from grokinterp.checks import shown
+from grokinterp.declared import conformed
 from grokinterp.errors import GrokinterpError
-from grokinterp.files import read_tensors, write_tensors
+from grokinterp.files import parse_json, read_tensors_and_facts, write_tensors
 from grokinterp.interventions import HookFunction, Intervention
 from grokinterp.models.adapter import Adapter, index_of, placed
 from grokinterp.models.edits import applied
@@ -30,6 +33,8 @@ Spectrum = Float64[Tensor, "singular_value"]
 Mean = Float64[Tensor, "width"]
 
 _FORMAT = "grokinterp core 1"
+_TENSORS = {"directions", "spectrum", "mean"}
+_FACTS = {"rank", "hook", "positions", "centred", "provenance"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,12 +64,26 @@ class Core:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, value, n_dimensions in (("directions", self.directions, 2), ("spectrum", self.spectrum, 1), ("mean", self.mean, 1)):
+            if not isinstance(value, Tensor) or value.dtype != torch.float64 or value.ndim != n_dimensions or not bool(value.isfinite().all()):
+                found = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
+                raise GrokinterpError(f"the {name} of a core are finite float64 numbers in {n_dimensions} dimensions; got {found}")
         width, available = self.directions.shape
-        if not 1 <= self.rank <= available:
-            raise GrokinterpError(f"the rank of a core lies in 1 … {available}, its number of directions in {width} dimensions; got {self.rank}")
+        if isinstance(self.rank, bool) or not isinstance(self.rank, Integral) or not 1 <= self.rank <= available:
+            raise GrokinterpError(
+                f"the rank of a core lies in 1 … {available}, its number of directions in {width} dimensions; got {shown(self.rank)}"
+            )
         check_orthonormal(self.directions)
         if len(self.mean) != width:
             raise GrokinterpError(f"the mean has {len(self.mean)} dimensions and the directions have {width}")
+        if not len(self.spectrum) or bool((self.spectrum < 0).any()) or bool((self.spectrum.diff() > 0).any()):
+            raise GrokinterpError(f"the spectrum of a core is at least 0 and descends; got {shown(self.spectrum.tolist())}")
+        if isinstance(self.positions, bool) or not (self.positions == "all" or isinstance(self.positions, Integral)):
+            raise GrokinterpError(f'the positions of a core are "all" or the index of one; got {shown(self.positions)}')
+        conformed(str, self.hook, "the hook of a core")
+        conformed(bool, self.centred, "centred, of a core,")
+        for name, text in conformed(Mapping, self.provenance, "the provenance of a core").items():
+            conformed(str, text, f"the provenance of a core, {name!r},")
 
     def __repr__(self) -> str:
         where = "all positions" if self.positions == "all" else f"position {self.positions}"
@@ -154,15 +173,18 @@ class Core:
         Raises:
             GrokinterpError: the file is missing, damaged, or holds something else.
         """
-        from safetensors import safe_open
-
-        tensors = read_tensors(Path(path))
-        with safe_open(path, framework="pt") as handle:
-            metadata = handle.metadata() or {}
-        if metadata.get("format") != _FORMAT:
-            raise GrokinterpError(f"{path} holds no core: its format is {metadata.get('format', 'not given')!r}, expected {_FORMAT!r}")
-        facts: dict[str, Any] = {**tensors, **json.loads(metadata["core"])}
-        return cls(**facts)
+        tensors, said = read_tensors_and_facts(Path(path))
+        if said.get("format") != _FORMAT:
+            raise GrokinterpError(f"{path} holds no core: its format is {said.get('format', 'not given')!r}, expected {_FORMAT!r}")
+        facts = parse_json(said.get("core", "null"), f"the core in {path}")
+        for what, found, names in (("tensors", tensors, _TENSORS), ("facts", facts, _FACTS)):
+            if not isinstance(found, dict) or found.keys() != names:
+                listed = shown(sorted(found) if isinstance(found, dict) else found)
+                raise GrokinterpError(f"{path} holds no core: its {what} are {', '.join(sorted(names))}; got {listed}")
+        try:
+            return cls(**{**tensors, **facts})
+        except GrokinterpError as error:
+            raise GrokinterpError(f"{path} holds no core: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,6 +72,9 @@ class Published:
     optimizer: Mapping[str, Any]
     config: Mapping[str, Any] = field(repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", plain(self.config, f"{self.path}: its config"))
+
 
 def load(path: str | Path, *, check_loss: bool = True) -> Published:
     """Read a checkpoint of Nanda et al. 2023 (arXiv 2301.05217), weights, recorded losses and optimizer settings.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import io
 import json
@@ -173,6 +174,8 @@ def test_whatever_a_configuration_holds_can_be_reported(tmp_path: Path) -> None:
     assert config["device"] == "cuda:0"
     assert (config["wd"], config["n"], config["flag"], config["half"], config["tensor"]) == (0.5, 3, True, 0.5, 2)
     assert (config["pair"], config["size"], config["inner"]) == ([1, 2.0], [2], {"a": [1]})
+    by_hand = dataclasses.replace(found, config={"device": torch.device("cpu"), "n": np.int64(3)})
+    assert json.loads(analyze(by_hand, ["progress"]).dataset.attrs["config"])["n"] == 3
     report.to_html(tmp_path / "report.html")
     report.save(tmp_path / "report.nc")
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -95,14 +94,6 @@ def test_a_mask_its_numbers_and_its_indices_are_one_split(data: st.DataObject, n
     given = [[i in chosen for i in range(n)], [int(i in chosen) for i in range(n)], chosen]
     splits = [replace(task, train=kind(train)).indices("train").tolist() for train in given]
     assert splits == [sorted(chosen)] * 3
-
-
-@pytest.fixture
-def as_installed() -> Iterator[None]:
-    """Without the tests' own check of every array argument, which would refuse first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("kind", [list, np.array, lambda rows: np.array(rows, dtype=np.uint16), lambda rows: torch.tensor(rows, dtype=torch.int16)])
