@@ -64,7 +64,7 @@ def test_flip_takes_a_folder_and_prompts_of_ones_own(folder: Path, tmp_path: Pat
         (["FOLDER", "The key", "--hook", "blocks.9.hook_resid_post"], "unknown hook 'blocks.9.hook_resid_post'; did you mean blocks."),
         (["FOLDER", "The key", "--rank", "25"], "the rank of a core lies in 1 … d_model = 24; got 25"),
         (["FOLDER", "The key", "--mode", "keep"], "give 'keep' a number"),
-        (["FOLDER", "The key", "--prompts", "none.csv"], "none.csv cannot be read"),
+        (["FOLDER", "The key", "--prompts", "none.csv"], "none.csv does not exist"),
         (["FOLDER", "The key", "--n", "6"], "a multiple of 4 and at least 8; got 6"),
         (["FOLDER", "The key", "--tokens", "40"], "do not fit into the context of 32"),
         (["EMPTY", "The key"], "has no config.json"),
