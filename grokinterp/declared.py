@@ -38,7 +38,7 @@ def _hints(cls: Hashable) -> dict[str, Any]:
 
 
 def conformed(hint: Any, value: Any, where: str) -> Any:
-    """A value as its type declares it: whole numbers below 2⁶³, finite numbers, text, plain JSON values inside a Mapping.
+    """A value as its type declares it: whole numbers below 2⁶³, finite numbers, text that UTF-8 can write, plain JSON values inside a Mapping.
 
     Args:
         hint: int, float, bool, str, a Literal, tuple or Mapping, another class, one of these or None, or a union of classes.
@@ -80,16 +80,27 @@ def conformed(hint: Any, value: Any, where: str) -> Any:
     kind = str if origin is typing.Literal else hint
     if isinstance(kind, type) and not isinstance(value, kind):
         raise _wrong(where, kind.__name__, value)
+    return _text(value, where) if isinstance(value, str) else value
+
+
+def _text(value: str, where: str) -> str:
+    """Text that a config.json can hold; a path that is no UTF-8 is none, and could not be read back."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _wrong(where, "text that UTF-8 can write", value) from None
     return value
 
 
 def _plain(value: Any, where: str) -> Any:
     """A value that JSON can hold, NumPy's numbers as Python's."""
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return _text(value, where)
     if isinstance(value, Mapping):
         return {
-            name if isinstance(name, str) else _raise(_wrong(where, "named by text", name)): _plain(item, f"{where}.{name}")
+            _text(name, where) if isinstance(name, str) else _raise(_wrong(where, "named by text", name)): _plain(item, f"{where}.{name}")
             for name, item in value.items()
         }
     if isinstance(value, list | tuple):

@@ -22,7 +22,7 @@ CONFIGS = [
     *(MLPConfig(), LSTMConfig(), MambaConfig(), Sphere(), CosineUnembed(), PostNorm(), FourierInit(), ClipNorm(1.0), ReinitialiseHeads()),
 ]
 BAD: list[Any] = [math.nan, math.inf, -math.inf, "1", b"1", [], ["a", "b"], [math.nan, math.nan], {}, {"p": math.nan}, object(), True, None]
-BAD += [10**30, -(10**30), 10**400, 2.5, -1, 0, np.float64("nan"), np.array([1.0, math.inf])]
+BAD += [10**30, -(10**30), 10**400, 2.5, -1, 0, "\udcff", {"p": "\udcff"}, {"\udcff": 1}, np.float64("nan"), np.array([1.0, math.inf])]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
@@ -38,7 +38,7 @@ def test_a_config_takes_what_its_types_declare_and_nothing_else(config: Any) -> 
             found = getattr(made, field.name)
             assert not isinstance(found, np.generic)
             if not is_dataclass(found):
-                json.dumps(found, allow_nan=False)
+                json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
             for number in found if isinstance(found, tuple) else [found]:
                 assert not isinstance(number, int | float) or math.isfinite(number), (field.name, value)
                 assert not (isinstance(number, int) and field.type == "int") or abs(number) < 2**63, (field.name, value)
