@@ -85,7 +85,7 @@ def test_ctrl_c_on_the_command_line_leaves_a_run_that_resumes(tiny: RunConfig, t
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.strip() == "interrupted; the same command goes on from the last checkpoint"  # no progress bar in a pipe
+    assert error.strip() == "grokinterp: interrupted; the same command goes on from the last checkpoint"  # no progress bar in a pipe
     assert out == ""
     reached = Run(run).steps[-1]
     assert reached % 200 == 0
