@@ -189,7 +189,7 @@ class Resumed:
                 out, with_own = forward(self.model, x.transpose(0, 1).contiguous(), i, i + 1, {i: past} if past else None)
             finally:
                 handle.remove()
-            out = out.transpose(0, 1)
+            out = out.transpose(0, 1).contiguous()  # else the unembedding reads W_U once for each variant
         else:
             own = {i: past.repeated(n_variants)} if past else None
             out, with_own = forward(self.model, x.flatten(0, 1)[:, None], i, i + 1, own)
