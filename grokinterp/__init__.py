@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the table below, as type checkers can read it
     from grokinterp import ace as ace, interventions as interventions, laws as laws, presets as presets, tasks as tasks
     from grokinterp.analysis import MEASURES as MEASURES, Report as Report, analyze as analyze, when as when
+    from grokinterp.checkpoints import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
     from grokinterp.errors import GrokinterpError as GrokinterpError
     from grokinterp.interventions import (
+        AttentionRate as AttentionRate,
         ClipNorm as ClipNorm,
         CosineUnembed as CosineUnembed,
         FourierAblation as FourierAblation,
@@ -61,9 +63,10 @@ _MODULES = {name: f"grokinterp.{name}" for name in ("ace", "interventions", "law
 _MODULES |= {"fsd": "grokinterp.measures.fsd", "heads": "grokinterp.measures.heads", "published": "grokinterp.models.published"}
 _NAMES = {
     "grokinterp.analysis": "MEASURES Report analyze when",
+    "grokinterp.checkpoints": "Checkpoint load_checkpoint",
     "grokinterp.errors": "GrokinterpError",
-    "grokinterp.interventions": "ClipNorm CosineUnembed FourierAblation FourierInit FreezeHeads Intervention MeanPool "
-    "NoAttention PostNorm ReinitialiseHeads ResetHeadMoments Sphere UniformAttention",
+    "grokinterp.interventions": "AttentionRate ClipNorm CosineUnembed FourierAblation FourierInit FreezeHeads Intervention "
+    "MeanPool NoAttention PostNorm ReinitialiseHeads ResetHeadMoments Sphere UniformAttention",
     "grokinterp.models": "LSTMConfig MLPConfig MambaConfig ModelConfig",
     "grokinterp.models.pretrained": "load_model",
     "grokinterp.papers": "reproduce",

@@ -15,6 +15,8 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
+from grokinterp.checkpoints import Checkpoint, checkpoint_of, load_checkpoint, of_published
+from grokinterp.checkpoints.opening import SUFFIXES
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.measures.ace import ace
@@ -22,7 +24,6 @@ from grokinterp.measures.fsd import filtered_loss, fsd
 from grokinterp.measures.heads import heads
 from grokinterp.measures.progress import progress, spectrum
 from grokinterp.models.published import Published
-from grokinterp.models.published import load as load_published
 from grokinterp.notebook import html_table
 from grokinterp.outputs import NETCDF, output
 from grokinterp.reports.rows import Rows
@@ -201,14 +202,15 @@ def analyze(
     workers: int | None = 0,
     progress_bar: bool = True,
 ) -> Report:
-    """Read measures off every checkpoint of a run, off a published model, or off any model with a task.
+    """Read measures off every checkpoint of a run, off somebody else's checkpoints, or off any model with a task.
 
     Args:
-        subject: a `Run` or its folder; a `Published` checkpoint or its ``.pth`` file; or a HookedTransformer together with `task`.
+        subject: a `Run` or its folder; a `Checkpoint` or its file, if that needs no further facts; a HookedTransformer, or models of a training
+            loop of your own as ``{step: model}``, together with `task`.
         measures: names out of `MEASURES`, or functions of your own that take a `Snapshot` and return named scalars,
             arrays with dimensions, or an xarray Dataset.
-        task: of a bare model, and of nothing else; or agreement prompts of a language model, for the measure "ace".
-        steps: of a run, the checkpoints to read; None for all.
+        task: of a bare model, of models by step, or of a file that states none; or agreement prompts of a language model, for the measure "ace".
+        steps: of a run or a checkpoint, those to read; None for all.
         workers: processes that share a run's checkpoints; 0 for this one, None for as many as cores. What a killed one had begun is done again.
         progress_bar: show a progress bar where somebody can see it.
 
@@ -220,13 +222,18 @@ def analyze(
     if workers < 0:
         raise GrokinterpError(f"workers counts processes, with 0 for this one; got {workers}")
     named = dict(_named(measure) for measure in measures)
+    if isinstance(subject, str | Path) and Path(subject).suffix not in SUFFIXES:
+        subject = Run(subject)
+    if isinstance(subject, Run | Published | Checkpoint) and task is not None:
+        name = subject.title if isinstance(subject, Checkpoint) else subject.path
+        raise GrokinterpError(f"{name} has a task of its own, {subject.task.name!r}; leave task={task.name!r} out, or give it with a bare model")
     if isinstance(subject, str | Path):
-        subject = load_published(subject) if Path(subject).suffix in (".pth", ".pt") else Run(subject)
-    if isinstance(subject, Run | Published) and task is not None:
-        raise GrokinterpError(
-            f"{subject.path} has a task of its own, {subject.task.name!r}; leave task={task.name!r} out, or give it with a bare model"
-        )
-    if steps is not None and not isinstance(subject, Run):
+        subject = load_checkpoint(subject, _own_task(task))
+    elif isinstance(subject, Mapping):
+        subject = checkpoint_of(subject, _own_task(task))
+    elif isinstance(subject, Published):
+        subject = of_published(subject)
+    if steps is not None and not isinstance(subject, Run | Checkpoint):
         raise GrokinterpError(f"steps chooses among the checkpoints of a run; a {type(subject).__name__} has none to choose from")
     if isinstance(subject, Run):
         chosen = sorted(subject.steps if steps is None else {subject.kept(step) for step in steps})
@@ -234,17 +241,24 @@ def analyze(
             raise GrokinterpError(f"{subject.path} has no checkpoint yet")
         found, failures = _measure_run(subject, chosen, named, workers, progress_bar)
         return _report(found, failures, _recorded(subject.metrics), str(subject.path), subject.config.to_dict(), subject.provenance)
-    if isinstance(subject, Published):
-        found, failures = _measure([Snapshot(subject.model, subject.task, subject.epoch)], named)
-        optimizer = {name: list(value) if isinstance(value, tuple) else value for name, value in subject.optimizer.items()}
-        title, config = f"{subject.task.name}, {subject.path.name}", {**subject.config, "optimizer": optimizer}
-        return _report(found, failures, _recorded_losses(subject), title, config, {"file": subject.path.name})
+    if isinstance(subject, Checkpoint):
+        if workers:
+            raise GrokinterpError(f"workers share the checkpoints of a run's folder; {subject.title} is read in this process, so pass workers=0")
+        chosen = sorted(subject.steps if steps is None else {subject.kept(step) for step in steps})
+        found, failures = _measure(_snapshots(subject, chosen), named)
+        return _report(found, failures, _recorded_series(subject), f"{subject.task.name}, {subject.title}", subject.facts(), dict(subject.provenance))
     if hasattr(subject, "cfg") and task is not None:
         # Prompts stand where a task does: they answer what a Snapshot and the measure "ace" ask of one, and refuse the rest.
         found, failures = _measure([Snapshot(subject, cast("Task", task), step=0)], named)
         return _report(found, failures, xr.Dataset(), task.name, {}, getattr(subject, "provenance", {}))
     hint = "pass task=… with a model" if hasattr(subject, "cfg") else "pass a Run or its folder, a published .pth file, or a model with task=…"
     raise GrokinterpError(f"cannot analyze a {type(subject).__name__}: {hint}")
+
+
+def _own_task(task: Task | Prompts | None) -> Task | None:
+    if task is not None and not isinstance(task, Task):
+        raise GrokinterpError(f"a toy checkpoint is read on a task; got a {type(task).__name__}, which is for a language model")
+    return task
 
 
 def when(condition: str) -> Callable[[Run], int | None]:
@@ -357,8 +371,8 @@ def _measure_share(path: Path, steps: list[int], measures: Mapping[str, Measure]
     return _measure(_snapshots(Run(path), steps), measures)
 
 
-def _snapshots(run: Run, steps: list[int], done: Callable[[], Any] = lambda: None) -> Iterable[Snapshot]:
-    """One snapshot a step, each with the run's last checkpoint as reference; one at a time in memory, besides that."""
+def _snapshots(run: Run | Checkpoint, steps: list[int], done: Callable[[], Any] = lambda: None) -> Iterable[Snapshot]:
+    """One snapshot a step, each with the last checkpoint as reference; one at a time in memory, besides that."""
     reference = Snapshot(run.model(), run.task, run.steps[-1])
     for step in steps:
         yield reference if step == reference.step else Snapshot(run.model(step), run.task, step, reference)
@@ -370,11 +384,13 @@ def _recorded(metrics: pd.DataFrame) -> xr.Dataset:
     return xr.Dataset(columns, coords={"eval_step": metrics["step"].to_numpy()}) if columns else xr.Dataset()
 
 
-def _recorded_losses(published: Published) -> xr.Dataset:
-    losses = {"metric_train_loss": published.train_losses, "metric_test_loss": published.test_losses}
-    epochs = published.train_losses.index
-    columns = {name: ("eval_step", series.reindex(epochs).to_numpy()) for name, series in losses.items()}
-    return xr.Dataset(columns, coords={"eval_step": epochs.to_numpy()})
+def _recorded_series(checkpoint: Checkpoint) -> xr.Dataset:
+    """What was recorded while training, at every step at which anything was; NaN where a series was not recorded."""
+    if not checkpoint.recorded:
+        return xr.Dataset()
+    steps = sorted({int(step) for series in checkpoint.recorded.values() for step in series.index})
+    columns = {f"metric_{name}": ("eval_step", series.reindex(steps).to_numpy()) for name, series in checkpoint.recorded.items()}
+    return xr.Dataset(columns, coords={"eval_step": np.array(steps)})
 
 
 def _report(

@@ -23,6 +23,7 @@ ROOMS = [
     ("tasks",),
     ("models",),
     ("interventions",),
+    ("checkpoints",),
     ("training",),
     ("presets",),
     ("snapshot",),

@@ -25,11 +25,13 @@ from grokinterp.interventions.architecture import (
     Sphere,
     UniformAttention,
 )
+from grokinterp.interventions.attention import AttentionRate
 from grokinterp.interventions.events import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
 from grokinterp.models.edits import HookFunction
 from grokinterp.models.intervention import InForce, Intervention
 
 __all__ = [
+    "AttentionRate",
     "ClipNorm",
     "CosineUnembed",
     "FourierAblation",

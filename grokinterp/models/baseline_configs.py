@@ -15,7 +15,7 @@ from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.tasks import Task
 
 Outputs = Literal["vocab", "classes"]
-Inputs = Literal["concatenated", "mean"]
+Inputs = Literal["concatenated", "mean", "sum"]
 _Kind = TypeVar("_Kind")
 WIDEST = 2**16  # of every size in a config; chosen here, so that a damaged config is refused before anything is allocated
 
@@ -66,11 +66,11 @@ class ProbeConfig:
 class MLPConfig(ProbeConfig):
     """A multi-layer perceptron that sees all tokens of an input at once: ReLU layers with biases, then the unembedding.
 
-    The paper does not state its input format; concatenated embeddings are chosen here. "mean" makes it blind to their order.
+    The paper does not state its input format; concatenated embeddings are chosen here. "mean" and "sum" make it blind to their order.
 
     Attributes:
         d_hidden: units of each layer.
-        inputs: "concatenated" embeddings of all tokens, or their "mean".
+        inputs: "concatenated" embeddings of all tokens, their "mean", or their "sum".
     """
 
     d_hidden: int = 512

@@ -23,6 +23,7 @@ at once, has a single position. Its hook points, l being a layer:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,13 @@ from grokinterp.shapes import Tokens
 from grokinterp.tasks import Task
 
 Stream = Float[Tensor, "example position _"]
+
+
+_JOINED: dict[str, Callable[[Tensor], Tensor]] = {
+    "concatenated": lambda stream: stream.flatten(1)[:, None],
+    "mean": lambda stream: stream.mean(1, keepdim=True),
+    "sum": lambda stream: stream.sum(1, keepdim=True),
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Probe(HookedRootModule):  # type: ignore[misc, no-any-unimported, unused-i
         """Logits [example, position, output]; with `stop_at_layer` what that layer would see instead."""
         stream = self.hook_embed(self.embed(tokens))
         if self.joined is not None:
-            stream = stream.flatten(1)[:, None] if self.joined == "concatenated" else stream.mean(1, keepdim=True)
+            stream = _JOINED[self.joined](stream)
         for layer in self.blocks[:stop_at_layer]:
             stream = layer(stream)
         result: Tensor = stream if stop_at_layer is not None else self.unembed(self.ln_final(stream))

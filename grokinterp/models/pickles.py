@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from grokinterp.errors import GrokinterpError
 _N_VALUES = 10_000  # of a configuration
 
 
-def read_pickle(file: Path) -> Any:
+def read_pickle(file: Path, stand_ins: Sequence[tuple[type, str]] = ()) -> Any:
     """What a file of ``torch.save`` holds, if that is tensors and plain values alone, on the CPU.
 
     Args:
         file: an ordinary file of bounded size, see `files.regular_file`.
+        stand_ins: empty classes that take the place of classes of settings, which are named in full and never imported.
 
     Raises:
         GrokinterpError: the file is cut short, holds code (a whole module, TorchScript), or unpacks to more than it is.
@@ -34,7 +35,7 @@ def read_pickle(file: Path) -> Any:
     try:
         if not begins.startswith((b"PK\3\4", b"\x80")):  # an archive, or a pickle of the older format
             raise ValueError(f"it begins with {begins!r}")
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*_numpy_scalars(), *stand_ins]):
             warnings.simplefilter("ignore")  # torch's advice on other ways to open the file
             saved = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -7,6 +7,8 @@ non-zero residues, in which Fourier analysis has to be done with discrete logari
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from grokinterp.errors import GrokinterpError
@@ -17,15 +19,20 @@ from grokinterp.tasks.table import Task
 LARGEST_P = 8_192  # 67 million pairs, 1.6 GB of tokens; chosen here
 
 
-def modular_addition(p: int, equals: bool = True) -> Task:
+def modular_addition(p: int, equals: bool = True, separate: bool = False) -> Task:
     """a + b mod p over all p² pairs; its group is Z_p.
 
     Args:
         p: the modulus, at least 3; need not be prime.
-        equals: whether inputs end with the equals token p, at which the answer is read.
+        equals: whether inputs end with the equals token, the last one, at which the answer is read.
+        separate: whether the second operand has tokens of its own, p … 2p − 1 (arXiv 2306.17844).
     """
     a, b = _operands(p)
-    return _table("modular_addition", p, a, b, (a + b) % p, equals, CyclicGroup(p, tuple(range(p)), (1, 1)))
+    task = _table("modular_addition", p, a, b, (a + b) % p, equals, CyclicGroup(p, tuple(range(p)), (1, 1)))
+    if not separate:
+        return task
+    later = torch.arange(task.n_positions) > 0  # b and the equals token move up by p
+    return replace(task, tokens=task.tokens + p * later, n_vocab=task.n_vocab + p)
 
 
 def modular_subtraction(p: int, equals: bool = True) -> Task:

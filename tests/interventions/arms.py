@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from grokinterp import CosineUnembed, FourierInit, FreezeHeads, MeanPool, NoAttention, PostNorm, Sphere, UniformAttention
+from grokinterp import AttentionRate, CosineUnembed, FourierInit, FreezeHeads, MeanPool, NoAttention, PostNorm, Sphere, UniformAttention
 from grokinterp.interventions import InForce
 
 EACH: list[InForce] = [
@@ -13,6 +13,7 @@ EACH: list[InForce] = [
     Sphere(),
     CosineUnembed(3.0),
     UniformAttention(),
+    AttentionRate(0.3),
     NoAttention(),
     MeanPool(),
     FourierInit((1, 3)),
@@ -22,6 +23,8 @@ CONTRADICTIONS = {
     frozenset({PostNorm, Sphere}),
     frozenset({NoAttention, UniformAttention}),
     frozenset({NoAttention, FreezeHeads}),
+    frozenset({AttentionRate, UniformAttention}),
+    frozenset({AttentionRate, NoAttention}),
     frozenset({PostNorm}),
 }
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from arms import ARMS, CONTRADICTIONS, EACH, allowed, name_of
 from torch import Tensor, nn
 
 from grokinterp import (
+    AttentionRate,
     CosineUnembed,
     FourierInit,
     FreezeHeads,
@@ -118,7 +120,7 @@ def test_contradictions_are_refused(pair: tuple[InForce, ...]) -> None:
 
 
 def test_what_does_not_fit_the_model_or_the_task_is_refused() -> None:
-    assert len(CONTRADICTIONS) == 4
+    assert len(CONTRADICTIONS) == 6
     for settings, message in (
         ({"interventions": (CosineUnembed(),), "biases": ("unembed",)}, "has no bias"),
         ({"interventions": (NoAttention(),), "d_mlp": 0}, "leaves nothing"),
@@ -222,6 +224,29 @@ def test_the_sphere_projects_after_each_addition() -> None:
     embed, position, pre, attn, mid, mlp, post = at.values()
     for found, total in ((pre, embed + position), (mid, pre + attn), (post, mid + mlp)):
         torch.testing.assert_close(found, total / total.norm(dim=-1, keepdim=True), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rest", ["ones", "uniform"])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "bidirectional"])
+def test_an_attention_rate_mixes_the_pattern_with_a_constant_one(causal: bool, rest: Literal["ones", "uniform"]) -> None:
+    hook, plain = "blocks.0.attn.hook_pattern", model_with(causal=causal)
+    ones = torch.ones(3, 3).tril() if causal else torch.ones(3, 3)
+    constant = ones if rest == "ones" else ones / ones.sum(1, keepdim=True)
+    _, before = captured(plain, TASK.tokens, [hook])
+    with AttentionRate(0.3, rest).applied(plain, TASK):
+        _, for_a_while = captured(plain, TASK.tokens, [hook])
+    _, for_good = captured(model_with(AttentionRate(0.3, rest), causal=causal), TASK.tokens, [hook])
+    expected = 0.3 * before[hook] + 0.7 * constant
+    torch.testing.assert_close(for_a_while[hook], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(for_good[hook], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan, math.inf])
+def test_an_attention_rate_outside_its_range_is_refused(alpha: float) -> None:
+    with pytest.raises(GrokinterpError, match=r"alpha"):
+        AttentionRate(alpha)
+    with pytest.raises(GrokinterpError, match="unknown rest 'twos'"):
+        AttentionRate(0.5, "twos")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "bidirectional"])

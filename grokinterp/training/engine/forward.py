@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from grokinterp.interventions.architecture import MeanPool, NoAttention, UniformAttention
+from grokinterp.interventions.attention import AttentionRate
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.shapes import Tokens
 from grokinterp.tasks import Task
@@ -227,7 +228,7 @@ def _attention(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked, bloc
     """The residual stream after attention, at the output rows of the block's queries; `kept` takes their patterns."""
     heads = (config.n_heads, config.head_width)
     normed = _norm(config, w, "ln1", rows)
-    uniform = config.intervention(UniformAttention)
+    uniform, rate = config.intervention(UniformAttention), config.intervention(AttentionRate)
     if uniform or not on_gpu(rows):
         values = _project(normed, w, "V")
         keys = values if uniform else _project(normed, w, "K")
@@ -243,8 +244,10 @@ def _attention(config: ModelConfig, w: Mapping[str, Tensor], rows: Stacked, bloc
         elif n_sources > 1:
             scores = _scores(_project(here[query.position], w, "Q"), keys, query, heads, block.sizes)
             pattern = torch.softmax(scores / config.head_width**0.5, dim=2)
+            if rate:
+                pattern = rate.mixed(pattern.mT, pattern.new_ones(n_sources)).mT
             mixed.append(_mix(pattern, values, query, block.sizes))
-        else:  # a position that sees only itself attends to it fully
+        else:  # a position that sees only itself attends to it fully, at any rate
             mixed.append(take(torch.split(values, block.sizes, 1)[0], query.local[0]))
         if kept is not None:
             even = rows.new_full((len(rows), n_rows, n_sources, config.n_heads), 1 / n_sources)

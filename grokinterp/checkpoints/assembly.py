@@ -1,0 +1,71 @@
+"""Weights under HookedTransformer's names, made into a transformer; what is missing, superfluous or misshapen is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from grokinterp.checkpoints.reader import State
+from grokinterp.errors import GrokinterpError
+from grokinterp.models.hooked import new_transformer
+from grokinterp.models.intervention import InForce, in_order
+from grokinterp.tasks import Task
+
+
+def assemble(weights: State, task: Task, interventions: Sequence[InForce] = (), **settings: Any) -> Any:
+    """A transformer with these weights.
+
+    Args:
+        weights: by HookedTransformer's names, in its layout. Biases that are not among them are 0 and not trained.
+        task: for interventions that depend on it.
+        interventions: in force from now on.
+        settings: of HookedTransformerConfig; sizes of vocabulary, context and output follow from the weights.
+
+    Raises:
+        GrokinterpError: a weight is missing, superfluous or of another shape than the others imply.
+    """
+    try:
+        model = new_transformer(
+            d_vocab=len(weights["embed.W_E"]),
+            d_model=weights["embed.W_E"].shape[1],
+            n_ctx=len(weights["pos_embed.W_pos"]),
+            d_vocab_out=weights["unembed.W_U"].shape[1],
+            device="cpu",
+            **settings,
+        )
+    except KeyError as error:
+        raise GrokinterpError(f"these weights have no {error.args[0]}; a transformer needs embeddings, positions and an unembedding") from None
+    parts = in_order(interventions)
+    for part in parts:
+        part.build(model)
+    own = dict(model.named_parameters())
+    if unexpected := sorted(weights.keys() - own.keys()):
+        raise GrokinterpError(f"these weights hold {unexpected[0]}, which a transformer with {_shown(settings)} lacks")
+    dtype = next(iter(weights.values())).dtype
+    model.to(dtype if dtype.is_floating_point else torch.float32, print_details=False)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in weights:
+                if not _is_bias(name):
+                    raise GrokinterpError(f"these weights have no {name}, which a transformer with {_shown(settings)} needs")
+                parameter.zero_().requires_grad_(False)
+                continue
+            if parameter.shape != weights[name].shape:
+                raise GrokinterpError(f"{name} has shape {tuple(weights[name].shape)}; the other weights imply {tuple(parameter.shape)}")
+            parameter.copy_(weights[name])
+    for part in parts:
+        part.install(model, task)
+    if parts:
+        model.interventions = parts
+    return model
+
+
+def _is_bias(name: str) -> bool:
+    last = name.rpartition(".")[2]
+    return last == "b" or last.startswith("b_")
+
+
+def _shown(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in settings.items())

@@ -1,0 +1,223 @@
+"""`load_checkpoint`: other people's toy checkpoints, whatever their layout, as a subject of `analyze`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grokinterp.checkpoints.checkpoint import Checkpoint
+from grokinterp.checkpoints.opening import Opened, opened
+from grokinterp.checkpoints.reader import Facts, Reader, State
+from grokinterp.checkpoints.transposed import Nanda2023, Pizza2023, PizzaLinear2023
+from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
+from grokinterp.models.adapter import index_of
+from grokinterp.models.layouts import wrapper_of
+from grokinterp.models.published import Published, load
+from grokinterp.models.readout import OUTPUT, at_readout
+from grokinterp.tasks import Task, TaskConfig
+
+READERS: dict[str, Reader] = {
+    "nanda2023": Nanda2023(),
+    "pizza2023": Pizza2023(),
+    "pizza2023_linear": PizzaLinear2023(),
+}
+"""The layouts that `load_checkpoint` knows; put a reader of your own in."""
+
+_NESTED = 2  # modules of a training script around the model (chosen here)
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}  # of the largest logit (chosen here)
+
+
+@os_errors_explained()
+def load_checkpoint(
+    source: str | Path | Mapping[Any, Any],
+    task: Task | TaskConfig | None = None,
+    *,
+    reader: str | Reader | None = None,
+    check: Callable[[Tensor], Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    **facts: Any,
+) -> Checkpoint:
+    """Read somebody else's toy transformer: sizes follow from the weights' shapes, and what they do not tell is asked for by name.
+
+    Files are opened with ``weights_only=True``, so nothing in them can run.
+
+    Args:
+        source: a file, a folder with one file or with one a step, a state dict, a dictionary that holds one, or any of these by step.
+        task: what it was trained on, with its split; None where the checkpoint states it.
+        reader: the layout, by its name in `READERS`, or a reader of your own; None for the one that recognises the weights.
+        check: your model, a function of tokens [example, position] that returns logits [example, position, output] or [example, output]; what
+            is read has to agree with it at the read-out position of every example, at the last step.
+        dtype: of the model; None for that of the weights.
+        facts: what the weights do not tell, like ``n_heads=4, act_fn="relu", causal=True``.
+
+    Raises:
+        GrokinterpError: a file that is missing, cut short or could run code; a layout that no reader, or several, recognise; a fact or a task that
+            nobody states; weights that do not fit together; logits that differ from `check`.
+    """
+    found = opened(source)
+    if _is_published(found) and isinstance(source, str | Path) and not (task or reader or dtype or facts):
+        published = of_published(load(source))
+        if check is not None:
+            _compare(published.model(), check, published.task)
+        return published
+    states = {step: _unwrapped(state, found.config) for step, state in found.states.items()}
+    last = states[max(states)]
+    layout = _reader(reader, last, found.config)
+    known = Facts(layout.layout, found.config, facts)
+    table = _task(task, layout, last, known, found)
+    checkpoint = Checkpoint(
+        title=found.title,
+        layout=layout.layout,
+        task=table,
+        steps=sorted(states),
+        build=partial(_model, layout, states, known, table, dtype),
+        config=found.config,
+        recorded=found.recorded,
+        optimizer=found.optimizer,
+        provenance={"files": list(found.files), "layout": layout.layout},
+    )
+    model = checkpoint.model()
+    known.check_used()
+    if check is not None:
+        _compare(model, check, table)
+    return checkpoint
+
+
+def of_published(published: Published) -> Checkpoint:
+    """What `published.load` reads, as every other checkpoint."""
+    losses = {"train_loss": published.train_losses, "test_loss": published.test_losses}
+    files = {"file": published.path.name}
+    return Checkpoint(
+        published.path.name,
+        "nanda2023",
+        published.task,
+        [published.epoch],
+        lambda step: published.model,
+        published.config,
+        losses,
+        published.optimizer,
+        files,
+    )
+
+
+def _is_published(found: Opened) -> bool:
+    """Whether a file is a whole checkpoint of Nanda et al. 2023, which `published.load` checks against its own record."""
+    return {"fn_name", "frac_train"} <= found.config.keys() and {"train_loss", "test_loss"} <= found.recorded.keys() and bool(found.optimizer)
+
+
+def _model(reader: Reader, states: Mapping[int, State], facts: Facts, task: Task, dtype: torch.dtype | None, step: int) -> Any:
+    state = states[step]
+    if dtype is not None:
+        state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+    return reader.read(state, facts, task)
+
+
+def _unwrapped(state: State, config: Mapping[str, Any]) -> State:
+    """The weights without the names of what is around the model: ``module.``, ``_orig_mod.``, or a module of a training script."""
+    wrapper = wrapper_of(state)
+    state = {name.removeprefix(wrapper): value for name, value in state.items()}
+    for _ in range(_NESTED):
+        prefixes = {name.partition(".")[0] for name in state}
+        if len(prefixes) > 1 or any(reader.recognises(state, config) for reader in READERS.values()):
+            break
+        state = {name.partition(".")[2] or name: value for name, value in state.items()}
+    return state
+
+
+def _reader(asked: str | Reader | None, state: State, config: Mapping[str, Any]) -> Reader:
+    if isinstance(asked, Reader):
+        return asked
+    if asked is not None:
+        if asked not in READERS:
+            raise unknown_name("reader", asked, READERS)
+        return READERS[asked]
+    fitting = [name for name, reader in READERS.items() if reader.recognises(state, config)]
+    if len(fitting) > 1:
+        raise GrokinterpError(f"these weights may be in the layout of {' or '.join(fitting)}; pass reader={fitting[0]!r} or reader={fitting[1]!r}")
+    if not fitting:
+        names = ", ".join(list(state)[:4])
+        raise GrokinterpError(
+            f"no reader knows weights named {names} …; known layouts are {', '.join(READERS)}. Subclass grokinterp.checkpoints.Reader and "
+            "pass reader=…, or build the model with hook points and pass it with task=…"
+        )
+    return READERS[fitting[0]]
+
+
+def _task(given: Task | TaskConfig | None, reader: Reader, state: State, facts: Facts, found: Opened) -> Task:
+    stated = reader.task(state, facts)
+    if given is not None and stated is not None and stated.train is not None:
+        raise GrokinterpError(f"{found.title} has a task of its own, {stated.name!r}; leave task={given.name!r} out")
+    task = stated if given is None else given.build() if isinstance(given, TaskConfig) else given
+    if task is None:
+        raise GrokinterpError(
+            f"{found.title} does not say its task; pass task=…, like task=gi.tasks.modular_addition(113).split(0.3, seed=0), split as in its training"
+        )
+    if found.train is None:
+        return task
+    mask = torch.zeros(len(task), dtype=torch.bool)
+    if max(found.train, default=0) >= len(task) or min(found.train, default=0) < 0:
+        raise GrokinterpError(
+            f"{found.title} has training example {max(found.train)}, and task {task.name!r} has {len(task)} examples; pass its task"
+        )
+    mask[torch.tensor(found.train, dtype=torch.int64)] = True
+    if task.train is not None and not torch.equal(task.train, mask):
+        differ = int((task.train ^ mask).sum())
+        raise GrokinterpError(
+            f"the split of task {task.name!r} differs from the training indices of {found.title} in {differ} examples; leave it unsplit"
+        )
+    return replace(task, train=mask)
+
+
+def _compare(model: Any, check: Callable[[Tensor], Tensor], task: Task) -> None:
+    """Raise unless a model's logits are those of the user's function, at the read-out position of every example."""
+    ours = at_readout(model, task.tokens, task.readout)[OUTPUT].double()
+    with torch.no_grad():
+        theirs = check(task.tokens)
+    if not isinstance(theirs, Tensor):
+        raise GrokinterpError(f"check returns logits, a tensor; got a {type(theirs).__name__}")
+    if theirs.ndim == 3:
+        theirs = theirs[:, index_of(task.readout, theirs.shape[1])]
+    if theirs.shape != ours.shape:
+        raise GrokinterpError(f"check returns logits of shape {tuple(theirs.shape)}, and the model that was read {tuple(ours.shape)}")
+    difference = (ours - theirs.cpu().double()).abs()
+    allowed = _TOLERANCE.get(theirs.dtype, 1e-4) * float(ours.abs().max())
+    if not float(difference.max()) <= allowed:
+        example = int(difference.nan_to_num(torch.inf).amax(1).argmax())
+        raise GrokinterpError(
+            f"the model that was read differs from check by {float(difference.max()):.3g} in the logits of tokens {task.tokens[example].tolist()}, "
+            f"more than {allowed:.1g}: a fact like act_fn, causal or n_heads is not what you passed, or weights are named differently"
+        )
+
+
+def checkpoint_of(by_step: Mapping[int, Any], task: Task | None) -> Checkpoint:
+    """Models of a training loop of one's own, by step.
+
+    Args:
+        by_step: finished models with hook points, one object a step, or state dicts in a layout that needs no further facts.
+        task: with its split.
+
+    Raises:
+        GrokinterpError: no steps, no task, models and state dicts together, or one model under several steps.
+    """
+    if not by_step or not all(isinstance(step, int) and not isinstance(step, bool) for step in by_step):
+        raise GrokinterpError(f"a mapping is analyzed as {{step: model}} with whole numbers; got the keys {list(by_step)[:4]}")
+    models = {step: model for step, model in by_step.items() if hasattr(model, "cfg")}
+    if not models:
+        return load_checkpoint(by_step, task)
+    if odd := [step for step in by_step if step not in models]:
+        raise GrokinterpError(
+            f"step {odd[0]} holds a {type(by_step[odd[0]]).__name__}, others models with hook points; pass models alone or state dicts alone"
+        )
+    if task is None:
+        raise GrokinterpError(f"pass task=… with models of {len(models)} steps, split as in their training")
+    of_step: dict[int, int] = {}
+    for step in sorted(models):
+        if (before := of_step.setdefault(id(models[step]), step)) != step:
+            raise GrokinterpError(f"steps {before} and {step} hold the same model, as it is now; keep a copy.deepcopy(model) at each step")
+    return Checkpoint("models by step", "models with hook points", task, sorted(models), models.__getitem__)

@@ -1,0 +1,119 @@
+"""What a reader of other people's checkpoints is: it knows one layout of weights, and asks for the facts that the layout does not hold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from grokinterp.errors import GrokinterpError
+from grokinterp.tasks import Task
+
+State = Mapping[str, Tensor]
+
+EXAMPLES = {
+    "n_heads": "4",
+    "act_fn": '"relu"',
+    "causal": "True",
+    "normalization": '"none"',
+    "norm_first": "False",
+    "attention_rate": "0.5",
+    "embed": '"embedding.weight"',
+    "pos_embed": '"positions"',
+    "unembed": '"head.weight"',
+}
+"""Facts that readers ask for, each with a value as it is written in a call."""
+
+_ALIASES = {
+    "n_heads": ("n_heads", "n_head", "nhead", "num_heads", "num_attention_heads"),
+    "act_fn": ("act_fn", "act_type", "activation", "activation_function", "hidden_act"),
+    "attention_rate": ("attention_rate", "attn_coeff"),
+}
+
+
+class Facts:
+    """What is known about a checkpoint beside its tensors: the user's words first, then its own configuration.
+
+    Args:
+        layout: of the checkpoint, for sentences.
+        config: the configuration that came with the weights; empty without one.
+        given: the user's words.
+    """
+
+    def __init__(self, layout: str, config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        self.layout, self.config, self.given = layout, config, given
+        self._looked_up: set[str] = set()
+
+    def get(self, name: str) -> Any:
+        """A fact, or None where nobody states it."""
+        self._looked_up.add(name)
+        if self.given.get(name) is not None:
+            return self.given[name]
+        return next((self.config[alias] for alias in _ALIASES.get(name, (name,)) if self.config.get(alias) is not None), None)
+
+    def need(self, *names: str) -> list[Any]:
+        """Facts that the tensors do not tell.
+
+        Raises:
+            GrokinterpError: one that nobody states; all of those are asked for at once.
+        """
+        values = {name: self.get(name) for name in names}
+        if missing := [name for name in names if values[name] is None]:
+            call = ", ".join(f"{name}={EXAMPLES.get(name, '…')}" for name in missing)
+            raise GrokinterpError(
+                f"a checkpoint in the layout of {self.layout} does not say {' and '.join(missing)}; pass load_checkpoint(…, {call})"
+            )
+        return list(values.values())
+
+    def check_used(self) -> None:
+        """Raise a GrokinterpError for a word of the user's that the reader never looked up."""
+        if unused := sorted(self.given.keys() - self._looked_up):
+            takes = ", ".join(sorted(self._looked_up & EXAMPLES.keys())) or "nothing more"
+            raise GrokinterpError(
+                f"{unused[0]}={self.given[unused[0]]!r} is not used for a checkpoint in the layout of {self.layout}, which takes {takes}"
+            )
+
+
+class Reader(ABC):
+    """A layout of weights; subclass it and put an instance into `READERS`, or pass it as ``load_checkpoint(…, reader=…)``.
+
+    A class attribute `layout` names it in sentences.
+    """
+
+    layout: str
+
+    @abstractmethod
+    def recognises(self, state: State, config: Mapping[str, Any]) -> bool:
+        """Whether weights with these names and shapes, and their configuration, are of this layout."""
+
+    @abstractmethod
+    def read(self, state: State, facts: Facts, task: Task) -> Any:
+        """A module with hook points that computes what the checkpoint's model computes.
+
+        Args:
+            state: the weights.
+            facts: what else is known; ask it for what the shapes do not tell.
+            task: gives the number of positions that are read.
+        """
+
+    def task(self, state: State, facts: Facts) -> Task | None:
+        """The task that the checkpoint itself states, with its split where that can be known; None where it states none."""
+        return None
+
+
+def n_blocks(state: State, prefix: str) -> int:
+    """The number of blocks, from names like ``blocks.0.attn.W_Q``.
+
+    Args:
+        state: the weights.
+        prefix: what stands before the number, with its dot.
+
+    Raises:
+        GrokinterpError: the numbers are not 0, 1, 2 …
+    """
+    found = {int(number) for name in state if name.startswith(prefix) and (number := name[len(prefix) :].split(".")[0]).isdigit()}
+    if found != set(range(len(found))) or not found:
+        raise GrokinterpError(f"the weights have the blocks {sorted(found)} and should have 0, 1, …; pass all of them")
+    return len(found)
