@@ -1,1 +1,32 @@
-"""Finite groups: elements, products, representations and Fourier transforms."""
+"""Finite groups: elements, products, real irreducible representations, Fourier transforms, subgroups and cosets.
+
+from grokinterp import groups
+
+s5 = groups.symmetric(5)
+groups.irrep_power(s5, functions)  # [irrep, …]
+[h.index for h in groups.subgroups(s5)]
+"""
+
+from grokinterp.groups.cosets import Subgroup, subgroups
+from grokinterp.groups.families import alternating, cyclic, dihedral, direct_product, from_table, symmetric
+from grokinterp.groups.group import Group
+from grokinterp.groups.representations import Representation
+from grokinterp.groups.transform import inverse_transform, irrep_power, irrep_projector, product_mean, transform
+
+__all__ = [
+    "Group",
+    "Representation",
+    "Subgroup",
+    "alternating",
+    "cyclic",
+    "dihedral",
+    "direct_product",
+    "from_table",
+    "inverse_transform",
+    "irrep_power",
+    "irrep_projector",
+    "product_mean",
+    "subgroups",
+    "symmetric",
+    "transform",
+]

@@ -19,11 +19,11 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.groups.young import Partition, partition_name, partitions, young_orthogonal
 from grokinterp.shapes import PairGrid
 
-Partition = tuple[int, ...]
-Tableau = tuple[tuple[int, int], ...]
-"""A standard Young tableau: the (row, column) of each of the letters 0 … n − 1."""
+__all__ = ["Partition", "Representation", "SymmetricGroup", "partition_name"]
+
 Representation = Float64[Tensor, "element row column"]
 
 LARGEST = 6  # letters: 720 elements and a table of 518,400 pairs
@@ -69,7 +69,7 @@ class SymmetricGroup:
 
         The first representation is the trivial one, the last the sign; the last class is that of the identity.
         """
-        return _partitions(self.n)
+        return partitions(self.n)
 
     @property
     def classes(self) -> Int[Tensor, "element"]:
@@ -94,11 +94,6 @@ class SymmetricGroup:
         return torch.stack([rho[first].diagonal(dim1=1, dim2=2).sum(1) for rho in self.irreps.values()])
 
 
-def partition_name(partition: Partition) -> str:
-    """A partition as text, "(4,1)"."""
-    return f"({','.join(map(str, partition))})"
-
-
 @lru_cache
 def _elements(n: int) -> Int[np.ndarray, "element letter"]:
     return np.array(list(itertools.permutations(range(n))))
@@ -118,14 +113,6 @@ def _product(n: int) -> Int[np.ndarray, "x y"]:
     return _index(elements[:, elements])
 
 
-@lru_cache
-def _partitions(n: int, largest: int | None = None) -> tuple[Partition, ...]:
-    if n == 0:
-        return ((),)
-    firsts = range(min(n, largest or n), 0, -1)
-    return tuple((first, *rest) for first in firsts for rest in _partitions(n - first, first))
-
-
 def _cycle_type(permutation: list[int]) -> Partition:
     left, lengths = set(permutation), []
     while left:
@@ -140,42 +127,4 @@ def _cycle_type(permutation: list[int]) -> Partition:
 
 @lru_cache
 def _irreps(n: int) -> Mapping[Partition, Representation]:
-    return MappingProxyType({shape: torch.from_numpy(_young_orthogonal(shape)) for shape in _partitions(n)})
-
-
-def _young_orthogonal(shape: Partition) -> Float64[np.ndarray, "element row column"]:
-    """The representation of a shape at every element, as products of adjacent transpositions."""
-    n = sum(shape)
-    elements, tableaux = _elements(n), _standard_tableaux(shape)
-    swaps = [_adjacent_transposition(tableaux, i) for i in range(n - 1)]
-    rho = np.empty((len(elements), len(tableaux), len(tableaux)))
-    rho[0] = np.eye(len(tableaux))
-    for g in range(1, len(elements)):
-        # Where one-line notation descends at i, g∘s_i has the two entries in order, so it comes earlier and is known.
-        i = int(np.argmax(elements[g, :-1] > elements[g, 1:]))
-        before = elements[g].copy()
-        before[[i, i + 1]] = before[[i + 1, i]]
-        rho[g] = rho[_index(before[None])[0]] @ swaps[i]
-    return rho
-
-
-def _adjacent_transposition(tableaux: list[Tableau], i: int) -> Float64[np.ndarray, "row column"]:
-    position = {tableau: t for t, tableau in enumerate(tableaux)}
-    matrix = np.zeros((len(tableaux), len(tableaux)))
-    for t, tableau in enumerate(tableaux):
-        (row, column), (next_row, next_column) = tableau[i], tableau[i + 1]
-        r = (next_column - next_row) - (column - row)
-        matrix[t, t] = 1 / r
-        if abs(r) > 1:  # else i and i + 1 are neighbours, and exchanging them leaves no standard tableau
-            swapped = (*tableau[:i], tableau[i + 1], tableau[i], *tableau[i + 2 :])
-            matrix[position[swapped], t] = math.sqrt(1 - 1 / r**2)
-    return matrix
-
-
-def _standard_tableaux(shape: Partition) -> list[Tableau]:
-    """Every filling with 0 … n − 1 that grows along rows and columns: the last letter sits at a corner, the others fill the rest."""
-    if not sum(shape):
-        return [()]
-    corners = [row for row, length in enumerate(shape) if length > (shape[row + 1] if row + 1 < len(shape) else 0)]
-    smaller = {row: tuple(length - (r == row) for r, length in enumerate(shape)) for row in corners}
-    return [(*rest, (row, shape[row] - 1)) for row in corners for rest in _standard_tableaux(smaller[row])]
+    return MappingProxyType({shape: torch.from_numpy(young_orthogonal(shape)) for shape in partitions(n)})

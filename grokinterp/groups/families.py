@@ -1,0 +1,191 @@
+"""Groups by name: Z_n, D_n, S_n, A_n, direct products, and any table of one's own.
+
+groups.cyclic(113), groups.dihedral(59), groups.symmetric(5), groups.alternating(5)
+groups.direct_product(groups.cyclic(2), groups.symmetric(3)), groups.from_table(table)
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from grokinterp.errors import GrokinterpError
+from grokinterp.groups.group import Group
+from grokinterp.groups.representations import Representation, in_order, split
+from grokinterp.groups.young import partition_name, partitions, permutations_of, young_orthogonal
+
+LARGEST = 6  # letters: S_6 has 720 elements and a table of 518,400 pairs
+
+
+def _whole(name: str, n: Any, low: int, high: int | None = None) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or n < low or (high is not None and n > high):
+        raise GrokinterpError(f"{name} is offered for whole numbers n from {low}{'' if high is None else f' to {high}'}; got {n!r}")
+    return n
+
+
+@lru_cache
+def cyclic(n: int) -> Group:
+    """The cyclic group Z_n: element x is x, the product is addition mod n.
+
+    Its real irreducible representations go by their frequency: "0" is trivial, "k" the rotation by 2πkx/n, and n/2, for even n, alternates.
+
+    Raises:
+        GrokinterpError: n < 1.
+    """
+    x = torch.arange(_whole("Z_n", n, 1))
+
+    def irreps() -> dict[str, Representation]:
+        found = {"0": torch.ones(n, 1, 1, dtype=torch.float64)}
+        found |= {str(k): _rotations(n, k) for k in range(1, (n + 1) // 2)}
+        if n % 2 == 0:
+            found[str(n // 2)] = (1 - 2 * (x % 2)).double().view(n, 1, 1)
+        return _by_name(found)
+
+    return Group(f"Z_{n}", (x[:, None] + x) % n, irreps=irreps)
+
+
+@lru_cache
+def dihedral(n: int) -> Group:
+    """The dihedral group D_n of order 2n, the symmetries of a regular n-gon; element r + n·s stands for (r, s).
+
+    The product is (r, s)(r', s') = (r ± r' mod n, s + s' mod 2), minus if s = 1 (numbered as by arXiv 2302.03025).
+
+    Raises:
+        GrokinterpError: n < 1.
+    """
+    index = torch.arange(2 * _whole("D_n", n, 1))
+    r, s = index % n, index // n
+    product = (r[:, None] + (1 - 2 * s[:, None]) * r) % n + n * ((s[:, None] + s) % 2)
+    flips, turns = (1 - 2 * s).double().view(-1, 1, 1), (1 - 2 * (r % 2)).double().view(-1, 1, 1)
+
+    def irreps() -> dict[str, Representation]:
+        found = {"trivial": torch.ones(2 * n, 1, 1, dtype=torch.float64), "sign": flips}
+        if n % 2 == 0:
+            found |= {"alternating": turns, "alternating sign": turns * flips}
+        mirror = torch.stack([torch.ones(2 * n), (1 - 2 * s).float()], dim=1).double()[:, None]  # diag(1, ±1) from the right
+        found |= {f"rotation {k}": _rotations(n, k)[r] * mirror for k in range(1, (n + 1) // 2)}
+        return _by_name(found)
+
+    names = [f"{'s' if flip else ''}r{turn}" for turn, flip in zip(r.tolist(), s.tolist(), strict=True)]
+    return Group(f"D_{n}", product, names, irreps)
+
+
+@lru_cache
+def symmetric(n: int) -> Group:
+    """The symmetric group S_n: permutations of 0 … n − 1 in lexicographic order of their one-line notation; (gh)(i) = g(h(i)).
+
+    Its irreducible representations go by partitions, "(4,1)", in Young's orthogonal form; the trivial one "(5)" is first, the sign last.
+
+    Raises:
+        GrokinterpError: n outside 1 … 6.
+    """
+    elements = permutations_of(_whole("S_n", n, 1, LARGEST))
+
+    def irreps() -> dict[str, Representation]:
+        return _by_name({partition_name(shape): torch.from_numpy(young_orthogonal(shape)) for shape in partitions(n)})
+
+    return Group(f"S_{n}", _composition(elements), _one_line(elements), irreps)
+
+
+@lru_cache
+def alternating(n: int) -> Group:
+    """The alternating group A_n: the even permutations, numbered and composed as in `symmetric`.
+
+    A partition and its transpose give the same representation, named by the earlier one; one that is its own transpose falls into two,
+    "(3,1,1)a" and "(3,1,1)b", or stays whole where the two are complex.
+
+    Raises:
+        GrokinterpError: n outside 1 … 6.
+    """
+    everything = permutations_of(_whole("A_n", n, 1, LARGEST))
+    even = np.array([_parity(row) == 0 for row in everything])
+    elements = everything[even]
+
+    def irreps() -> dict[str, Representation]:
+        found: dict[str, Tensor] = {}
+        for shape in partitions(n):
+            transposed = tuple(sum(row > column for row in shape) for column in range(shape[0]))
+            if shape < transposed:
+                continue
+            restricted = torch.from_numpy(young_orthogonal(shape)[even])
+            parts = split(restricted) if shape == transposed and restricted.shape[1] > 1 else [restricted]
+            found |= {partition_name(shape) + (letter if len(parts) > 1 else ""): part for letter, part in zip("ab", in_order(parts))}
+        return _by_name(found)
+
+    return Group(f"A_{n}", _composition(elements), _one_line(elements), irreps)
+
+
+def direct_product(first: Group, second: Group) -> Group:
+    """The direct product of two groups: element i·|H| + j stands for (g_i, h_j), with products by component.
+
+    Its representations are the irreducible parts of the tensor products, named "ρ × σ", with "#1" and "#2" where one falls into two.
+    """
+    n, m = first.order, second.order
+    index = torch.arange(n * m)
+    i, j = index // m, index % m
+    product = first.product[i[:, None], i] * m + second.product[j[:, None], j]
+
+    def irreps() -> dict[str, Representation]:
+        found: dict[str, Tensor] = {}
+        for (a, rho), (b, sigma) in itertools.product(first.irreps.items(), second.irreps.items()):
+            d = rho.dimension * sigma.dimension
+            tensor = torch.einsum("gij,gkl->gikjl", rho.matrices[i], sigma.matrices[j]).reshape(n * m, d, d)
+            whole = rho.commuting == 1 or sigma.commuting == 1
+            parts = {"": tensor} if whole else _different(split(tensor))
+            found |= {f"{a} × {b}{suffix}": part for suffix, part in parts.items()}
+        return _by_name(found)
+
+    names = [f"({first.elements[a]}, {second.elements[b]})" for a, b in zip(i.tolist(), j.tolist(), strict=True)]
+    return Group(f"{first.name} × {second.name}", product, names, irreps)
+
+
+def from_table(product: Int[Tensor, "x y"], name: str = "table") -> Group:
+    """A group by its multiplication table, the index of gh at [g, h]; its representations are computed.
+
+    Raises:
+        GrokinterpError: the table is not that of a group.
+    """
+    return Group(name, torch.as_tensor(product))
+
+
+def _composition(elements: Int[np.ndarray, "element letter"]) -> Int[Tensor, "x y"]:
+    """Index of g∘h, [g, h]: read as numbers to base n the rows are sorted."""
+    n = elements.shape[1]
+    weights = n ** np.arange(n)[::-1]
+    return torch.from_numpy(np.searchsorted(elements @ weights, elements[:, elements] @ weights))
+
+
+def _one_line(elements: Int[np.ndarray, "element letter"]) -> list[str]:
+    return ["".join(map(str, row)) for row in elements.tolist()]
+
+
+def _parity(permutation: Int[np.ndarray, "letter"]) -> int:
+    """0 for an even permutation: the number of pairs in the wrong order, mod 2."""
+    return sum(int(a > b) for a, b in itertools.combinations(permutation.tolist(), 2)) % 2
+
+
+def _rotations(n: int, k: int) -> Tensor:
+    """The rotation by 2πkx/n for each x, [x, row, column]; k·x is reduced mod n first, so that the angle stays exact."""
+    angle = 2 * torch.pi * (k * torch.arange(n) % n).double() / n
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
+
+
+def _different(parts: list[Tensor]) -> dict[str, Tensor]:
+    """Parts of different characters, by the suffix of their name."""
+    kept: list[Tensor] = []
+    for part in parts:
+        character = part.diagonal(dim1=1, dim2=2).sum(1)
+        if not any(torch.allclose(character, other.diagonal(dim1=1, dim2=2).sum(1), atol=1e-6) for other in kept):
+            kept.append(part)
+    return {"" if len(kept) == 1 else f" #{i + 1}": part for i, part in enumerate(in_order(kept))}
+
+
+def _by_name(matrices: dict[str, Tensor]) -> dict[str, Representation]:
+    return {name: Representation(name, values) for name, values in matrices.items()}

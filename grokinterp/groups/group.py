@@ -1,0 +1,171 @@
+"""A finite group as a table: elements, products, inverses, conjugacy classes, and its real irreducible representations.
+
+    group = groups.symmetric(5)
+    group.product[g, h]  # index of gh
+    group.irreps["(4,1)"].matrices  # [element, row, column]
+    groups.from_table(table)  # any group of one's own, by its multiplication table
+
+Measures ask the group, never its type. Every family of this package and every table of a user's is the same class; they differ in where
+their representations come from: a closed form where there is one, else `representations.of_table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from grokinterp.errors import GrokinterpError
+from grokinterp.groups.representations import Representation, of_table
+from grokinterp.shapes import PairGrid
+
+Irreps = Mapping[str, Representation]
+
+
+class Group:
+    """A finite group, by its multiplication table.
+
+    Args:
+        name: for messages and figures, "D_59" for example.
+        product: index of gh, [g, h]; every row and every column holds each element once.
+        elements: a label for each element; None for "0", "1", …
+        irreps: makes the real irreducible representations by name, the trivial one first; None for a numerical decomposition
+            of the regular representation. Called once, when first asked for.
+
+    Raises:
+        GrokinterpError: the table is not that of a group; the message names the axiom and the elements.
+    """
+
+    def __init__(self, name: str, product: PairGrid, elements: Sequence[str] | None = None, irreps: Callable[[], Irreps] | None = None) -> None:
+        self.name = name
+        self._product = check_table(product)
+        self.elements = tuple(map(str, range(self.order))) if elements is None else tuple(elements)
+        if len(self.elements) != self.order:
+            raise GrokinterpError(f"{name} has {self.order} elements; got {len(self.elements)} labels")
+        self._make_irreps = irreps
+
+    def __repr__(self) -> str:
+        return f"Group({self.name}, order {self.order})"
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Group) and torch.equal(self._product, other._product)
+
+    def __hash__(self) -> int:
+        return hash((self.order, self._product.numpy().tobytes()))
+
+    @property
+    def order(self) -> int:
+        """The number of elements."""
+        return len(self._product)
+
+    @property
+    def product(self) -> PairGrid:
+        """Index of gh, [g, h]."""
+        return self._product.clone()
+
+    @cached_property
+    def identity(self) -> int:
+        """The index of e, for which eg = g."""
+        return int((self._product.diagonal() == torch.arange(self.order)).nonzero()[0])
+
+    @cached_property
+    def inverse(self) -> Int[Tensor, "element"]:
+        """Index of each element's inverse."""
+        return (self._product == self.identity).int().argmax(1)
+
+    @property
+    def abelian(self) -> bool:
+        """Whether gh = hg for all pairs."""
+        return torch.equal(self._product, self._product.T)
+
+    @cached_property
+    def classes(self) -> Int[Tensor, "element"]:
+        """Each element's conjugacy class, numbered in the order of their first elements."""
+        inverse = self.inverse
+        number = torch.full((self.order,), -1)
+        for g in range(self.order):
+            if number[g] < 0:
+                conjugates = self._product[self._product[:, g], inverse]  # [x] = x g x⁻¹
+                number[conjugates] = int(number.max()) + 1
+        return number
+
+    @cached_property
+    def irreps(self) -> Irreps:
+        """The real irreducible representations by name, the trivial one first; their matrices are shared, so leave them unchanged."""
+        made = of_table(self._product) if self._make_irreps is None else self._make_irreps()
+        return MappingProxyType(dict(made))
+
+    @property
+    def characters(self) -> Float64[Tensor, "irrep conjugacy"]:
+        """The table of real characters: each representation's trace at each conjugacy class, in the orders of `irreps` and `classes`."""
+        first = [int((self.classes == i).nonzero()[0]) for i in range(int(self.classes.max()) + 1)]
+        return torch.stack([rho.character[first] for rho in self.irreps.values()])
+
+    def renumbered(self, order: Sequence[int]) -> Group:
+        """The same group with its elements in another order: new element i is old element ``order[i]``.
+
+        Raises:
+            GrokinterpError: `order` does not name every element once.
+        """
+        if sorted(order) != list(range(self.order)):
+            raise GrokinterpError(f"an order of {self.name} names each of 0 … {self.order - 1} once; got {len(order)} numbers")
+        old = torch.as_tensor(order)
+        new = torch.empty_like(old)
+        new[old] = torch.arange(self.order)
+        names = [self.elements[i] for i in order]
+        return Group(self.name, new[self._product[old][:, old]], names, lambda: {name: rho.at(old) for name, rho in self.irreps.items()})
+
+
+def check_table(product: PairGrid) -> PairGrid:
+    """A multiplication table as int64, if it is that of a group.
+
+    Raises:
+        GrokinterpError: not square, entries that are no elements, no identity, an element without inverse, or a product that is
+            not associative. Associativity is tested at generators (Light's test), which is exact.
+    """
+    table = torch.as_tensor(product)
+    if table.ndim != 2 or table.shape[0] != table.shape[1] or not len(table) or table.dtype.is_floating_point:
+        raise GrokinterpError(f"a multiplication table is a square of whole numbers [g, h]; got shape {tuple(table.shape)} of {table.dtype}")
+    table, n = table.long(), len(table)
+    if int(table.min()) < 0 or int(table.max()) >= n:
+        raise GrokinterpError(f"a table of {n} elements holds 0 … {n - 1}; got {int(table.min())} … {int(table.max())}")
+    everything = torch.arange(n)
+    for what, rows in (("row", table), ("column", table.T)):
+        wrong = (rows.sort(1).values != everything).any(1).nonzero().flatten()
+        if len(wrong):
+            raise GrokinterpError(f"{what} {int(wrong[0])} of the table does not hold every element once, so some element has no inverse")
+    if not len((table == everything).all(1).nonzero()) or not len((everything == table.T).all(1).nonzero()):
+        raise GrokinterpError("the table has no identity: no element e with eg = ge = g for all g")
+    for x in generators(table):
+        if not torch.equal(table[table[:, x]], table[:, table[x]]):  # (gx)h = g(xh)
+            raise GrokinterpError(f"the table is not associative: (g·{x})·h and g·({x}·h) differ for some g and h")
+    return table
+
+
+def generators(product: PairGrid) -> list[int]:
+    """Few elements whose products are all elements: greedily, each one outside what the earlier ones generate."""
+    found: list[int] = []
+    inside = torch.zeros(len(product), dtype=torch.bool)
+    while not bool(inside.all()):
+        found.append(int((~inside).int().argmax()))
+        inside = generated(product, found)
+    return found
+
+
+def generated(product: PairGrid, seeds: Sequence[int]) -> Tensor:
+    """Mask [element] of the products of some elements of a finite group, which are a subgroup."""
+    table = np.asarray(product)
+    inside = np.zeros(len(table), dtype=bool)
+    new = np.unique(np.asarray(seeds, dtype=np.int64))
+    steps = new
+    while len(new):
+        inside[new] = True
+        reached = np.unique(table[new][:, steps])
+        new = reached[~inside[reached]]
+    return torch.from_numpy(inside)

@@ -1,0 +1,200 @@
+"""Every family's representations are homomorphic, orthogonal and complete; characters against printed tables; subgroups against known counts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grokinterp import GrokinterpError
+from grokinterp.groups.cosets import subgroups
+from grokinterp.groups.families import alternating, cyclic, dihedral, direct_product, from_table, symmetric
+from grokinterp.groups.group import Group, generators
+from grokinterp.groups.transform import inverse_transform, irrep_power, irrep_projector, product_mean, transform
+
+GOLDEN = (1 + math.sqrt(5)) / 2
+
+
+def quaternions() -> Group:
+    """Q_8 by its table: ±1, ±i, ±j, ±k as 0 … 7, the sign last; its one representation of more than one dimension is quaternionic."""
+    units = {(0, b): (b, 0) for b in range(4)} | {(a, 0): (a, 0) for a in range(4)}
+    units |= {(a, a): (0, 1) for a in (1, 2, 3)} | {(1, 2): (3, 0), (2, 3): (1, 0), (3, 1): (2, 0), (2, 1): (3, 1), (3, 2): (1, 1), (1, 3): (2, 1)}
+    table = [[2 * units[g // 2, h // 2][0] + (units[g // 2, h // 2][1] + g + h) % 2 for h in range(8)] for g in range(8)]
+    return from_table(torch.tensor(table), "Q_8")
+
+
+def check_representations(group: Group) -> None:
+    """The theorems, to 1e-12."""
+    assert next(iter(group.irreps.values())).dimension == 1
+    assert bool((next(iter(group.irreps.values())).matrices == 1).all())
+    table, step = group.product, generators(group.product)
+    for rho in group.irreps.values():
+        m = rho.matrices
+        # A map that multiplies rightly by generators is a homomorphism.
+        assert float((m[:, None] @ m[step] - m[table[:, step]]).abs().max()) < 1e-12
+        assert float((m @ m.mT - torch.eye(rho.dimension).double()).abs().max()) < 1e-12
+    # Orthogonality of characters over elements, and completeness: as many functions as elements.
+    characters = torch.stack([rho.character for rho in group.irreps.values()])
+    commuting = torch.tensor([float(rho.commuting) for rho in group.irreps.values()]).double()
+    torch.testing.assert_close(characters @ characters.T / group.order, torch.diag(commuting), atol=1e-12, rtol=0)
+    assert sum(rho.n_functions for rho in group.irreps.values()) == group.order
+
+
+@pytest.mark.parametrize("family", [cyclic, dihedral, symmetric, alternating])
+def test_representations_of_every_family_up_to_order_200(family) -> None:  # type: ignore[no-untyped-def]
+    n = 1
+    while n <= 200 and (group := family(n)).order <= 200:
+        check_representations(group)
+        n += 1
+        if family in (symmetric, alternating) and n > 5:
+            break
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from([cyclic(2), cyclic(3), cyclic(4), dihedral(3), dihedral(4), symmetric(3), alternating(4)]), min_size=2, max_size=2))
+def test_representations_of_products(pair: list[Group]) -> None:
+    group = direct_product(*pair)
+    assert group.order == pair[0].order * pair[1].order
+    check_representations(group)
+
+
+def test_a_product_with_quaternions_falls_apart_as_it_should() -> None:
+    check_representations(direct_product(quaternions(), cyclic(3)))
+    check_representations(direct_product(quaternions(), quaternions()))
+
+
+@pytest.mark.parametrize("group", [cyclic(12), dihedral(7), symmetric(4), alternating(5), direct_product(cyclic(3), symmetric(3))])
+def test_a_table_alone_gives_the_same_characters(group: Group) -> None:
+    own = from_table(group.product)
+    check_representations(own)
+    closed, computed = (sorted(np.round(g.characters.numpy(), 8).tolist()) for g in (group, own))
+    np.testing.assert_allclose(computed, closed, atol=1e-9)
+
+
+def test_types_of_representations() -> None:
+    assert [rho.commuting for rho in quaternions().irreps.values()] == [1, 1, 1, 1, 4]
+    assert [rho.commuting for rho in cyclic(5).irreps.values()] == [1, 2, 2]
+    assert [rho.commuting for rho in alternating(4).irreps.values()] == [1, 1, 2]
+
+
+def test_characters_are_those_of_printed_tables() -> None:
+    """S_5 and A_5 (any textbook), by the cycle types of the classes' first elements; D_5: 2 cos(2πk/5)."""
+    s5 = symmetric(5)
+    first = [s5.elements[int((s5.classes == i).nonzero()[0])] for i in range(7)]
+    cycles = ["01234", "01243", "01423", "02143", "12340", "12043", "12304"]  # 1, (12), (123), (12)(34), (12345), (123)(45), (1234)
+    printed = {
+        "(5)": [1, 1, 1, 1, 1, 1, 1],
+        "(4,1)": [4, 2, 1, 0, -1, -1, 0],
+        "(3,2)": [5, 1, -1, 1, 0, 1, -1],
+        "(3,1,1)": [6, 0, 0, -2, 1, 0, 0],
+        "(2,2,1)": [5, -1, -1, 1, 0, -1, 1],
+        "(2,1,1,1)": [4, -2, 1, 0, -1, 1, 0],
+        "(1,1,1,1,1)": [1, -1, 1, 1, 1, -1, -1],
+    }
+    for name, values in printed.items():
+        at = [int(s5.elements.index(cycle)) for cycle in cycles]
+        assert s5.irreps[name].character[at].round().int().tolist() == values
+    assert len({int(s5.classes[s5.elements.index(cycle)]) for cycle in cycles}) == len(first) == 7
+    a5 = alternating(5)
+    cycle = a5.elements.index("12340")
+    values = sorted(float(a5.irreps[name].character[cycle]) for name in ("(3,1,1)a", "(3,1,1)b"))
+    np.testing.assert_allclose(values, sorted([GOLDEN, 1 - GOLDEN]), atol=1e-12)
+    d5 = dihedral(5)
+    for k in (1, 2):
+        np.testing.assert_allclose(d5.irreps[f"rotation {k}"].character[:5], 2 * np.cos(2 * np.pi * k * np.arange(5) / 5), atol=1e-12)
+        np.testing.assert_allclose(d5.irreps[f"rotation {k}"].character[5:], 0, atol=1e-12)
+
+
+def test_dihedral_and_symmetric_numbering() -> None:
+    d59 = dihedral(59)
+    assert int(d59.product[60, 61]) == 58  # the numbering of arXiv 2302.03025
+    s3 = symmetric(3)
+    g, h = s3.elements.index("120"), s3.elements.index("021")
+    composed = "".join("120"[int(i)] for i in "021")  # (gh)(i) = g(h(i))
+    assert s3.elements[int(s3.product[g, h])] == composed
+
+
+@pytest.mark.parametrize("group", [cyclic(9), cyclic(8), dihedral(6), symmetric(4), alternating(5), quaternions()])
+def test_transform_inverse_power_and_projector_agree(group: Group) -> None:
+    f = torch.randn(group.order, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    coefficients = transform(group, f)
+    torch.testing.assert_close(inverse_transform(group, coefficients), f, atol=1e-12, rtol=0)
+    torch.testing.assert_close(irrep_power(group, f).sum(0), f.square().sum(0))
+    for i, name in enumerate(group.irreps):
+        part = inverse_transform(group, {name: coefficients[name]})
+        projector = irrep_projector(group, [name])
+        torch.testing.assert_close((projector @ f.flatten(1)).view_as(f), part, atol=1e-12, rtol=0)
+        torch.testing.assert_close(projector @ projector, projector, atol=1e-12, rtol=0)
+        torch.testing.assert_close(irrep_power(group, f)[i], part.square().sum(0))
+
+
+def test_product_mean_is_a_mean_over_pairs() -> None:
+    group = dihedral(4)
+    table = torch.randn(8, 8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    slow = torch.stack([table[group.product == c].mean(0) for c in range(8)])
+    torch.testing.assert_close(product_mean(table, group), slow)
+
+
+@pytest.mark.parametrize(
+    ("group", "classes", "everything"),
+    [(cyclic(12), 6, 6), (symmetric(4), 11, 30), (symmetric(5), 19, 156), (alternating(5), 9, 59), (dihedral(59), 4, 62), (quaternions(), 6, 6)],
+)
+def test_subgroups_are_as_many_as_known(group: Group, classes: int, everything: int) -> None:
+    found = subgroups(group)
+    assert len(found) == classes
+    assert sum(h.n_conjugates for h in found) == everything
+
+
+def test_cosets_partition_the_group_and_are_what_they_say() -> None:
+    s4 = symmetric(4)
+    for h in subgroups(s4):
+        members = set(h.members.nonzero().flatten().tolist())
+        assert len(h.conjugates()) == h.n_conjugates
+        for numbers, side in ((h.left_cosets, lambda g, m: s4.product[g, m]), (h.right_cosets, lambda g, m: s4.product[m, g])):
+            assert torch.bincount(numbers).tolist() == [h.order] * h.index
+            for g in range(24):
+                assert {int(side(g, m)) for m in members} == set((numbers == numbers[g]).nonzero().flatten().tolist())
+
+
+def test_renumbering_keeps_everything_but_the_order() -> None:
+    group = symmetric(3)
+    order = [3, 1, 0, 5, 4, 2]
+    other = group.renumbered(order)
+    assert other.elements == tuple(group.elements[i] for i in order)
+    for i in range(6):
+        for j in range(6):
+            assert order[int(other.product[i, j])] == int(group.product[order[i], order[j]])
+    check_representations(other)
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ([[0, 1], [1, 1]], "row 1 of the table does not hold every element once"),
+        ([[0, 1, 2], [2, 0, 1], [1, 2, 0]], "no identity"),
+        ([[0, 1], [1, 2]], "holds 0 … 1; got 0 … 2"),
+        ([[0, 1, 2]], "square of whole numbers"),
+        ([[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4, 0, 1], [4, 3, 1, 2, 0]], "not associative"),
+    ],
+)
+def test_a_table_that_is_no_group_is_refused_for_what_it_is(table: list[list[int]], match: str) -> None:
+    with pytest.raises(GrokinterpError, match=match):
+        from_table(torch.tensor(table))
+
+
+def test_what_a_group_cannot_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GrokinterpError, match="whole numbers n from 1 to 6; got 7"):
+        symmetric(7)
+    with pytest.raises(GrokinterpError, match=r"unknown irreducible representation of Z_5 '3'"):
+        irrep_projector(cyclic(5), ["3"])
+    with pytest.raises(GrokinterpError, match="at least one irreducible representation"):
+        irrep_projector(cyclic(5), [])
+    with pytest.raises(GrokinterpError, match="has 5 values, elements first; got 4"):
+        transform(cyclic(5), torch.zeros(4))
+    monkeypatch.setattr("grokinterp.groups.cosets.MOST", 20)
+    with pytest.raises(GrokinterpError, match="D_30 has more than 20 subgroups"):
+        subgroups(dihedral(30))
