@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -125,8 +125,8 @@ class NormLayer(nn.Module):
 class KeyValues:
     """One block's keys and values of earlier positions, [example, position, head, d_head]; `append` makes them those of later ones too."""
 
-    past_keys: Tensor
-    past_values: Tensor
+    past_keys: Tensor = field(repr=False)
+    past_values: Tensor = field(repr=False)
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All of them, in order."""

@@ -47,11 +47,11 @@ class Job:
     config: RunConfig
     least: int = 0
     step: int = 0
-    state: tuple[Weights, Moments] | None = None
-    rows: list[dict[str, float]] = field(default_factory=list)
+    state: tuple[Weights, Moments] | None = field(default=None, repr=False)
+    rows: list[dict[str, float]] = field(default_factory=list, repr=False)
     reason: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
-    marked: Callable[[], tuple[Weights, Moments]] | None = None
+    marked: Callable[[], tuple[Weights, Moments]] | None = field(default=None, repr=False)
 
 
 class Slots:
