@@ -424,6 +424,10 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+    except (ValueError, RecursionError):  # a number of 5,000 digits, brackets without end
+        from grokinterp.files import parse_json
+
+        return name, parse_json(value, f"--set {name}", "give another value")
 
 
 def main(arguments: list[str] | None = None) -> int:

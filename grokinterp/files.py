@@ -140,12 +140,11 @@ def _unreadable(path: Path, error: Exception) -> GrokinterpError:
     """The sentence for what the system said; a sentence of our own as it is."""
     if isinstance(error, GrokinterpError):
         return error
-    if isinstance(error, FileNotFoundError):
-        if path.is_symlink():
-            return GrokinterpError(f"{path} does not exist: it is a link to {os.readlink(path)}, which is not there")
-        return GrokinterpError(f"{path} does not exist")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return GrokinterpError(f"{str(path)[:300]!r} cannot be read: {reason}")
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return GrokinterpError(f"{path} does not exist: it is a link to {os.readlink(path)}, which is not there")
+    if isinstance(error, OSError):
+        return explained(error, path)
+    return GrokinterpError(f"{str(path)[:100]!r} is no path: {error}")
 
 
 def read_json(path: str | Path) -> Any:
@@ -280,5 +279,5 @@ def read_facts(path: Path) -> dict[str, str]:
             if size > TEXT_LIMIT:
                 raise ValueError(f"a header of {size:,} bytes")
             return facts_of(size.to_bytes(8, "little") + handle.read(size))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise GrokinterpError(f"{path} is cut short or not a safetensors file ({error}); restore it from a copy") from error

@@ -133,6 +133,8 @@ def test_published_table_is_printed(published_path: Path, capsys: pytest.Capture
         (["train", "nanda2023", "--p", "2", "--out", "x"], "at least 3; got 2"),
         (["train", "nanda2023", "--train-fraction", "1.5", "--out", "x"], "between 0 and 1; got 1.5"),
         (["train", "nanda2023", "--set", "lr", "--out", "x"], "--set takes NAME=VALUE"),
+        (["train", "nanda2023", "--set", "steps=" + "9" * 5_000, "--out", "x"], "--set steps is not readable as JSON (a number of 5000 digits"),
+        (["train", "nanda2023", "--set", "steps=" + "[" * 100_000, "--out", "x"], "--set steps is not readable as JSON (nested too deep"),
         (["train", "nanda2023", "--set", "optimizer.l=1", "--out", "x"], "unknown config field 'l'"),
         (["train", "nanda2023", "--set", "steps=many", "--out", "x"], "config.steps must be int; got 'many'"),
         (["train", "nanda2023", "--set", "parent={}", "--out", "x"], "config.parent lacks path, digest, step; it has no fields"),

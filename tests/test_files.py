@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.files import TENSORS_LIMIT, TEXT_LIMIT, parse_json, read_bytes, read_json, read_object, read_tensors, read_text, regular_file
+from grokinterp.files import (
+    TENSORS_LIMIT,
+    TEXT_LIMIT,
+    parse_json,
+    read_bytes,
+    read_facts,
+    read_json,
+    read_object,
+    read_tensors,
+    read_text,
+    regular_file,
+)
 
 
 def sparse(path: Path, size: int) -> None:
@@ -38,7 +49,7 @@ NO_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a socket": (listening, "is a socket, not a file"),
     "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
     "a dangling link": (lambda path: path.symlink_to("annex/key"), "it is a link to annex/key, which is not there"),
-    "a link to itself": (lambda path: path.symlink_to(path.name), "cannot be read: Too many levels of symbolic links"),
+    "a link to itself": (lambda path: path.symlink_to(path.name), "is a link that leads back to itself"),
     "a sparse file": (lambda path: sparse(path, TENSORS_LIMIT + 1), f"has {TENSORS_LIMIT + 1:,} bytes"),
 }
 READERS = {
@@ -68,9 +79,9 @@ def test_what_is_no_file_is_called_by_its_name(what: str, reader: str, tmp_path:
 def test_paths_that_no_system_takes(reader: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("{}")
     for path, said in (
-        (tmp_path / ("x" * 300), "File name too long"),
-        (tmp_path / "file" / "inside", "Not a directory"),
-        (Path("nul\0"), "null byte"),
+        (tmp_path / ("x" * 300), "is too long for its file system"),
+        (tmp_path / "file" / "inside", "leads through something that is not a folder"),
+        (Path("nul\0"), "is no path: embedded null"),
     ):
         with pytest.raises(GrokinterpError, match=said):
             READERS[reader](path)
@@ -172,6 +183,7 @@ BAD_TENSORS = {
     "known to the format alone": header({"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}, b"\0"),
     "null": header(None),
     "list": header([]),
+    "nested without end": (1 << 16).to_bytes(8, "little") + b"[" * (1 << 16),
     "nested": header(json.loads("[" * 500 + "]" * 500)),
 }
 
@@ -182,3 +194,16 @@ def test_damaged_tensor_files_are_one_sentence(what: str, tmp_path: Path) -> Non
     path.write_bytes(BAD_TENSORS[what])
     with pytest.raises(GrokinterpError, match="is cut short or not a safetensors file"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("what", BAD_TENSORS)
+def test_facts_of_damaged_files_are_facts_or_one_sentence(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(BAD_TENSORS[what])
+    try:
+        found = read_facts(path)
+    except GrokinterpError as error:
+        sentence = str(error)
+        assert "is cut short or not a safetensors file" in sentence
+    else:
+        assert found == {}

@@ -166,7 +166,7 @@ def _architecture(state: Mapping[str, Tensor], config: Mapping[str, Any], p: int
                 raise GrokinterpError(f"{where}: its config says {spelling} {shown(config[spelling])} and its weights {sizes[name]}")
     activation = config.get("act_type", "ReLU")
     if str(activation).lower() not in ACTIVATIONS:
-        raise unknown_name(f"act_type in {where.split(' is not')[0]}:", activation, ACTIVATIONS)
+        raise unknown_name(f"act_type in {where.split(' is not')[0]}:", str(activation)[:60], ACTIVATIONS)
     known = ModelConfig(len(layers), d_model, n_heads, d_head, d_mlp, ACTIVATIONS[str(activation).lower()])
     return replace(known, causal=_is_causal(state, where))
 
@@ -191,7 +191,7 @@ def _is_causal(state: Mapping[str, Tensor], where: str) -> bool:
 
 
 def _operation(config: Mapping[str, Any], where: str) -> str:
-    name = str(config.get("fn_name"))
+    name = str(config.get("fn_name"))[:60]
     key = name.lower().replace("-", "_").removeprefix("modular_").removeprefix("mod_")
     if key not in OPERATIONS:
         raise unknown_name(f"fn_name in {where.split(' is not')[0]}:", name, OPERATIONS)
