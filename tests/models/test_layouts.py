@@ -76,7 +76,7 @@ REFUSED: dict[str, tuple[Callable[[Weights], Any], str]] = {
         lambda weights: {"state_dict": weights, "epoch": 3},
         "a checkpoint that holds the weights one level down; pass what is under 'state_dict'",
     ),
-    "a whole model": (lambda _: fresh(), r"these weights are a whole HookedTransformer; pass its state_dict\(\)"),
+    "a whole model": (lambda _: fresh(), r"these weights are a whole \w+; pass its state_dict\(\)"),
     "a list": (lambda weights: list(weights.values()), "must be tensors by name; got a list"),
     "arrays": (lambda weights: {name: value.numpy() for name, value in weights.items()}, "must be tensors by name; .* is a ndarray"),
     "whole numbers": (lambda weights: {name: value.long() for name, value in weights.items()}, "is a torch.strided tensor of torch.int64"),
