@@ -141,7 +141,7 @@ def test_published_table_is_printed(published_path: Path, capsys: pytest.Capture
         (["train", "nanda2023", "--device", "tpu", "--out", "x"], "device 'tpu' is not available"),
         (["analyze", "nowhere"], "nowhere is not a run"),
         (["analyze", "nowhere.pth"], "nowhere.pth does not exist"),
-        (["report", "nowhere.nc"], "is not a saved report"),
+        (["report", "nowhere.nc"], "nowhere.nc does not exist"),
         (["fork", "nowhere", "--at", "10", "--out", "x"], "nowhere is not a run"),
         (["sweep", "demo", "--grid", "seed", "--out", "x"], "--grid takes NAME=V1,V2"),
         (["sweep", "demo", "--grid", "sede=1", "--out", "x"], "unknown config field 'sede'; did you mean seed"),
