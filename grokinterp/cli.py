@@ -23,6 +23,7 @@ from grokinterp.errors import GrokinterpError, explained, unknown_name
 
 if TYPE_CHECKING:
     from grokinterp.analysis import Report
+    from grokinterp.tasks import Task
     from grokinterp.training.config import RunConfig
     from grokinterp.training.runs import Run
 
@@ -102,16 +103,28 @@ def analyze(
     measures: tuple[str, ...] = ("progress",),
     steps: tuple[int, ...] = (),
     workers: int = 0,
+    task: str | None = None,
+    p: int | None = None,
+    train_fraction: float | None = None,
+    split: Literal["torch", "python", "first"] = "torch",
+    seed: int = 0,
+    facts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
     save: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Read measures off a run folder or a published .pth file and print the numbers of the last step.
+    """Read measures off a run folder or somebody else's checkpoint and print the numbers of the last step.
 
     Args:
-        path: a run folder, or an author's checkpoint.
+        path: a run folder, or a file with weights.
         measures: names of measures: progress, spectrum.
         steps: of a run, the checkpoints to read (in steps); all unless given.
         workers: processes that share the checkpoints of a run; 0 for this one.
+        task: of a checkpoint that states none, like modular_addition.
+        p: modulus of that task.
+        train_fraction: share of that task's examples that was trained on; without it there is no split.
+        split: how the examples were shuffled.
+        seed: of that shuffle.
+        facts: what the weights do not tell, like act_fn=relu causal=true n_heads=4; arguments of the task as task.equals=false.
         save: also write everything as one netCDF file, which `report` and xarray open.
         force: overwrite the file at --save, whatever it is.
     """
@@ -120,7 +133,16 @@ def analyze(
 
     if save is not None:
         check_output(save, NETCDF, force=force)  # before anything is computed
-    found = analyze_subject(path, list(measures), steps=steps or None, workers=workers)
+    subject: Any = path
+    if facts or any(given is not None for given in (task, p, train_fraction)):
+        from grokinterp.checkpoints import load_checkpoint
+
+        known = _once(map(_setting, facts))
+        table = _table(task, p, train_fraction, split, seed, known)
+        if odd := [name for name in known if name in ("source", "task", "check", "dtype")]:
+            raise GrokinterpError(f"--facts says what the weights do not tell, like act_fn=relu; got {odd[0]}={known[odd[0]]!r}")
+        subject = load_checkpoint(path, table, **known)
+    found = analyze_subject(subject, list(measures), steps=steps or None, workers=workers)
     _show(found)
     if save is not None:
         print(f"\nsaved as {found.save(save, force=force)}")
@@ -331,6 +353,22 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "cite": cite,
     "flip": flip,
 }
+
+
+def _table(task: str | None, p: int | None, train_fraction: float | None, split: Any, seed: int, facts: dict[str, Any]) -> Task | None:
+    """The task that a checkpoint was trained on; what begins with ``task.`` among the facts is taken out of them."""
+    from dataclasses import replace
+
+    from grokinterp.tasks import TaskConfig
+
+    arguments = {name.removeprefix("task."): facts.pop(name) for name in list(facts) if name.startswith("task.")}
+    arguments |= {} if p is None else {"p": p}
+    if task is None:
+        if arguments or train_fraction is not None:
+            raise GrokinterpError(f"arguments and splits are of a --task; got {arguments} and train fraction {train_fraction} without one")
+        return None
+    table = TaskConfig(task, arguments, 0.5 if train_fraction is None else train_fraction, seed, split).build()
+    return table if train_fraction is not None else replace(table, train=None)
 
 
 def _status(runs: Iterable[Run]) -> int:

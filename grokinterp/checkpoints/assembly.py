@@ -8,10 +8,14 @@ from typing import Any
 import torch
 
 from grokinterp.checkpoints.reader import State
-from grokinterp.errors import GrokinterpError
+from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.models.hooked import new_transformer
 from grokinterp.models.intervention import InForce, in_order
+from grokinterp.models.layouts import check_numbers
 from grokinterp.tasks import Task
+
+ACTIVATIONS = ("relu", "gelu", "gelu_new")
+"""Of an MLP: ReLU, GELU with the error function, GELU in GPT-2's tanh form; what every backend computes."""
 
 
 def assemble(weights: State, task: Task, interventions: Sequence[InForce] = (), **settings: Any) -> Any:
@@ -24,8 +28,11 @@ def assemble(weights: State, task: Task, interventions: Sequence[InForce] = (), 
         settings: of HookedTransformerConfig; sizes of vocabulary, context and output follow from the weights.
 
     Raises:
-        GrokinterpError: a weight is missing, superfluous or of another shape than the others imply.
+        GrokinterpError: an unknown activation; a weight is missing, superfluous or of another shape than the others imply.
     """
+    settings["act_fn"] = str(settings["act_fn"]).lower()
+    if settings["act_fn"] not in ACTIVATIONS:
+        raise unknown_name("act_fn", settings["act_fn"], ACTIVATIONS)
     try:
         model = new_transformer(
             d_vocab=len(weights["embed.W_E"]),
@@ -43,8 +50,8 @@ def assemble(weights: State, task: Task, interventions: Sequence[InForce] = (), 
     own = dict(model.named_parameters())
     if unexpected := sorted(weights.keys() - own.keys()):
         raise GrokinterpError(f"these weights hold {unexpected[0]}, which a transformer with {_shown(settings)} lacks")
-    dtype = next(iter(weights.values())).dtype
-    model.to(dtype if dtype.is_floating_point else torch.float32, print_details=False)
+    check_numbers(weights)
+    model.to(torch.promote_types(weights["embed.W_E"].dtype, torch.float32), print_details=False)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name not in weights:

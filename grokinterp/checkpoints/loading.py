@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from grokinterp.checkpoints.checkpoint import Checkpoint
+from grokinterp.checkpoints.lens import Lens
 from grokinterp.checkpoints.opening import Opened, opened
 from grokinterp.checkpoints.reader import Facts, Reader, State
+from grokinterp.checkpoints.torch_layouts import Encoder, NanoGPT
 from grokinterp.checkpoints.transposed import Nanda2023, Pizza2023, PizzaLinear2023
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.models.adapter import index_of
@@ -23,9 +25,12 @@ from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.tasks import Task, TaskConfig
 
 READERS: dict[str, Reader] = {
+    "HookedTransformer": Lens(),
     "nanda2023": Nanda2023(),
     "pizza2023": Pizza2023(),
     "pizza2023_linear": PizzaLinear2023(),
+    "nanoGPT": NanoGPT(),
+    "TransformerEncoder": Encoder(),
 }
 """The layouts that `load_checkpoint` knows; put a reader of your own in."""
 

@@ -112,6 +112,8 @@ def _config_beside(path: Path) -> Path | None:
 
 
 def _folder(folder: Path) -> Opened:
+    if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
+        raise GrokinterpError(f"{folder} is a run, whose config has everything that this asks for; pass the folder to analyze alone")
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     if not files:
         raise GrokinterpError(f"{folder} has no file with weights; those end with {', '.join(SUFFIXES)}")

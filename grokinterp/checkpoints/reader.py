@@ -33,6 +33,16 @@ _ALIASES = {
 }
 
 
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "causal": (bool, "True or False"),
+    "norm_first": (bool, "True or False"),
+    "n_heads": (int, "a whole number"),
+    "attention_rate": (int | float, "a number in [0, 1]"),
+    "act_fn": (str, 'a name like "relu"'),
+    "normalization": (str, '"none", "LNPre" or "RMSPre"'),
+}
+
+
 class Facts:
     """What is known about a checkpoint beside its tensors: the user's words first, then its own configuration.
 
@@ -47,11 +57,18 @@ class Facts:
         self._looked_up: set[str] = set()
 
     def get(self, name: str) -> Any:
-        """A fact, or None where nobody states it."""
+        """A fact, or None where nobody states it.
+
+        Raises:
+            GrokinterpError: a value of another type.
+        """
         self._looked_up.add(name)
-        if self.given.get(name) is not None:
-            return self.given[name]
-        return next((self.config[alias] for alias in _ALIASES.get(name, (name,)) if self.config.get(alias) is not None), None)
+        stated = [self.given.get(name), *(self.config.get(alias) for alias in _ALIASES.get(name, (name,)))]
+        value = next((each for each in stated if each is not None), None)
+        kind, said = _KINDS.get(name, (object, ""))
+        if value is not None and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
+            raise GrokinterpError(f"{name} is {said}; got {value!r}")
+        return value
 
     def need(self, *names: str) -> list[Any]:
         """Facts that the tensors do not tell.

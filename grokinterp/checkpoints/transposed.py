@@ -152,7 +152,7 @@ def read_transposed(state: State, task: Task, act_fn: str, causal: bool, interve
         d_head=d_head,
         d_mlp=None if attn_only else len(state["blocks.0.mlp.W_in"]),
         attn_only=attn_only,
-        act_fn=str(act_fn).lower(),
+        act_fn=act_fn,
         normalization_type=None,
         attention_dir="causal" if causal else "bidirectional",
     )
