@@ -139,8 +139,6 @@ def analyze(
 
         known = _once(map(_setting, facts))
         table = _table(task, p, train_fraction, split, seed, known)
-        if odd := [name for name in known if name in ("source", "task", "check", "dtype")]:
-            raise GrokinterpError(f"--facts says what the weights do not tell, like act_fn=relu; got {odd[0]}={known[odd[0]]!r}")
         subject = load_checkpoint(path, table, **known)
     found = analyze_subject(subject, list(measures), steps=steps or None, workers=workers)
     _show(found)
@@ -361,6 +359,8 @@ def _table(task: str | None, p: int | None, train_fraction: float | None, split:
 
     from grokinterp.tasks import TaskConfig
 
+    if odd := [name for name in facts if name in ("source", "task", "check", "dtype")]:
+        raise GrokinterpError(f"--facts says what the weights do not tell, like act_fn=relu; got {odd[0]}={facts[odd[0]]!r}")
     arguments = {name.removeprefix("task."): facts.pop(name) for name in list(facts) if name.startswith("task.")}
     arguments |= {} if p is None else {"p": p}
     if task is None:
