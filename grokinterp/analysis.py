@@ -20,6 +20,7 @@ from grokinterp.checkpoints.opening import SUFFIXES
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.measures.ace import ace
+from grokinterp.measures.algorithm import algorithm
 from grokinterp.measures.fsd import filtered_loss, fsd
 from grokinterp.measures.heads import heads
 from grokinterp.measures.progress import progress, spectrum
@@ -47,6 +48,7 @@ MEASURES: Mapping[str, Measure] = {
     "fsd": fsd,
     "filtered_loss": filtered_loss,
     "heads": heads,
+    "algorithm": algorithm,
     "ace": ace,
 }
 

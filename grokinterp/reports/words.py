@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from grokinterp.conditions import first_stretch
+from grokinterp.measures.algorithm import verdict
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,7 +87,7 @@ def headline(dataset: xr.Dataset) -> list[Number]:
                     f"recorded {split} loss", f"{_last_finite(dataset[f'metric_{split}_loss']):.4e}", "the last that was written down while training"
                 )
             )
-    for rows in (_losses, _circuit, _weights):
+    for rows in (_losses, _circuit, _weights, _algorithm):
         with contextlib.suppress(KeyError):  # a measure that was not asked for
             numbers += rows(last)
     for split, below in (("train", 1e-2), ("test", 1.0), ("test", 1e-2)):
@@ -158,8 +159,21 @@ def _weights(last: xr.Dataset) -> list[Number]:
     ]
 
 
+def _algorithm(last: xr.Dataset) -> list[Number]:
+    return [
+        Number("clock or pizza", verdict(last), "by the thresholds of arXiv 2306.17844"),
+        Number("distance irrelevance, right / largest wrong logit", _each(last, "distance_irrelevance", "distance_irrelevance_wrong")),
+        Number("gradient symmetricity", _each(last, "gradient_symmetricity"), "1 where a logit's gradients for both operands agree"),
+        Number("circularity of x / y", _by(last["circularity"], "operand", ("x", "y"), ".4f"), "1 where the embedding lies on circles"),
+    ]
+
+
 def _by(array: xr.DataArray, dimension: str, labels: tuple[object, ...], form: str) -> str:
     return " / ".join(format(float(array.sel({dimension: label})), form) for label in labels)
+
+
+def _each(last: xr.Dataset, *names: str) -> str:
+    return " / ".join(f"{float(last[name]):.4f}" for name in names)
 
 
 def _listed(values: np.ndarray) -> str:

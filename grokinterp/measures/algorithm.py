@@ -1,0 +1,242 @@
+"""Clock or pizza: which of two algorithms for modular addition a model computes ("The Clock and the Pizza", arXiv 2306.17844).
+
+Q_abc is the logit of answer c for the operands a and b. Both algorithms put the numbers on circles. The clock multiplies the operands' circles,
+which gives cos w(a + b − c); the pizza adds them, which gives |cos(w(a − b)/2)| cos w(a + b − c).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from grokinterp.chance import Rng, generator
+from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.groups.fourier import combination_table
+from grokinterp.models.adapter import Adapter
+from grokinterp.models.edits import applied
+from grokinterp.models.hanging import refuse_dropout
+from grokinterp.models.readout import BATCH, OUTPUT
+from grokinterp.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Triples = Literal["one", "all", "published"]
+CIRCULAR = 0.995  # circularity from which on an embedding is circular (the paper)
+CLOCK = 0.4  # distance irrelevance from which on a model reads as a clock (the paper's reading)
+SYMMETRIC = 0.98  # gradient symmetricity above which a model is no clock (the paper's regression over runs)
+COMPONENTS = 4  # principal components whose circularity is averaged (the paper)
+FLAT = 1e-5  # of the standard deviation of all logits: the right logits vary by rounding errors alone (chosen here)
+
+
+def algorithm(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0) -> xr.Dataset:
+    """What tells a clock from a pizza: gradient symmetricity, distance irrelevance and circularity.
+
+    Args:
+        snapshot: a model and its task, which must have a cyclic group.
+        triples: those of `gradient_cosines`.
+        rng: seed or generator of the answers under "one".
+
+    Returns:
+        - ``gradient_symmetricity``, the mean of `gradient_cosines`. It is 1 for every model that adds the embeddings of the operands
+          first, and says nothing of it.
+        - ``distance_irrelevance``, q of the right answer's logit, and ``distance_irrelevance_wrong``, q of the largest wrong logit, which the
+          authors' table of runs holds; see `distance_irrelevance`
+        - ``circularity`` by operand (x, y), see `circularity`; equal where both have the same tokens
+        - ``right_answers``, the share of all pairs
+
+        NaN where one is not defined, with the reason in the variable's attribute ``undefined``.
+
+    Raises:
+        GrokinterpError: no cyclic group, operands that are not one token each, logits that are no finite numbers, unknown triples.
+    """
+    import xarray as xr
+
+    table, answers = snapshot.logit_table, snapshot.answer_table
+    if bad := int((~torch.isfinite(table)).sum()):
+        raise GrokinterpError(f"{bad} of {table.numel()} logits are NaN or infinite, so that no algorithm can be read off them; take an earlier step")
+    right = table.gather(2, answers[..., None])
+    wrong = table.scatter(2, answers[..., None], -torch.inf).amax(2)
+    distances = combination_table(snapshot.group, opposite=True)
+    floor = FLAT * float(table.std(correction=0))
+    positions = operand_positions(snapshot)
+    numbers = {
+        "gradient_symmetricity": ((), float(gradient_cosines(snapshot, triples, rng).mean())),
+        "distance_irrelevance": ((), distance_irrelevance(right[..., 0], distances, floor)),
+        "distance_irrelevance_wrong": ((), distance_irrelevance(wrong, distances, floor)),
+        "circularity": (("operand",), [circularity(_embedding(snapshot, position, axis)) for axis, position in enumerate(positions)]),
+        "right_answers": ((), float((table.argmax(2) == answers).double().mean())),
+    }
+    dataset = xr.Dataset(numbers, coords={"operand": ["x", "y"]})
+    for name, array in dataset.data_vars.items():
+        if bool(array.isnull().any()):
+            array.attrs["undefined"] = _REASONS[str(name)]
+    return dataset
+
+
+_REASONS = {
+    "gradient_symmetricity": "a logit does not depend on an operand, so that its gradient has no direction",
+    "distance_irrelevance": "the right answer's logit is the same for every pair",
+    "distance_irrelevance_wrong": "the largest wrong logit is the same for every pair",
+    "circularity": f"the embedding of an operand has fewer than {COMPONENTS} principal components",
+}
+
+
+def gradient_cosines(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0) -> Float[Tensor, "triple"]:
+    """cos(∂Q_abc/∂E_a, ∂Q_abc/∂E_b) of triples (a, b, c); their mean is the gradient symmetricity s_g (the paper).
+
+    Gradients are those at ``hook_embed``, behind all that hangs there.
+
+    Args:
+        snapshot: a model and its task, which must have a cyclic group.
+        triples: "one" draws one answer c for each pair, which takes one backward pass (chosen here); "all" takes all n³, in n passes; "published"
+            takes the authors' 100: all (a, b, c) in row order, shuffled by Python's generator with seed 42.
+        rng: seed or generator of the answers under "one".
+
+    Returns:
+        float64; NaN where one of the two gradients is zero.
+
+    Raises:
+        GrokinterpError: no cyclic group, operands that are not one token each, unknown triples, a model without ``hook_embed``, dropout in force.
+    """
+    model, task, group = snapshot.model, snapshot.task, snapshot.group
+    refuse_dropout(model)
+    adapter, (at_x, at_y) = Adapter(model), operand_positions(snapshot)
+    asked = _asked(group.order, triples, rng)
+    wanted = torch.full((len(asked), len(task)), -1)
+    wanted[:, snapshot.table(torch.arange(len(task))).flatten()] = torch.where(asked < 0, -1, torch.tensor(group.tokens)[asked])
+    cosines = torch.full(wanted.shape, torch.nan, dtype=torch.float64)
+    leaves: list[Tensor] = []
+
+    def differentiate(value: Tensor, hook: Any) -> Tensor:
+        leaves.append(value.detach().requires_grad_())
+        return leaves[-1]
+
+    # What hangs on a model may expect the whole table.
+    for batch in torch.split(torch.arange(len(task)), BATCH if adapter.bare else len(task)):
+        with torch.enable_grad(), applied(model, [("hook_embed", differentiate)]):
+            output = model(task.tokens[batch].to(adapter.device))
+            logits = adapter.at_position(OUTPUT, output, task.readout, task.n_positions)
+        for i, answers in enumerate(wanted[:, batch].clamp(min=0).to(adapter.device)):
+            with torch.enable_grad():
+                chosen = logits.gather(1, answers[:, None]).sum()  # examples do not see each other
+            (gradient,) = torch.autograd.grad(chosen, leaves[-1], retain_graph=i + 1 < len(wanted), allow_unused=True, materialize_grads=True)
+            unit = gradient[:, [at_x, at_y]].double()
+            unit = unit / torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
+            cosines[i, batch] = (unit[:, 0] * unit[:, 1]).sum(-1).cpu()
+    return cosines[wanted >= 0]
+
+
+def _asked(n: int, triples: Triples, rng: Rng) -> Int[Tensor, "pass pair"]:
+    """The answer that each backward pass asks of each pair (a, b), in row order; −1 for none."""
+    if triples == "one":
+        return torch.from_numpy(generator(rng).integers(n, size=(1, n * n)))
+    if triples == "all":
+        return torch.arange(n)[:, None].expand(n, n * n)
+    if triples != "published":
+        raise unknown_name("choice of triples", triples, get_args(Triples))
+    order = list(range(n**3))
+    random.Random(42).shuffle(order)
+    by_pair: dict[int, list[int]] = {}
+    for triple in order[:100]:
+        by_pair.setdefault(triple // n, []).append(triple % n)
+    asked = torch.full((max(map(len, by_pair.values())), n * n), -1)
+    for pair, answers in by_pair.items():
+        asked[: len(answers), pair] = torch.tensor(answers)
+    return asked
+
+
+def distance_irrelevance(logits: Float[Tensor, "x y"], distances: Int[Tensor, "x y"], floor: float = 0.0) -> float:
+    """q = mean over distances d of std of the logits of the pairs at d, over std of all of them; in [0, 1] (the paper).
+
+    0 where a logit depends on the distance of its operands alone, as a pizza's does, and near 1 where it does not depend on it.
+
+    Args:
+        logits: one for each pair, of the right answer for example.
+        distances: of each pair, 0 … n − 1: a − b mod n for addition; n pairs have each.
+        floor: a standard deviation of all up to which they count as equal.
+
+    Returns:
+        q, with population standard deviations; NaN where all logits are equal.
+    """
+    spread = float(logits.double().std(correction=0))
+    if spread <= floor:
+        return float("nan")
+    by_distance = logits.double().flatten()[distances.flatten().argsort()].reshape(logits.shape)
+    return float(by_distance.std(1, correction=0).mean()) / spread
+
+
+def circularity(embedding: Float[Tensor, "element d_model"]) -> float:
+    """How well single frequencies describe the embedding: 1 where the first four principal components are sinusoids (the paper).
+
+    The mean over these components v of max_k 2 |Σ_j v_j e^(2πi jk/n)|² / (n Σ_j v_j²), k = 1 … ⌈n/2⌉ − 1: of an even n, the alternating
+    sign k = n/2 lies on no circle and is left out (chosen here). Circles of equal size share their components, which then mix frequencies.
+
+    Args:
+        embedding: of the group's elements in their order. Of operands with separate vocabularies, those of one operand (chosen here): the
+            published code divides by the norm over both, which halves the value where their components agree.
+
+    Returns:
+        A number in [0, 1]; NaN with fewer than four principal components.
+    """
+    n = len(embedding)
+    centred = embedding.double() - embedding.double().mean(0)
+    rounding = torch.finfo(embedding.dtype).eps * max(embedding.shape)
+    components, singular, _ = torch.linalg.svd(centred, full_matrices=False)
+    if int((singular > rounding * singular[0]).sum()) < COMPONENTS:
+        return float("nan")
+    power = torch.fft.fft(components[:, :COMPONENTS], dim=0)[1 : (n + 1) // 2].abs().square()
+    return float((2 * power.amax(0) / n).mean())
+
+
+def operand_positions(snapshot: Snapshot) -> tuple[int, int]:
+    """The positions of the tokens of x and of y.
+
+    Raises:
+        GrokinterpError: no cyclic group, or an operand that is not exactly one token.
+    """
+    tokens = snapshot.table(snapshot.task.tokens)
+    along_x, along_y = (tokens != tokens[:1]).any(0).any(0), (tokens != tokens[:, :1]).any(0).any(0)
+    places = [torch.nonzero(own & ~other).flatten().tolist() for own, other in ((along_x, along_y), (along_y, along_x))]
+    if [len(place) for place in places] != [1, 1]:
+        raise GrokinterpError(
+            f"this measure reads operands of one token each; in task {snapshot.task.name!r} the positions {places[0]} vary with the first "
+            f"operand alone and {places[1]} with the second"
+        )
+    return places[0][0], places[1][0]
+
+
+def _embedding(snapshot: Snapshot, position: int, axis: int) -> Float[Tensor, "element d_model"]:
+    """W_E's rows of one operand, whose elements run along an axis of the table of pairs."""
+    tokens = snapshot.table(snapshot.task.tokens)[..., position].select(1 - axis, 0)
+    rows: Tensor = snapshot.model.W_E.detach().cpu()
+    return rows[tokens]
+
+
+def verdict(last: xr.Dataset) -> str:
+    """Clock, pizza or neither in words, each with its values and the thresholds; no verdict where the numbers do not hold one.
+
+    The paper's reading: a model that answers every pair and whose embedding is circular (at least 0.995) is a pizza for q below 0.4 and a clock
+    from there on. A symmetricity above 0.98 speaks against a clock; where the two disagree q decides, and the words say so.
+
+    Args:
+        last: `algorithm` at one step.
+    """
+    s, q, answered = (float(last[name]) for name in ("gradient_symmetricity", "distance_irrelevance", "right_answers"))
+    circle = float(np.min(last["circularity"].to_numpy()))
+    if answered < 1:
+        return f"no verdict: the model answers {answered:.1%} of the pairs, and the thresholds are for models that answer all"
+    missing = {"gradient symmetricity": s, "distance irrelevance": q, "circularity": circle}
+    if undefined := [name for name, value in missing.items() if np.isnan(value)]:
+        return f"no verdict: {' and '.join(undefined)} not defined"
+    if circle < CIRCULAR:
+        return f"neither: circularity {circle:.4f} < {CIRCULAR}, the embedding is not circular (q {q:.3f}, symmetricity {s:.3f})"
+    clock, symmetric = q >= CLOCK, s > SYMMETRIC
+    values = f"q {q:.3f} {'≥' if clock else '<'} {CLOCK}, symmetricity {s:.3f} {'>' if symmetric else '≤'} {SYMMETRIC}, circularity {circle:.4f}"
+    doubt = "; the two disagree and q decides, the model may be a hybrid" if clock == symmetric else ""
+    return f"{'clock' if clock else 'pizza'}: {values}{doubt}"
