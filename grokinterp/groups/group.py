@@ -141,7 +141,7 @@ def check_table(product: PairGrid) -> PairGrid:
         if len(wrong):
             raise GrokinterpError(f"{what} {int(wrong[0])} of the table does not hold every element once, so some element has no inverse")
     if not len((table == everything).all(1).nonzero()) or not len((everything == table.T).all(1).nonzero()):
-        raise GrokinterpError("the table has no identity: no element e with eg = ge = g for all g")
+        raise GrokinterpError(f"the table of {n} elements has no identity: no element e with eg = ge = g for all g")
     for x in generators(table):
         if not torch.equal(table[table[:, x]], table[:, table[x]]):  # (gx)h = g(xh)
             raise GrokinterpError(f"the table is not associative: (g·{x})·h and g·({x}·h) differ for some g and h")

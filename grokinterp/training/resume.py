@@ -101,11 +101,13 @@ def _point(path: Path, config: RunConfig, step: int, rows: list[Row], problem: s
     before = tuple(row for row in rows if row["step"] <= step)
     begins = step == first_step_of(config) and not before  # killed between the first checkpoint and the first evaluation
     if not begins and (missing := missing_row(config, before, step)) is not None:
-        raise GrokinterpError(problem or f"{path / 'metrics.jsonl'} lacks the row of step {missing}")
+        if problem:
+            raise GrokinterpError(problem)
+        raise GrokinterpError(f"metrics.jsonl lacks the row of step {missing} in {path}")
     weights, facts = read_state(path, "checkpoints", step, config.digest)
     moments, _ = read_state(path, "moments", step, config.digest)
     if unlike_when_kept(before, facts) and not begins:
-        raise GrokinterpError(f"{path / 'metrics.jsonl'} has changed since these weights were kept")
+        raise GrokinterpError(f"metrics.jsonl has changed since these weights were kept, in {path}")
     return ResumePoint(step, before, (weights, moments))
 
 

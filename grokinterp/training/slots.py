@@ -73,10 +73,11 @@ class Slots:
     def __init__(self, jobs: Sequence[Job], places: int, device: str = "cpu", *, compiled: bool = False) -> None:
         if not jobs or places < 1:
             raise GrokinterpError(f"a queue needs at least one job and one place; got {len(jobs)} jobs and {places} places")
-        if any(job.config.optimizer.warmup_steps for job in jobs):
-            raise GrokinterpError("trainings that begin at different times share no warm-up; set optimizer.warmup_steps to 0")
+        if warming := [job for job in jobs if job.config.optimizer.warmup_steps]:
+            steps = warming[0].config.optimizer.warmup_steps
+            raise GrokinterpError(f"trainings that begin at different times share no warm-up; set optimizer.warmup_steps to 0, got {steps}")
         if len({job.name for job in jobs}) < len(jobs):
-            raise GrokinterpError("two jobs have one name; give each its own")
+            raise GrokinterpError(f"two of the jobs {', '.join(job.name for job in jobs)} have one name; give each its own")
         self.jobs, self._queue, self._compiled = {job.name: job for job in jobs}, deque(job for job in jobs if not job.reason), compiled
         first = jobs[0].config
         self._tasks: dict[str, Task] = {}

@@ -175,7 +175,7 @@ def test_renumbering_keeps_everything_but_the_order() -> None:
     ("table", "match"),
     [
         ([[0, 1], [1, 1]], "row 1 of the table does not hold every element once"),
-        ([[0, 1, 2], [2, 0, 1], [1, 2, 0]], "no identity"),
+        ([[0, 1, 2], [2, 0, 1], [1, 2, 0]], "has no identity"),
         ([[0, 1], [1, 2]], "holds 0 … 1; got 0 … 2"),
         ([[0, 1, 2]], "square of whole numbers"),
         ([[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4, 0, 1], [4, 3, 1, 2, 0]], "not associative"),

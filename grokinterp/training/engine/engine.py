@@ -232,7 +232,7 @@ class Engine:
         kept: list[list[Tensor]] = []
         logits(self._model, self._parameters, self._layout, batch.to(self._device), kept)
         if not kept:
-            raise GrokinterpError("a model without attention has no attention patterns")
+            raise GrokinterpError(f"a model without attention has no attention patterns; its interventions are {self._model.interventions}")
         layers = []
         for queries in kept:
             rows = [self._of_examples(position, pattern, batch.to(self._device)) for position, pattern in enumerate(queries)]
