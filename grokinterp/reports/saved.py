@@ -70,9 +70,9 @@ def _look(path: Path, limit: int) -> None:
 
 
 def _check_is_report(found: xr.Dataset, path: Path) -> None:
-    foreign = f"{path} is a netCDF file but not a report of grokinterp"
     if "step" not in found.dims:
-        raise GrokinterpError(f"{foreign}: it has no dimension step")
+        raise GrokinterpError(f"{path} is a netCDF file but not a report of grokinterp: it has no dimension step")
+    foreign = f"{path} is a netCDF file but not a report of grokinterp"
     for name in _TEXTS + _OBJECTS:
         if not isinstance(found.attrs.get(name), str):
             raise GrokinterpError(f"{foreign}: it has no {name}")

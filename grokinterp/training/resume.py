@@ -103,11 +103,11 @@ def _point(path: Path, config: RunConfig, step: int, rows: list[Row], problem: s
     if not begins and (missing := missing_row(config, before, step)) is not None:
         if problem:
             raise GrokinterpError(problem)
-        raise GrokinterpError(f"metrics.jsonl lacks the row of step {missing} in {path}")
+        raise GrokinterpError(f"metrics.jsonl lacks the row of step {missing}")
     weights, facts = read_state(path, "checkpoints", step, config.digest)
     moments, _ = read_state(path, "moments", step, config.digest)
     if unlike_when_kept(before, facts) and not begins:
-        raise GrokinterpError(f"metrics.jsonl has changed since these weights were kept, in {path}")
+        raise GrokinterpError(f"metrics.jsonl has changed since the weights of step {step} were kept")
     return ResumePoint(step, before, (weights, moments))
 
 
