@@ -90,6 +90,16 @@ def test_a_rehearsal_leaves_tables_that_the_claims_are_read_off(rehearsed: Table
     assert found["collapse"].value == 1
 
 
+def test_another_budget_counts_what_a_gpu_has_left(rehearsed: Tables, folder: Path, tmp_path: Path) -> None:
+    """Interventions and diagnostics that "cpu" does not plan included."""
+    direct = paper.of_tables("gpu", rehearsed)
+    through = reproduce("weightdecay2026", "cpu", tmp_path, tables=folder, train=False)
+    left = {name for name in direct.found if name.startswith(("rate_", "reinit_", "control_", "calibration_", "boundary"))}
+    assert "reinit_d_0_05" in left
+    assert left <= through.found.keys()
+    assert {name: str(through.found[name]) for name in left} == {name: str(direct.found[name]) for name in left}
+
+
 def test_a_second_call_only_reads(rehearsed: Tables, folder: Path) -> None:
     again = gpu.tables(gpu.train(GRID, folder, seconds=0), GRID)
     assert again.keys() == rehearsed.keys()

@@ -62,7 +62,8 @@ def reproduce(
         gpu.write_tables(fresh, folder)
         return of_tables(budget, {**known, **fresh})
     plan, trained = runs.plan(budget), folder / "runs"
-    tables = runs.read_all(plan, trained, known, train)
+    # What a budget does not plan counts too where it is known: the interventions at the paper's size under "cpu", or a GPU's diagnostics.
+    tables = {**known, **runs.read_all(plan, trained, known, train)}
     at_hand = all((trained / config.digest).exists() for grid in plan.probes.values() for config in grid.configs)
     return of_tables(budget, tables, {"probes": probes.figure(plan.probes, trained)} if at_hand else {})
 
@@ -88,7 +89,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     if "collapse" in tables:
         found["smaller_collapse"] = share(tables["collapse"], "collapse")
     if pairs:
-        found |= of_smaller_pairs(pairs, compared) | of_paper_pairs(pairs, compared)
+        found |= of_smaller_pairs(pairs, compared) | noted(of_paper_pairs(pairs, compared), pd.concat(pairs.values()))
         derived["differences"] = pd.DataFrame(list(compared.values()))
     if "probes" in tables:
         found |= probes.of_smaller(tables["probes"])
