@@ -17,8 +17,8 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the table below, as type checkers can read it
-    from grokinterp import ace as ace, interventions as interventions, laws as laws, presets as presets, tasks as tasks
-    from grokinterp.analysis import MEASURES as MEASURES, Report as Report, analyze as analyze, when as when
+    from grokinterp import ace as ace, interventions as interventions, laws as laws, measures as measures, presets as presets, tasks as tasks
+    from grokinterp.analysis import Report as Report, analyze as analyze, when as when
     from grokinterp.checkpoints import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
     from grokinterp.errors import GrokinterpError as GrokinterpError
     from grokinterp.interventions import (
@@ -37,7 +37,9 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
         Sphere as Sphere,
         UniformAttention as UniformAttention,
     )
-    from grokinterp.measures import fsd as fsd, heads as heads
+    from grokinterp.measures import MEASURES as MEASURES, Measure as Measure
+    import grokinterp.measures.fsd as fsd  # noqa: F401  (the modules; the names in the room are the measures themselves)
+    import grokinterp.measures.heads as heads  # noqa: F401
     from grokinterp.models import (
         LSTMConfig as LSTMConfig,
         MambaConfig as MambaConfig,
@@ -59,14 +61,15 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
 __version__ = "0.1.0"
 
 # Public modules, and where each other public name is defined; the imports above say the same to type checkers, and a test compares them.
-_MODULES = {name: f"grokinterp.{name}" for name in ("ace", "interventions", "laws", "presets", "tasks")}
+_MODULES = {name: f"grokinterp.{name}" for name in ("ace", "interventions", "laws", "measures", "presets", "tasks")}
 _MODULES |= {"fsd": "grokinterp.measures.fsd", "heads": "grokinterp.measures.heads", "published": "grokinterp.models.published"}
 _NAMES = {
-    "grokinterp.analysis": "MEASURES Report analyze when",
+    "grokinterp.analysis": "Report analyze when",
     "grokinterp.checkpoints": "Checkpoint load_checkpoint",
     "grokinterp.errors": "GrokinterpError",
     "grokinterp.interventions": "AttentionRate ClipNorm CosineUnembed FourierAblation FourierInit FreezeHeads Intervention "
     "MeanPool NoAttention PostNorm ReinitialiseHeads ResetHeadMoments Sphere UniformAttention",
+    "grokinterp.measures": "MEASURES Measure",
     "grokinterp.models": "LSTMConfig MLPConfig MambaConfig ModelConfig",
     "grokinterp.models.pretrained": "load_model",
     "grokinterp.papers": "reproduce",

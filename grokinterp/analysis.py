@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,18 +19,17 @@ from grokinterp.checkpoints import Checkpoint, checkpoint_of, load_checkpoint, o
 from grokinterp.checkpoints.opening import SUFFIXES
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
-from grokinterp.measures.ace import ace
-from grokinterp.measures.algorithm import algorithm
-from grokinterp.measures.fsd import filtered_loss, fsd
-from grokinterp.measures.heads import heads
-from grokinterp.measures.progress import progress, spectrum
+from grokinterp.measures import MEASURES, Measure, Number, find
+from grokinterp.measures.measure import Function, as_measure
+from grokinterp.measures.undefined import UNDEFINED, has_finite_weights, reasons_of
 from grokinterp.models.published import Published
 from grokinterp.notebook import html_table
 from grokinterp.outputs import NETCDF, output
-from grokinterp.reports.rows import Rows
+from grokinterp.reports.figures import figures, of_name
+from grokinterp.reports.rows import Rows, along_steps
 from grokinterp.reports.saved import LIMIT, read_dataset
 from grokinterp.reports.summary import in_words
-from grokinterp.reports.words import Number, Phases, headline, phases
+from grokinterp.reports.words import Phases, headline, missing, phases
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts, Task
 from grokinterp.training.executors import side_by_side
@@ -41,18 +40,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-Measure = Callable[[Snapshot], "xr.Dataset | Mapping[str, Any]"]
-MEASURES: Mapping[str, Measure] = {
-    "progress": progress,
-    "spectrum": spectrum,
-    "fsd": fsd,
-    "filtered_loss": filtered_loss,
-    "heads": heads,
-    "algorithm": algorithm,
-    "ace": ace,
-}
-
 _WIDE = 16  # a variable with more entries a step than this is no column of the table
+GROWING = {"frequency", "key_frequency", "signal_frequency", "component_x", "component_y", "irrep", "neuron", "parameter", "layer", "head"}
+GROWING |= {"core_direction", "core_class", "core_axis", "eigenvalue", "prompt", "model"}
+"""Dimensions whose length depends on the task or on the model; what runs along them is no column of the table, however short."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +52,12 @@ class Report:
 
     Attributes:
         dataset: the measures' arrays, one entry a step along ``step``; what was recorded while training along ``eval_step``.
-            Its attrs hold title, summary, config, provenance, phases and the measures that did not apply, with reasons.
+            Its attrs hold title, summary, config, provenance, phases and what is missing, with reasons.
+        measures: by name, those of one's own that are not in `MEASURES`; a report that is loaded has none, and shows what they gave by default.
     """
 
     dataset: xr.Dataset
+    measures: Mapping[str, Measure] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> xr.DataArray:
         """One variable of the dataset."""
@@ -76,7 +69,7 @@ class Report:
         return f"Report({self.dataset.attrs['title']}: {self.dataset.sizes.get('step', 0)} steps, {', '.join(map(str, self.dataset.data_vars))})"
 
     def _repr_html_(self) -> str:
-        failures = [(f"{measure} does not apply", reason, "") for measure, reason in self.failures.items()]
+        failures = [(what, reason, "") for what, reason in missing(self.dataset).items()]
         facts = [
             ("variables", ", ".join(map(str, self.dataset.data_vars)), "report[name]"),
             ("figures", ", ".join(self.figures), "report.plot(name)"),
@@ -97,15 +90,20 @@ class Report:
 
     @property
     def failures(self) -> dict[str, str]:
-        """The measures that do not apply to this subject, and why."""
+        """The measures that do not apply to this subject, at some of its steps or at any, and why."""
         return dict(json.loads(self.dataset.attrs["failures"]))
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """The variables that are not defined, in whole or in part, and why; the values are NaN."""
+        return reasons_of(self.dataset)
 
     def headline(self) -> list[Number]:
         """The numbers of the last step that one quotes, as (quantity, value, meaning) rows."""
-        return headline(self.dataset)
+        return headline(self.dataset, {**MEASURES, **self.measures})
 
     def to_dataframe(self, *variables: str) -> pd.DataFrame:
-        """A table: without arguments one row a step, small variables as columns like ``loss[train]``.
+        """A table: without arguments one row a step, small variables as columns like ``loss[train]``, the same for every size of task and model.
 
         Args:
             variables: names; the table is then long, one row for each entry, with a column for each dimension.
@@ -120,7 +118,7 @@ class Report:
             return long
         columns: dict[str, Any] = {}
         for name, array in self.dataset.data_vars.items():
-            if "step" not in array.dims or array.size > _WIDE * array.sizes["step"]:
+            if "step" not in array.dims or GROWING & set(array.dims) or array.size > _WIDE * array.sizes["step"]:
                 continue
             others = [dimension for dimension in array.dims if dimension != "step"]
             flat = array.stack(entry=others) if others else array.expand_dims("entry", axis=1)
@@ -134,28 +132,31 @@ class Report:
     @cached_property
     def figures(self) -> dict[str, go.Figure]:
         """Every figure that this report's variables allow, by name."""
-        from grokinterp import plots
-
-        return plots.figures(self.dataset)
+        return figures(self.dataset, {**MEASURES, **self.measures})
 
     def plot(self, name: str | None = None) -> go.Figure:
-        """One figure as a plotly object; without a name the first of them.
+        """One figure as a plotly object.
+
+        Args:
+            name: of a figure, or of a measure for the first of its figures; None for the first of all.
 
         Raises:
             GrokinterpError: this report has no such figure.
         """
         if not self.figures:
             raise GrokinterpError(f"nothing to draw: no figure reads {', '.join(map(str, self.dataset.data_vars)) or 'an empty report'}")
-        name = next(iter(self.figures)) if name is None else name
-        if name not in self.figures:
-            raise unknown_name("figure", name, self.figures)
-        return self.figures[name]
+        candidates = list(self.figures) if name is None else of_name(self.dataset, name, {**MEASURES, **self.measures})
+        for candidate in candidates:
+            if candidate in self.figures:
+                return self.figures[candidate]
+        raise unknown_name("figure", str(name), self.figures)
 
-    def to_html(self, path: str | Path, *, force: bool = False) -> Path:
+    def to_html(self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, force: bool = False) -> Path:
         """Write the report as one HTML file that opens without a network.
 
         Args:
             path: the file; an HTML page that stands there is replaced.
+            figures: which to show, in this order, by the names that `plot` takes; or figures of your own by name; None for all.
             force: replace a file of another kind, too.
 
         Raises:
@@ -163,7 +164,10 @@ class Report:
         """
         from grokinterp.reports.page import to_html
 
-        return to_html(self.dataset, Path(path), force=force)
+        if figures is None:
+            figures = self.figures
+        shown = figures if isinstance(figures, Mapping) else {name: self.plot(name) for name in figures}
+        return to_html(self.dataset, Path(path), figures=shown, measures={**MEASURES, **self.measures}, force=force)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the report as one netCDF file, atomically; any xarray opens it too.
@@ -197,7 +201,7 @@ class Report:
 @os_errors_explained()
 def analyze(
     subject: Any,
-    measures: Sequence[str | Measure] = ("progress",),
+    measures: Sequence[str | Function | Measure] = ("progress",),
     *,
     task: Task | Prompts | None = None,
     steps: Iterable[int] | None = None,
@@ -210,7 +214,7 @@ def analyze(
         subject: a `Run` or its folder; a `Checkpoint` or its file, if that needs no further facts; a HookedTransformer, or models of a training
             loop of your own as ``{step: model}``, together with `task`.
         measures: names out of `MEASURES`, or functions of your own that take a `Snapshot` and return named scalars,
-            arrays with dimensions, or an xarray Dataset.
+            arrays with dimensions, or an xarray Dataset, themselves or as "module:name"; a `Measure` has rows and figures of its own, too.
         task: of a bare model, of models by step, or of a file that states none; or agreement prompts of a language model, for the measure "ace".
         steps: of a run or a checkpoint, those to read; None for all.
         workers: processes that share a run's checkpoints; 0 for this one, None for as many as cores. What a killed one had begun is done again.
@@ -218,7 +222,8 @@ def analyze(
 
     Raises:
         GrokinterpError: an unknown measure, a subject that is none of these, or no measure that applies to it. When some
-            measures apply, those that do not are left out and named in ``report.failures`` with the reason.
+            measures apply, those that do not are left out and named in ``report.failures`` with the reason. What a measure gives but
+            cannot define is NaN, and named in ``report.undefined``.
     """
     workers = default_workers("cpu") if workers is None else workers
     if workers < 0:
@@ -241,18 +246,20 @@ def analyze(
         chosen = sorted(subject.steps if steps is None else {subject.kept(step) for step in steps})
         if not chosen:
             raise GrokinterpError(f"{subject.path} has no checkpoint yet")
-        found, failures = _measure_run(subject, chosen, named, workers, progress_bar)
-        return _report(found, failures, _recorded(subject.metrics), str(subject.path), subject.config.to_dict(), subject.provenance)
+        found, reasons = _measure_run(subject, chosen, named, workers, progress_bar)
+        return _report(found, reasons, named, _recorded(subject.metrics), str(subject.path), subject.config.to_dict(), subject.provenance)
     if isinstance(subject, Checkpoint):
         if workers:
             raise GrokinterpError(f"workers share the checkpoints of a run's folder; {subject.title} is read in this process, so pass workers=0")
         chosen = sorted(subject.steps if steps is None else {subject.kept(step) for step in steps})
-        found, failures = _measure(_snapshots(subject, chosen), named)
-        return _report(found, failures, _recorded_series(subject), f"{subject.task.name}, {subject.title}", subject.facts(), dict(subject.provenance))
+        found, reasons = _measure(_snapshots(subject, chosen), named)
+        return _report(
+            found, reasons, named, _recorded_series(subject), f"{subject.task.name}, {subject.title}", subject.facts(), dict(subject.provenance)
+        )
     if hasattr(subject, "cfg") and task is not None:
         # Prompts stand where a task does: they answer what a Snapshot and the measure "ace" ask of one, and refuse the rest.
-        found, failures = _measure([Snapshot(subject, cast("Task", task), step=0)], named)
-        return _report(found, failures, xr.Dataset(), task.name, {}, getattr(subject, "provenance", {}))
+        found, reasons = _measure([Snapshot(subject, cast("Task", task), step=0)], named)
+        return _report(found, reasons, named, xr.Dataset(), task.name, {}, getattr(subject, "provenance", {}))
     hint = "pass task=… with a model" if hasattr(subject, "cfg") else "pass a Run or its folder, a published .pth file, or a model with task=…"
     raise GrokinterpError(f"cannot analyze a {type(subject).__name__}: {hint}")
 
@@ -282,9 +289,16 @@ def when(condition: str) -> Callable[[Run], int | None]:
     def first(run: Run) -> int | None:
         if not run.steps:
             raise GrokinterpError(f"{run.path} has no checkpoint yet")
-        measure = _giving(wanted.quantity, next(iter(_snapshots(run, run.steps[-1:]))))
-        values = (wanted.entry(_variables(measure, snapshot)[wanted.quantity]) for snapshot in _snapshots(run, run.steps))
-        found = wanted.first(run.steps, values)
+        measure = _giving(wanted.quantity, next(iter(_snapshots(run, run.steps[-1:]))).reference)
+
+        def value(snapshot: Snapshot) -> float:
+            try:
+                variables = measure(snapshot)
+            except GrokinterpError:  # it applies to this run, as `_giving` has seen; at this step it is not defined
+                return np.nan
+            return wanted.entry(variables[wanted.quantity])
+
+        found = wanted.first(run.steps, map(value, _snapshots(run, run.steps)))
         return None if found is None else int(found.onset)
 
     return first
@@ -307,7 +321,7 @@ def _giving(variable: str, snapshot: Snapshot) -> Measure:
     failures: dict[str, str] = {}
     for name in sorted(MEASURES, key=lambda name: name != variable):
         try:
-            known[name] = [str(each) for each in _variables(MEASURES[name], snapshot)]
+            known[name] = [str(each) for each in MEASURES[name](snapshot)]
         except GrokinterpError as error:
             failures[name] = str(error)
             continue
@@ -320,41 +334,39 @@ def _giving(variable: str, snapshot: Snapshot) -> Measure:
     raise unknown_name("variable of a measure", variable, {name for names in known.values() for name in names})
 
 
-def _variables(measure: Measure, snapshot: Snapshot) -> xr.Dataset:
-    with torch.no_grad():
-        found = measure(snapshot)
-    return found if isinstance(found, xr.Dataset) else xr.Dataset(found)
+def _named(measure: str | Function | Measure) -> tuple[str, Measure]:
+    if isinstance(measure, str):
+        found = find(measure)
+        return (measure if measure in MEASURES else found.name), found
+    return (found := as_measure(measure, known=MEASURES.values())).name, found
 
 
-def _named(measure: str | Measure) -> tuple[str, Measure]:
-    if callable(measure):
-        return getattr(measure, "__name__", repr(measure)), measure
-    if measure not in MEASURES:
-        raise unknown_name("measure", measure, MEASURES)
-    return measure, MEASURES[measure]
+Reasons = dict[tuple[Literal["measure", "variable"], str], dict[str, list[int]]]
+"""Why a measure or a variable is missing: by reason, the steps."""
 
 
-def _measure(snapshots: Iterable[Snapshot], measures: Mapping[str, Measure]) -> tuple[xr.Dataset, dict[str, str]]:
-    """The measures of each snapshot, side by side along ``step``, and the reasons of those that do not apply."""
-    failures: dict[str, str] = {}
+def _measure(snapshots: Iterable[Snapshot], measures: Mapping[str, Measure]) -> tuple[xr.Dataset, Reasons]:
+    """The measures of each snapshot, side by side along ``step``; what a step lacks is NaN there, with the reason."""
+    reasons: Reasons = {}
     rows = Rows()
     for snapshot in snapshots:
+        step = cast("int", snapshot.step)
         row = xr.Dataset()
         for name, measure in measures.items():
-            if name in failures:
-                continue
             try:
                 with snapshot.read_by(f"measure {name!r}"):
-                    row = row.merge(_variables(measure, snapshot))
+                    found = measure(snapshot)
             except GrokinterpError as error:
-                failures[name] = str(error)
-        rows.add(snapshot.step, row)
-    if len(failures) == len(measures):
-        raise GrokinterpError("; ".join(failures.values()))
-    return rows.dataset(), failures
+                reasons.setdefault(("measure", name), {}).setdefault(str(error), []).append(step)
+                continue
+            for variable, reason in reasons_of(found).items():
+                reasons.setdefault(("variable", variable), {}).setdefault(reason, []).append(step)
+            row = row.merge(found, compat="no_conflicts", join="outer")
+        rows.add(step, row)
+    return rows.dataset(), reasons
 
 
-def _measure_run(run: Run, steps: list[int], measures: Mapping[str, Measure], workers: int, progress_bar: bool) -> tuple[xr.Dataset, dict[str, str]]:
+def _measure_run(run: Run, steps: list[int], measures: Mapping[str, Measure], workers: int, progress_bar: bool) -> tuple[xr.Dataset, Reasons]:
     bar = tqdm(total=len(steps), unit="checkpoint", desc=f"analyze {run.path.name}", disable=None if progress_bar else True)
     with bar:
         if not workers:
@@ -363,22 +375,47 @@ def _measure_run(run: Run, steps: list[int], measures: Mapping[str, Measure], wo
         calls = {name: (_measure_share, (run.path, share, dict(measures))) for name, share in shares.items()}
         threads = max(1, torch.get_num_threads() // workers)
         parts = side_by_side(calls, workers, threads=threads, done=lambda name: bar.update(len(shares[name]))).values()
-    return xr.concat([found for found, _ in parts], dim="step", join="outer", data_vars="all"), {
-        k: v for _, failed in parts for k, v in failed.items()
-    }
+    reasons: Reasons = {}
+    for _, lacking in parts:
+        for name, by_reason in lacking.items():
+            for reason, where in by_reason.items():
+                reasons.setdefault(name, {}).setdefault(reason, []).extend(where)
+    return along_steps([found for found, _ in parts]), reasons
 
 
-def _measure_share(path: Path, steps: list[int], measures: Mapping[str, Measure]) -> tuple[xr.Dataset, dict[str, str]]:
+def _measure_share(path: Path, steps: list[int], measures: Mapping[str, Measure]) -> tuple[xr.Dataset, Reasons]:
     """One worker's checkpoints."""
     return _measure(_snapshots(Run(path), steps), measures)
 
 
 def _snapshots(run: Run | Checkpoint, steps: list[int], done: Callable[[], Any] = lambda: None) -> Iterable[Snapshot]:
-    """One snapshot a step, each with the last checkpoint as reference; one at a time in memory, besides that."""
-    reference = Snapshot(run.model(), run.task, run.steps[-1])
+    """One snapshot a step, one at a time in memory; with each as reference the last checkpoint, or the last before the training diverged."""
+    reference = _reference(run)
     for step in steps:
         yield reference if step == reference.step else Snapshot(run.model(step), run.task, step, reference)
         done()
+
+
+def _reference(run: Run | Checkpoint) -> Snapshot:
+    """The last checkpoint with finite weights, or the last of all."""
+    for step in reversed(run.steps):
+        snapshot = Snapshot(run.model(step), run.task, step)
+        if has_finite_weights(snapshot.model):
+            return snapshot
+    return Snapshot(run.model(), run.task, run.steps[-1])
+
+
+def _joined(reasons: list[str]) -> str:
+    """A few reasons in full, of many the first ones."""
+    more = [f"and {len(reasons) - 3} more reasons"] if len(reasons) > 4 else []
+    return "; ".join([*reasons[:3], *(more or reasons[3:])])
+
+
+def _named_steps(steps: Sequence[int]) -> str:
+    """A few steps by number, many as a count."""
+    if len(steps) > 3:
+        return f"{len(steps)} checkpoints from step {min(steps):,} to {max(steps):,}"
+    return f"step {', '.join(f'{step:,}' for step in steps)}"
 
 
 def _recorded(metrics: pd.DataFrame) -> xr.Dataset:
@@ -396,12 +433,33 @@ def _recorded_series(checkpoint: Checkpoint) -> xr.Dataset:
 
 
 def _report(
-    found: xr.Dataset, failures: dict[str, str], recorded: xr.Dataset, title: str, config: dict[str, Any], provenance: dict[str, Any]
+    found: xr.Dataset,
+    reasons: Reasons,
+    measures: Mapping[str, Measure],
+    recorded: xr.Dataset,
+    title: str,
+    config: dict[str, Any],
+    provenance: dict[str, Any],
 ) -> Report:
+    """The report of what was found.
+
+    Raises:
+        GrokinterpError: no measure gave anything at any step.
+    """
+    if not found.data_vars:
+        raise GrokinterpError("; ".join(reason for by_reason in reasons.values() for reason in by_reason) or "the measures returned nothing")
+    everywhere = found.sizes["step"]
+    failures: dict[str, str] = {}
+    for (kind, name), by_reason in reasons.items():
+        told = _joined([reason if len(steps) == everywhere else f"{reason} ({_named_steps(steps)})" for reason, steps in by_reason.items()])
+        if kind == "measure":
+            failures[name] = told
+        else:
+            found[name].attrs[UNDEFINED] = told
     dataset = found.merge(recorded)
     title = title.encode("utf-8", "backslashreplace").decode()  # a path need not be text, and netCDF holds nothing else
     dataset.attrs = {"title": title, "config": json.dumps(config), "provenance": json.dumps(provenance), "failures": json.dumps(failures)}
     if {"loss", "excluded_loss", "restricted_loss"} <= dataset.keys() and dataset.sizes["step"] > 1:
         dataset.attrs["phases"] = json.dumps(asdict(phases(dataset)))
     dataset.attrs["summary"] = in_words(dataset)
-    return Report(dataset)
+    return Report(dataset, {name: measure for name, measure in measures.items() if MEASURES.get(name) is not measure})

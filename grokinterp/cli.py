@@ -116,7 +116,7 @@ def analyze(
 
     Args:
         path: a run folder, or a file with weights.
-        measures: names of measures: progress, spectrum.
+        measures: loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, ace, or my_module:my_function of this folder.
         steps: of a run, the checkpoints to read (in steps); all unless given.
         workers: processes that share the checkpoints of a run; 0 for this one.
         task: of a checkpoint that states none, like modular_addition.
@@ -140,7 +140,7 @@ def analyze(
         known = _once(map(_setting, facts))
         table = _table(task, p, train_fraction, split, seed, known)
         subject = load_checkpoint(path, table, **known)
-    found = analyze_subject(subject, list(measures), steps=steps or None, workers=workers)
+    found = analyze_subject(subject, _measures(measures), steps=steps or None, workers=workers)
     _show(found)
     if save is not None:
         print(f"\nsaved as {found.save(save, force=force)}")
@@ -158,7 +158,7 @@ def report(
     Args:
         path: a run folder, an author's checkpoint, or a .nc file that `analyze --save` wrote.
         out: the page to write.
-        measures: names of measures; not used for a saved report.
+        measures: as for `analyze`; not used for a saved report.
         workers: processes that share the checkpoints of a run; 0 for this one.
         force: overwrite the file at --out, whatever it is.
     """
@@ -167,7 +167,7 @@ def report(
     from grokinterp.outputs import PAGE, check_output
 
     check_output(out, PAGE, force=force)  # before anything is computed
-    found = Report.load(path) if path.suffix == ".nc" else analyze_subject(path, list(measures), workers=workers)
+    found = Report.load(path) if path.suffix == ".nc" else analyze_subject(path, _measures(measures), workers=workers)
     print(found.summary)
     print(f"\nwrote {found.to_html(out, force=force)}")
 
@@ -421,13 +421,22 @@ def _once(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _measures(names: tuple[str, ...]) -> list[str]:
+    """The names as they are; a module that one of them names may lie in this folder, as with ``python -m``."""
+    if any(":" in name for name in names) and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return list(names)
+
+
 def _show(found: Report) -> None:
+    from grokinterp.reports.words import missing
+
     rows = found.headline()
     width = max((len(number.quantity) for number in rows), default=0)
     print("\n".join(f"{number.quantity:<{width}}  {number.value}" for number in rows))
     print("\n" + found.summary)
-    for measure, reason in found.failures.items():
-        print(f"\n{measure} does not apply: {reason}")
+    for what, reason in missing(found.dataset).items():
+        print(f"\n{what}: {reason}")
 
 
 def _config(preset: str, given: dict[str, Any]) -> RunConfig:

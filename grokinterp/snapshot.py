@@ -39,6 +39,9 @@ class Snapshot:
                 f"the model has {model.cfg.d_vocab} tokens and {model.cfg.d_vocab_out} outputs, "
                 f"too few for task {task.name!r} with {task.n_vocab} tokens and {task.n_classes} answers"
             )
+        n_ctx = getattr(model.cfg, "n_ctx", None)
+        if n_ctx is not None and n_ctx < task.n_positions:
+            raise GrokinterpError(f"the model's context holds {n_ctx} tokens, too few for task {task.name!r} with inputs of {task.n_positions}")
         self.model, self.task, self.step = model, task, step
         self.reference: Snapshot = reference or self
         self._kept: dict[str, Tensor] = {}
@@ -73,6 +76,11 @@ class Snapshot:
         if self.task.group is None:
             raise GrokinterpError(f"task {self.task.name!r} has no cyclic group, so Fourier measures do not apply to it")
         return self.task.group
+
+    @property
+    def outputs(self) -> Logits:
+        """All logits of the model at the read-out position, those of tokens that answer nothing included, [example, output], float64."""
+        return self._value("outputs", lambda: self._at_readout(OUTPUT).double())
 
     @property
     def logits(self) -> Logits:
@@ -118,6 +126,8 @@ class Snapshot:
 
     def readout(self, hook: str) -> Tensor:
         """Activations at the read-out position for every example, [example, …]; attention scores and patterns of its query, [example, head, key].
+
+        Half precision is widened to float32.
 
         Args:
             hook: a hook name whose values have a position dimension, like "blocks.0.mlp.hook_post".
@@ -177,7 +187,7 @@ class Snapshot:
             # The first pass keeps the neurons of every layer.
             wanted = {name, *(() if OUTPUT in self._kept else Adapter(self.model).neuron_hooks())} - {OUTPUT}
             found = at_readout(self.model, self.task.tokens, self.task.readout, sorted(wanted))
-            self._keep({hook: value for hook, value in found.items() if hook not in self._kept})
+            self._keep({hook: _widened(value) for hook, value in found.items() if hook not in self._kept})
             self._state = fingerprint(self.model)  # a pass may fill buffers of the model itself
         return self._checked(name)
 
@@ -216,3 +226,7 @@ class Snapshot:
         for name in broken:
             del self._kept[name], self._seals[name]
         return broken
+
+
+def _widened(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

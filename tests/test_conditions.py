@@ -224,7 +224,7 @@ def measured(tiny_run: Run) -> xr.Dataset:
     return analyze(tiny_run, ["progress", "fsd", "heads"], progress_bar=False).dataset
 
 
-@pytest.mark.parametrize("name", ["fsd[1]", "fsd[3]", "restricted_loss[test]", "head_similarity", "gini[W_E][components]", "neurons_above[0.85]"])
+@pytest.mark.parametrize("name", ["fsd[1]", "fsd_set[2]", "restricted_loss[test]", "head_similarity", "gini[W_E][components]", "neurons_above[0.85]"])
 def test_when_finds_the_checkpoint_that_the_report_shows(tiny_run: Run, measured: xr.Dataset, name: str) -> None:
     """The variable need not have the name of its measure, and its values need not be monotone."""
     condition = Condition.parse(f"{name} > 0")
@@ -239,7 +239,7 @@ def test_when_finds_the_checkpoint_that_the_report_shows(tiny_run: Run, measured
     ("condition", "message"),
     [
         ("fsd >= 0.8", r"fsd has \d entries; choose one of fsd\[1\]"),
-        ("progress > 0", "progress is a measure with several variables; name one of them: loss, accuracy, restricted_loss"),
+        ("progress > 0", "progress is a measure with several variables; name one of them: loss, accuracy, unseen_loss"),
         ("restricted_los[test] < 1", "unknown variable of a measure 'restricted_los'; did you mean restricted_loss"),
         ("test_accuracy > 0.5", "unknown variable of a measure 'test_accuracy'"),
     ],

@@ -66,7 +66,7 @@ def test_with_the_rotations_of_a_cycle_it_is_the_degree_on_that_cycle(p: int) ->
     rotations = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(-1, p, 2, 2)
     phi = gaussian(p, 200, p) + 3 * torch.cos(2 * torch.pi * 2 * torch.arange(p) / p)[:, None]
     by_irrep = torch.stack([representation_power(rho, phi) for rho in rotations]) / 4
-    for top in (1, 2, 3):
+    for top in (1, 2, 3) if p > 7 else (1, 2):  # of three frequencies every neuron has three
         ours = degree(participation(by_irrep, top), top)
         assert float(ours) == float(degree(participation(frequency_power(phi), top), top))
         assert float(ours) > 0.3

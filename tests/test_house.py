@@ -29,8 +29,8 @@ ROOMS = [
     ("snapshot",),
     ("ace",),
     ("language",),
-    ("measures",),
     ("plots",),
+    ("measures",),
     ("reports",),
     ("laws",),
     ("analysis",),
@@ -80,9 +80,10 @@ def test_public_names_are_the_same_for_type_checkers_and_exist() -> None:
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     imported = [(node.module, alias) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     assert all(alias.name == alias.asname for _, alias in imported)
-    where = {alias.name: f"{module}.{alias.name}" if alias.name in grokinterp._MODULES else module for module, alias in imported}
+    modules = {alias.asname: alias.name for node in block.body if isinstance(node, ast.Import) for alias in node.names}
+    where = modules | {alias.name: f"{module}.{alias.name}" if alias.name in grokinterp._MODULES else module for module, alias in imported}
     assert where == grokinterp._MODULES | grokinterp._HOME
-    assert len(imported) == len(where) == len(grokinterp.__all__)
+    assert len(imported) + len(modules) == len(where) == len(grokinterp.__all__)
     for name in grokinterp.__all__:
         assert getattr(grokinterp, name) is not None
 

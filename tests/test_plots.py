@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from grokinterp import GrokinterpError, plots
+from grokinterp.reports.figures import figures
 
 STEPS = np.array([0, 100, 300, 700, 1500])
 KEYS = [2, 5]
@@ -87,9 +88,9 @@ def spans(figure: Any) -> list[tuple[str, int, int]]:
 
 
 def test_every_figure_is_drawn_in_reading_order() -> None:
-    assert list(plots.figures(make_dataset())) == [
-        *("losses", "accuracy", "progress", "key_frequencies_removed", "embedding_spectrum", "logit_map_spectrum", "logits_2d", "neurons"),
-        *("fve", "gini", "curvature", "metric_weight_norm", "sum_of_squares"),
+    assert list(figures(make_dataset())) == [
+        *("losses", "accuracy", "progress", "key_frequencies_removed", "embedding_spectrum", "logit_map_spectrum", "neurons", "fve"),
+        *("gini", "logits_2d", "curvature", "metric_weight_norm", "sum_of_squares"),
     ]
 
 
@@ -100,19 +101,19 @@ def test_a_figure_is_drawn_exactly_when_all_its_variables_are_there(name: str) -
         present = NEEDS[name] - left_out
         expected = {figure for figure, needed in NEEDS.items() if needed <= present}
         # Train and test loss need no more than the measured loss.
-        assert set(plots.figures(dataset[sorted(present)])) - {"losses"} == expected
+        assert set(figures(dataset[sorted(present)])) - {"losses"} == expected
 
 
 def test_one_step_has_bars_and_no_lines() -> None:
-    drawn = plots.figures(make_dataset(1, recorded=False))
-    assert list(drawn) == ["progress", "key_frequencies_removed", "embedding_spectrum", "logit_map_spectrum", "logits_2d", "neurons"]
+    drawn = figures(make_dataset(1, recorded=False))
+    assert list(drawn) == ["progress", "key_frequencies_removed", "embedding_spectrum", "logit_map_spectrum", "neurons", "logits_2d"]
     assert {trace.type for figure in drawn.values() for trace in figure.data} == {"bar", "heatmap"}
 
 
 def test_an_empty_dataset_and_values_that_are_all_missing_draw_nothing() -> None:
-    assert plots.figures(xr.Dataset()) == {}
+    assert figures(xr.Dataset()) == {}
     dataset = make_dataset()
-    assert "fve" not in plots.figures(dataset.assign(fve=dataset["fve"] * np.nan))
+    assert "fve" not in figures(dataset.assign(fve=dataset["fve"] * np.nan))
 
 
 def test_a_figure_without_its_variables_says_which() -> None:
@@ -234,7 +235,7 @@ def test_recorded_metrics_are_thinned_line_by_line() -> None:
 
 @pytest.mark.parametrize("n_steps", [1, 5])
 def test_every_figure_has_a_title_a_caption_and_named_axes(n_steps: int) -> None:
-    for figure in plots.figures(make_dataset(n_steps)).values():
+    for figure in figures(make_dataset(n_steps)).values():
         assert figure.layout.title.text
         assert figure.layout.meta["caption"].endswith(".")
         assert figure.layout.xaxis.title.text

@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from grokinterp import GrokinterpError, presets, tasks
 from grokinterp.groups.fourier import combination_table, fourier_basis
-from grokinterp.measures.progress import key_frequencies, progress, spectrum
+from grokinterp.measures.progress import key_frequencies, progress
+from grokinterp.measures.spectrum import spectrum
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.snapshot import Snapshot
 
@@ -65,7 +66,7 @@ def test_every_group_against_brute_force_projections(build) -> None:
     part = waves.T @ (waves @ logits)
     train = task.train[pairs]
     restricted, excluded = part + logits.mean(0), logits - part
-    assert float(result["loss"].sel(split="all")) == pytest.approx(cross_entropy(logits, answers).item(), rel=1e-10)
+    assert float(result["group_loss"].sel(split="all")) == pytest.approx(cross_entropy(logits, answers).item(), rel=1e-10)
     assert float(result["restricted_loss"].sel(split="all")) == pytest.approx(cross_entropy(restricted, answers).item(), rel=1e-10)
     assert float(result["excluded_loss"].sel(split="train")) == pytest.approx(cross_entropy(excluded[train], answers[train]).item(), rel=1e-10)
     # The two parts are the logits.
@@ -102,14 +103,14 @@ def test_random_answers_are_scored_as_they_are() -> None:
     result = progress(Snapshot(model, task))
     with torch.no_grad():
         expected = cross_entropy(model(task.tokens)[:, -1, :11], task.answers).item()
-    assert float(result["loss"].sel(split="all")) == pytest.approx(expected, rel=1e-10)
+    assert float(result["group_loss"].sel(split="all")) == pytest.approx(expected, rel=1e-10)
 
 
 def test_key_frequencies_come_from_the_reference(clock_model) -> None:
     (early, task), (late, _) = clock_model(13, (2,)), clock_model(13, (5,))
     result = progress(Snapshot(early, task, step=0, reference=Snapshot(late, task, step=10)))
     assert result["key_frequency"].to_numpy().tolist() == [5]
-    assert float(result["excluded_loss"].sel(split="all")) == pytest.approx(float(result["loss"].sel(split="all")))
+    assert float(result["excluded_loss"].sel(split="all")) == pytest.approx(float(result["group_loss"].sel(split="all")))
 
 
 def test_spectrum_of_a_clock_lies_on_its_frequencies(clock_model) -> None:
@@ -124,7 +125,7 @@ def test_spectrum_of_a_clock_lies_on_its_frequencies(clock_model) -> None:
     ("call", "message"),
     [
         (lambda: progress(_snapshot(tasks.modular_quadratic(7).split(0.5, 0))), "no cyclic group"),
-        (lambda: progress(_snapshot(tasks.modular_addition(7))), "need a train/test split"),
+        (lambda: progress(_snapshot(tasks.modular_addition(7))), "needs a train/test split"),
         (lambda: progress(_snapshot(tasks.modular_addition(7).split(0.5, 0)), frequencies=[4]), "lie in 1 … 3; got 4"),
         (lambda: progress(_snapshot(tasks.modular_addition(7).split(0.5, 0)), rule="W_l"), "did you mean W_L"),
         (lambda: progress(_snapshot(tasks.modular_addition(7).split(0.5, 0), d_mlp=0)), "attention-only"),

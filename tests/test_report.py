@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 from test_plots import STEPS, make_dataset
 
-from grokinterp import plots
+from grokinterp.reports.figures import figures
 from grokinterp.reports.page import _powers_of_ten, to_html
 from grokinterp.reports.words import headline
 
@@ -81,7 +81,7 @@ def test_the_page_holds_every_figure_with_caption_label_and_button(n_steps: int,
     path = to_html(dataset, tmp_path / "new" / "report.html")
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     page, data = read(path)
-    drawn = plots.figures(dataset)
+    drawn = figures(dataset)
     panels = [tag for tag in page.all("div") if "data-figure" in tag]
     assert [panel["data-figure"] for panel in panels] == list(data) == list(drawn)
     assert all(panel["role"] == "img" and panel["aria-label"] for panel in panels)
@@ -218,7 +218,7 @@ def open_headless(path: Path, profile: Path) -> tuple[dict[str, Any], list[str]]
 @pytest.mark.parametrize("n_steps", [1, 5])
 def test_a_browser_draws_every_figure_and_saves_its_data(n_steps: int, tmp_path: Path) -> None:
     dataset = with_words(make_dataset(n_steps, recorded=n_steps > 1))
-    names = list(plots.figures(dataset))
+    names = list(figures(dataset))
     probe, console = open_headless(to_html(dataset, tmp_path / "report.html"), tmp_path / "profile")
     assert console == []
     assert probe["drawn"] == len(names)

@@ -94,6 +94,7 @@ EDITS = [core_at(hook).remove() for hook in ("blocks.0.hook_resid_pre", FIRST, L
 # Every public function that runs a model, on a toy or a language model, and how; what it returns is compared number by number.
 ON_TOYS: dict[str, Callable[[Any], Any]] = {
     "analyze": lambda model: gi.analyze(model, ["progress", "filtered_loss", "heads"], task=TASK).dataset,
+    "measures.loss": lambda model: gi.measures.loss(Snapshot(model, TASK)),
     "ace.extract": lambda model: ace.extract(model, TASK, FIRST, positions=-1, n_jacobians=6).projector,
     "ace.size": lambda model: ace.size(model, core_at(FIRST), TASK).table(),
     "ace.measure": lambda model: ace.measure(Snapshot(model, TASK), FIRST, n_jacobians=5),

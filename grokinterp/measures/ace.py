@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from torch import Tensor
 
+from grokinterp import plots
 from grokinterp.ace.core import Core
 from grokinterp.ace.dynamics import class_means, cyclic_dynamics, sequence_dynamics
 from grokinterp.ace.extract import ENERGY, extract
 from grokinterp.ace.size import CoreSize, size
 from grokinterp.language.sweep import agreement_sweep
+from grokinterp.measures.headline import row_of
+from grokinterp.measures.measure import Measure
+from grokinterp.measures.undefined import with_reasons
 from grokinterp.models.tail import Tail, readout_of
 from grokinterp.shapes import Positions
 from grokinterp.snapshot import Snapshot
@@ -72,7 +76,7 @@ def ace(
         or a chain also ``core_r2`` by fit (fitted, held_out, null, null_max; NaN for a chain but for the first), ``core_eigenvalue`` by
         eigenvalue and part (real, imaginary), and ``core_mean`` by core_class (answer, or input token) and core_axis, the mean vectors in the
         strongest two directions. Of a cyclic task ``core_modes``, ``core_modes_null`` and ``core_ring_fraction``, of a chain
-        ``core_r2_of_oracle``. Numbers that do not apply to the task are NaN, with the reason in their attributes.
+        ``core_r2_of_oracle``. Numbers that do not apply to the task are NaN, with the reason in their attribute ``undefined``.
 
     Raises:
         GrokinterpError: an unknown hook, activations that do not vary, no split where one is asked for.
@@ -105,9 +109,11 @@ def ace(
         coords={"rank": list(RANKS), "edit": ["none", "keep", "remove"], "core_direction": sizes.ranks},
     )
     for name in _MEANINGS.keys() & dataset.keys():
-        reason = {"reason": missing[name]} if name in missing else {}
-        dataset[name].attrs = {"long_name": name.replace("_", " "), "description": _MEANINGS[name]} | reason
-    return dataset
+        dataset[name].attrs = {"long_name": name.replace("_", " "), "description": _MEANINGS[name]}
+    ranks = [name for name, rank in zip(RANKS, dataset["core_size"].to_numpy(), strict=True) if np.isnan(rank)]
+    reasons: dict[str, str | None] = {"core_size": f"no rank is {' and none '.join(ranks)}" if ranks else None}
+    reasons["core_r2"] = None if task.chain is None else "answers of a Markov chain are no cycle, so that none are held out or shuffled"
+    return with_reasons(dataset, {**missing, **reasons})
 
 
 def _reported(sizes: CoreSize) -> int:
@@ -152,3 +158,25 @@ def _drawn(eigenvalues: np.ndarray, means: Tensor, r2: list[float]) -> dict[str,
         "core_eigenvalue": xr.DataArray(parts, dims=("eigenvalue", "part"), coords=coords),
         "core_mean": xr.DataArray(shown.numpy(), dims=("core_class", "core_axis"), coords={"core_axis": np.arange(1, 1 + shown.shape[1])}),
     }
+
+
+MEASURE = Measure(
+    ace,
+    rows=(
+        row_of("core size, energy / necessary / sufficient", "core_size", ".0f", "dimensions", rank=RANKS[:3]),
+        row_of("accuracy whole / core alone / without core", "core_accuracy", ".4g", "at the energy rank", edit=("none", "keep", "remove")),
+        row_of("R² of the core's operator, fitted / held out / shuffled", "core_r2", ".3f", "from one state of the core to the next", fit=FITS[:3]),
+        row_of("modes of the core on the unit circle", "core_modes", ".0f", "frequencies; shuffled answers have as many as chance gives"),
+    ),
+    figures=(
+        plots.core_size,
+        plots.core_r2,
+        plots.core_eigenvalues,
+        plots.core_clock,
+        plots.agreement_by_layer,
+        plots.agreement_knob,
+        plots.agreement_probabilities,
+        plots.agreement_strength,
+        plots.coordinate_correlations,
+    ),
+)

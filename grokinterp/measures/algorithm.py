@@ -17,6 +17,9 @@ from torch import Tensor
 from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import combination_table
+from grokinterp.measures.headline import Row, row_of
+from grokinterp.measures.measure import Measure
+from grokinterp.measures.needs import group
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.edits import applied
 from grokinterp.models.hanging import refuse_dropout
@@ -240,3 +243,20 @@ def verdict(last: xr.Dataset) -> str:
     values = f"q {q:.3f} {'≥' if clock else '<'} {CLOCK}, symmetricity {s:.3f} {'>' if symmetric else '≤'} {SYMMETRIC}, circularity {circle:.4f}"
     doubt = "; the two disagree and q decides, the model may be a hybrid" if clock == symmetric else ""
     return f"{'clock' if clock else 'pizza'}: {values}{doubt}"
+
+
+_VERDICT = {"gradient_symmetricity", "distance_irrelevance", "right_answers", "circularity"}
+MEASURE = Measure(
+    algorithm,
+    needs=(group,),
+    rows=(
+        Row("clock or pizza", _VERDICT, verdict, "by the thresholds of arXiv 2306.17844"),
+        Row(
+            "distance irrelevance, right / largest wrong logit",
+            {"distance_irrelevance", "distance_irrelevance_wrong"},
+            lambda last: f"{float(last['distance_irrelevance']):.4f} / {float(last['distance_irrelevance_wrong']):.4f}",
+        ),
+        row_of("gradient symmetricity", "gradient_symmetricity", ".4f", "1 where a logit's gradients for both operands agree"),
+        row_of("circularity of x / y", "circularity", ".4f", "1 where the embedding lies on circles", operand=("x", "y")),
+    ),
+)

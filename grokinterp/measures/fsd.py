@@ -18,12 +18,16 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+from grokinterp import plots
 from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import combined_mean, frequency_power
 from grokinterp.groups.symmetric import partition_name
 from grokinterp.groups.symmetric_fourier import irrep_power, product_mean
 from grokinterp.interventions import FourierAblation
+from grokinterp.measures.headline import Row, Text, row_of
+from grokinterp.measures.measure import Measure
+from grokinterp.measures.needs import group, neurons
 from grokinterp.measures.synchrony import (
     PermutationTest,
     Power,
@@ -36,11 +40,13 @@ from grokinterp.measures.synchrony import (
     neuron_shuffle_test,
     participation,
 )
+from grokinterp.measures.undefined import finite, with_reasons
 from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import SymmetricGroup
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     import xarray as xr
 
 __all__ = [
@@ -67,6 +73,8 @@ Order = Literal["group", "residue"]
 TOPS = (1, 3, 5)  # a neuron takes part in its K strongest frequencies; the paper's definition is K = 1
 IRREP_TOPS = (1, 2, 3)  # of the six representations of S5; the paper leaves K open, and its null of 0.05 at 512 neurons is that of K = 2
 SET_SIZES = (1, 2)
+SYNCHRONIZED, SYNCHRONIZED_S5 = 0.80, 0.50  # from here on the paper calls a layer synchronized
+SILENT_LAYER = "every neuron is silent: its mean activation does not depend on the combination of the operands"
 RANK_SHARES = (0.5, 0.9)
 _CHUNK = 2**20  # activations that are permuted and transformed at a time, so that they stay in cache
 
@@ -88,7 +96,8 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
         ``fsd`` by top (K = 1 is the paper's definition; with K = 3 or 5 a neuron counts for its K strongest frequencies);
         ``fsd_set`` by set_size (neurons dominated by a member of the best k frequencies, chance k/⌊n/2⌋); ``participation`` by
         signal_frequency, ``dominant_frequency``, ``fourier_rank`` by variance_share (median over neurons), ``silent_neurons``.
-        Everything but the last is NaN where all neurons are silent. The paper calls a layer synchronized from 0.80 on, on S5 from 0.50 on.
+        Everything but the last is NaN where all neurons are silent, and an entry whose K or k is the number of frequencies or more, with the
+        reason in the variable's attribute ``undefined``. The paper calls a layer synchronized from 0.80 on, on S5 from 0.50 on.
 
         On permutations: the same by irrep, "(4,1)" for example, in place of signal_frequency, K = 1, 2, 3, and ``dominant_irrep``
         ("" where all neurons are silent) in place of ``dominant_frequency``.
@@ -99,26 +108,39 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
     import xarray as xr
 
     group = snapshot.task.symmetric_group if order == "group" else None
-    power, silent = spectrum(signals(snapshot, site, order), group)
+    phi = signals(snapshot, site, order)
+    power, silent = spectrum(phi, group)
     strengths = strength(power, group)
     n_harmonics, tops = len(power), TOPS if group is None else IRREP_TOPS
     counts = participation(strengths)
     best = counts.sort(descending=True).values.cumsum(0)
-    sets = [k for k in SET_SIZES if k < n_harmonics]
+    sets = [float(above_chance(best[k - 1], k / n_harmonics)) if k < n_harmonics else np.nan for k in SET_SIZES]
     names = np.arange(1, n_harmonics + 1) if group is None else np.array([partition_name(shape) for shape in group.partitions[1:]])
     harmonic, strongest = ("signal_frequency", "dominant_frequency") if group is None else ("irrep", "dominant_irrep")
     kind, none = (float, np.nan) if group is None else (str, "")
-    return xr.Dataset(
+    dataset = xr.Dataset(
         {
             "fsd": (("top",), [float(degree(participation(strengths, top), top)) for top in tops]),
-            "fsd_set": (("set_size",), [float(above_chance(best[k - 1], k / n_harmonics)) for k in sets]),
+            "fsd_set": (("set_size",), sets),
             "participation": ((harmonic,), counts.numpy()),
             strongest: ((), kind(names[counts.argmax()]) if power.shape[1] else none),
             "fourier_rank": (("variance_share",), [fourier_rank(power, share) for share in RANK_SHARES]),
             "silent_neurons": ((), silent),
         },
-        coords={"top": list(tops), "set_size": sets, harmonic: names, "variance_share": list(RANK_SHARES)},
+        coords={"top": list(tops), "set_size": list(SET_SIZES), harmonic: names, "variance_share": list(RANK_SHARES)},
     )
+    dataset["fsd"].attrs |= {"elements": len(phi), "synchronized_from": SYNCHRONIZED if group is None else SYNCHRONIZED_S5}
+    dataset["participation"].attrs |= {
+        "long_name": "neurons by what they take part in",
+        "description": "Share of the neurons whose signal each frequency, or irreducible representation, dominates.",
+        "units": "share of neurons",
+    }
+    if not power.shape[1]:
+        return with_reasons(dataset, dict.fromkeys(("fsd", "fsd_set", "participation", strongest, "fourier_rank"), SILENT_LAYER))
+    every = f"there are {n_harmonics} {'frequencies' if group is None else 'representations'}, and every neuron counts for all of them at "
+    too_many = {name: [size for size in sizes if size >= n_harmonics] for name, sizes in (("fsd", tops), ("fsd_set", SET_SIZES))}
+    labels = {"fsd": "K = ", "fsd_set": "a set size of "}
+    return with_reasons(dataset, {name: f"{every}{labels[name]}{', '.join(map(str, sizes))}" for name, sizes in too_many.items() if sizes})
 
 
 def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> Signals:
@@ -135,7 +157,7 @@ def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group")
     if order not in get_args(Order):
         raise unknown_name("order", order, get_args(Order))
     name = site or ("blocks.0.hook_attn_out" if snapshot.model.cfg.attn_only else snapshot.neuron_hooks[0])
-    values = snapshot.readout(name)
+    values = finite(snapshot.readout(name), f"activations at {name}")
     if values.ndim != 2:
         raise GrokinterpError(f"{name} has values of shape {tuple(values.shape[1:])} for each example; FSD reads hooks with one dimension of neurons")
     if order == "residue":
@@ -251,7 +273,7 @@ def filtered_loss(snapshot: Snapshot, n_frequencies: int = 7) -> xr.Dataset:
         n_frequencies: how many are kept; 7 in the paper.
 
     Returns:
-        ``filtered_loss``, in nats, float64.
+        ``filtered_loss``, in nats, float64; NaN where every neuron is silent, since there is no frequency to keep.
 
     Raises:
         GrokinterpError: no cyclic group or an attention-only model.
@@ -259,9 +281,65 @@ def filtered_loss(snapshot: Snapshot, n_frequencies: int = 7) -> xr.Dataset:
     import xarray as xr
 
     power, _ = spectrum(signals(snapshot, snapshot.last_mlp))
+    if not power.shape[1]:
+        return with_reasons(xr.Dataset({"filtered_loss": np.nan}), {"filtered_loss": SILENT_LAYER})
     kept = participation(power).argsort(descending=True)[:n_frequencies] + 1
     model, task = snapshot.model, snapshot.task
     ablation = FourierAblation("neurons", tuple(kept.tolist()), "keep")
     logits = at_readout(model, task.tokens, task.readout, edits=ablation.hooks(model, task), batch_size=len(task))[OUTPUT]
-    loss = cross_entropy(logits[:, : task.n_classes].double(), task.answers)
+    loss = cross_entropy(finite(logits[:, : task.n_classes], "the filtered logits").double(), task.answers)
     return xr.Dataset({"filtered_loss": loss.item()})
+
+
+def synchronization(dataset: xr.Dataset) -> go.Figure:
+    """FSD at each K over steps, beside test accuracy and filtered loss as far as the dataset has them.
+
+    Draws ``fsd`` over at least two steps, ``metric_test_accuracy`` or ``accuracy``, and ``filtered_loss`` over ln of the number of elements.
+    """
+    value = plots.need(dataset, "fsd", steps=2)
+    lines = {f"FSD, K = {int(top)}": value.sel(top=top) for top in value["top"] if bool(value.sel(top=top).notnull().any())}
+    if "metric_test_accuracy" in dataset:
+        lines["test accuracy"] = dataset["metric_test_accuracy"]
+    elif "accuracy" in dataset:
+        lines["test accuracy"] = dataset["accuracy"].sel(split="test")
+    if "filtered_loss" in dataset and "elements" in value.attrs:
+        lines["filtered loss / ln n"] = dataset["filtered_loss"] / np.log(value.attrs["elements"])
+    caption = "Where FSD reaches the dashed line before accuracy rises, synchronization precedes grokking. At 1, filtered loss is that of guessing."
+    figure = plots.layout_figure("Synchronization", caption, plots.lines_of(lines), plots.STEPS, "share, or loss over ln n")
+    return figure.add_hline(y=float(value.attrs.get("synchronized_from", SYNCHRONIZED)), line={"color": plots.GREY, "dash": "dash", "width": 1})
+
+
+def participation_of(dataset: xr.Dataset) -> go.Figure:
+    """Share of neurons that each frequency or representation dominates: a heat map over steps, or bars for a single step.
+
+    Draws ``participation``.
+    """
+    return plots.default(dataset, "participation")
+
+
+def _each(name: str, dimension: str, label: str) -> Text:
+    """A text that lists the labels of a dimension."""
+    return lambda last: f"{label}{' / '.join(f'{float(at):g}' for at in last[name][dimension])}"
+
+
+def _entries(name: str) -> Text:
+    return lambda last: " / ".join(f"{float(entry):.4g}" for entry in last[name])
+
+
+MEASURE = Measure(
+    fsd,
+    rows=(
+        Row(_each("fsd", "top", "FSD, K = "), {"fsd"}, _entries("fsd"), "how far the neurons of a layer agree on a frequency; 0 is chance"),
+        Row("dominant frequency", {"dominant_frequency"}, lambda last: f"{float(last['dominant_frequency']):.0f}", "of most neurons"),
+        Row("dominant representation", {"dominant_irrep"}, lambda last: str(last["dominant_irrep"].item()) or "none", "of most neurons"),
+        Row(_each("fsd_set", "set_size", "FSD of the best set of "), {"fsd_set"}, _entries("fsd_set"), "frequencies or representations"),
+        Row("median Fourier rank, 50 % / 90 %", {"fourier_rank"}, _entries("fourier_rank"), "fewest that explain a share of a neuron's variance"),
+        row_of("silent neurons", "silent_neurons", ".0f", "left out of all these"),
+    ),
+    figures=(synchronization, participation_of),
+)
+FILTERED_LOSS = Measure(
+    filtered_loss,
+    needs=(group, neurons),
+    rows=(row_of("filtered loss", "filtered_loss", ".4g", "only the seven frequencies of most neurons kept in them"),),
+)

@@ -13,7 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.interventions import NoAttention
+from grokinterp.measures import needs
+from grokinterp.measures.headline import row_of
+from grokinterp.measures.measure import Measure
+from grokinterp.measures.undefined import finite, with_reasons
 from grokinterp.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
 
     Returns:
         ``head_similarity``, ``entropy_spread`` (nats) and ``participation_ratio``, means over layers; the same by layer with ``_layer``
-        appended; ``head_entropy`` (nats) by layer and head.
+        appended; ``head_entropy`` (nats) by layer and head. A participation ratio is NaN where no head's pattern varies, with the reason.
 
     Raises:
         GrokinterpError: a model with a single head a layer, which has nothing to compare, or one that was built without attention.
@@ -44,13 +47,12 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
     import xarray as xr
 
     cfg = snapshot.model.cfg
-    if NoAttention() in getattr(snapshot.model, "interventions", ()):
-        raise GrokinterpError(f"head diagnostics read attention patterns, and this model was built with {NoAttention()}; leave the measure out")
+    needs.attention(snapshot)
     if cfg.n_heads < 2:
         raise GrokinterpError(f"head diagnostics compare the heads of a layer, and this model has {'one' if cfg.n_heads else 'none'}")
     sites = [f"blocks.{layer}.attn.hook_pattern" for layer in range(cfg.n_layers)]
     kept = snapshot.activations(sites, snapshot.task.fixed_batch(batch_size))
-    patterns = torch.stack([kept[site] for site in sites])
+    patterns = finite(torch.stack([kept[site] for site in sites]), "attention patterns")
     entropy = head_entropy(patterns)
     heads_first = patterns.transpose(-4, -3).to(torch.float64, memory_format=torch.contiguous_format)  # once for both that need it
     by_layer = {
@@ -58,10 +60,16 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
         "entropy_spread": entropy.std(-1, correction=0),
         "participation_ratio": participation_ratio(heads_first.transpose(-4, -3)),
     }
-    return xr.Dataset(
+    dataset = xr.Dataset(
         {name: ((), values.mean().numpy()) for name, values in by_layer.items()}
         | {f"{name}_layer": (("layer",), values.numpy()) for name, values in by_layer.items()}
         | {"head_entropy": (("layer", "head"), entropy.numpy())},
+    )
+    still = [str(layer) for layer, value in enumerate(by_layer["participation_ratio"].tolist()) if value != value]
+    if not still:
+        return dataset
+    return with_reasons(
+        dataset, dict.fromkeys(("participation_ratio", "participation_ratio_layer"), f"no head's pattern varies in layer {', '.join(still)}")
     )
 
 
@@ -76,7 +84,8 @@ def head_similarity(pattern: Pattern) -> PerLayer:
 
 def head_entropy(pattern: Pattern) -> Float[Tensor, "*layer head"]:
     """Entropy of attention rows in nats, mean over examples and queries, for each head."""
-    # The terms in the model's own precision, which is that of the softmax; only their sum can lose more.
+    # The terms in the precision of the softmax, float32 or better: float16 turns ε into 0 and its logarithm into −∞.
+    pattern = pattern.float() if pattern.dtype in (torch.float16, torch.bfloat16) else pattern
     terms = pattern * (pattern + EPSILON).log()
     return terms.sum((-4, -2, -1), dtype=torch.float64) / -(pattern.shape[-4] * pattern.shape[-2])
 
@@ -97,3 +106,14 @@ def participation_ratio(pattern: Pattern) -> PerLayer:
 
 def _by_head(pattern: Pattern) -> Float[Tensor, "*layer head entry"]:
     return pattern.double().transpose(-4, -3).flatten(-3)
+
+
+MEASURE = Measure(
+    heads,
+    needs=(needs.attention,),
+    rows=(
+        row_of("head similarity", "head_similarity", ".4f", "mean cosine between the attention patterns of two heads of a layer"),
+        row_of("entropy spread", "entropy_spread", ".4g", "standard deviation of the heads' entropies, in nats"),
+        row_of("participation ratio of the heads", "participation_ratio", ".4f", "0 all vary together, 1 independently"),
+    ),
+)

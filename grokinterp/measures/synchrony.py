@@ -40,9 +40,12 @@ def participation(power: Power, top: int = 1) -> Float[Tensor, "harmonic"]:
 
 
 def degree(shares: Float[Tensor, "... harmonic"], top: int = 1) -> Tensor:
-    """The synchronization degree of participation shares: (largest − chance) / (1 − chance), chance = K / number of harmonics."""
-    chance = min(top / shares.shape[-1], 1 - 1e-12)
-    return above_chance(shares.max(-1).values, chance)
+    """The synchronization degree of participation shares: (largest − chance) / (1 − chance), chance = K / number of harmonics.
+
+    NaN where K is the number of harmonics or more: every neuron takes part in all of them, whatever it does.
+    """
+    largest = shares.max(-1).values
+    return above_chance(largest, top / shares.shape[-1]) if top < shares.shape[-1] else torch.full_like(largest, torch.nan)
 
 
 def above_chance(share: Tensor, chance: float) -> Tensor:

@@ -152,11 +152,12 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
 
 
 def freeze_absent(model: Any, config: ModelConfig) -> None:
-    """Set the parameters that the configuration leaves out to 0 and take them out of training."""
-    for name, parameter in model.named_parameters():
-        if is_absent(name, config):
-            parameter.requires_grad_(False)
-            parameter.data.zero_()
+    """Set the parameters that the configuration leaves out to 0 and take them out of training; `trained_parameters` knows them by name."""
+    absent = {name: parameter for name, parameter in model.named_parameters() if is_absent(name, config)}
+    for parameter in absent.values():
+        parameter.requires_grad_(False)
+        parameter.data.zero_()
+    model.absent_parameters = frozenset(absent)
 
 
 def is_absent(name: str, config: ModelConfig) -> bool:
@@ -168,8 +169,13 @@ def is_absent(name: str, config: ModelConfig) -> bool:
 
 
 def trained_parameters(model: Any) -> dict[str, Tensor]:
-    """The parameters that training changes, by name, in the model's own order."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    """The parameters that the model has, by name, in its own order: all but those that its configuration leaves out.
+
+    Whether they require gradients decides nothing: a model that somebody froze after training has been trained all the same. A module around
+    the model, as torch.compile puts one, makes the names longer in front.
+    """
+    absent = tuple(f".{name}" for name in getattr(model, "absent_parameters", ()))
+    return {name: parameter for name, parameter in model.named_parameters() if not f".{name}".endswith(absent)}
 
 
 def load_weights(model: Any, weights: Mapping[str, Tensor]) -> None:

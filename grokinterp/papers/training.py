@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
-from grokinterp.analysis import MEASURES, Measure, Report, analyze
+from grokinterp.analysis import Report, analyze
 from grokinterp.errors import GrokinterpError
+from grokinterp.measures import MEASURES
+from grokinterp.measures.measure import Function
 from grokinterp.training import executors
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
@@ -69,7 +71,7 @@ def finished(config: RunConfig, folder: Path) -> Run | None:
     return run if run is not None and run.finished else None
 
 
-def measured(run: Run, measures: Sequence[str | Measure], name: str, *, progress_bar: bool = False) -> Report:
+def measured(run: Run, measures: Sequence[str | Function], name: str, *, progress_bar: bool = False) -> Report:
     """Measures of every checkpoint of a run; kept in its folder, and opened there as long as nothing that they depend on has changed.
 
     They depend on the run's configuration and checkpoints, and on the names and the code of the measures.
@@ -91,7 +93,7 @@ def measured(run: Run, measures: Sequence[str | Measure], name: str, *, progress
     return report
 
 
-def _depends_on(run: Run, measures: Sequence[str | Measure]) -> str:
+def _depends_on(run: Run, measures: Sequence[str | Function]) -> str:
     named = {measure if isinstance(measure, str) else getattr(measure, "__name__", repr(measure)): measure for measure in measures}
     code = {name: _code(MEASURES[measure] if isinstance(measure, str) else measure) for name, measure in named.items()}
     facts = {"config": run.config.digest, "steps": list(run.steps), "measures": code}

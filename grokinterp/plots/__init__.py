@@ -7,11 +7,30 @@ colour-blind readers, and Cividis for heat maps. A figure of your own takes `lay
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from grokinterp.plots.agreement import agreement_by_layer, agreement_knob, agreement_probabilities, agreement_strength, coordinate_correlations
 from grokinterp.plots.cores import core_clock, core_eigenvalues, core_r2, core_size
-from grokinterp.plots.parts import BLUE, GREEN, GREY, MAX_POINTS, ORANGE, PURPLE, SKY, STYLES, VERMILLION, MissingVariables, has, layout_figure, thin
+from grokinterp.plots.default import default
+from grokinterp.plots.parts import (
+    BLUE,
+    GREEN,
+    GREY,
+    MAX_POINTS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    STEPS,
+    STYLES,
+    VERMILLION,
+    MissingVariables,
+    layout_figure,
+    lines_of,
+    need,
+    thin,
+)
 from grokinterp.plots.spectra import embedding_spectrum, logit_map_spectrum, logits_2d, neurons
 from grokinterp.plots.training import accuracy, fve, gini, key_frequencies_removed, losses, progress, scalar
 
@@ -19,15 +38,17 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     import xarray as xr
 
+    Figure = Callable[[xr.Dataset], go.Figure]
+
 __all__ = [
     "BLUE",
-    "FIGURES",
     "GREEN",
     "GREY",
     "MAX_POINTS",
     "ORANGE",
     "PURPLE",
     "SKY",
+    "STEPS",
     "STYLES",
     "VERMILLION",
     "MissingVariables",
@@ -41,60 +62,42 @@ __all__ = [
     "core_eigenvalues",
     "core_r2",
     "core_size",
+    "default",
     "embedding_spectrum",
     "figures",
     "fve",
     "gini",
     "key_frequencies_removed",
     "layout_figure",
+    "lines_of",
     "logit_map_spectrum",
     "logits_2d",
     "losses",
+    "need",
     "neurons",
     "progress",
     "scalar",
     "thin",
 ]
 
-FIGURES = (
-    losses,
-    accuracy,
-    progress,
-    key_frequencies_removed,
-    embedding_spectrum,
-    logit_map_spectrum,
-    logits_2d,
-    neurons,
-    fve,
-    gini,
-    core_size,
-    core_r2,
-    core_eigenvalues,
-    core_clock,
-    agreement_by_layer,
-    agreement_knob,
-    agreement_probabilities,
-    agreement_strength,
-    coordinate_correlations,
-)
-"""In reading order."""
-_RECORDED = tuple(f"metric_{split}_{quantity}" for split in ("train", "test") for quantity in ("loss", "accuracy"))  # drawn by the first two
+# Drawn by `losses` and `accuracy`.
+_RECORDED = tuple(f"metric_{split}_{quantity}" for split in ("train", "test", "unseen") for quantity in ("loss", "accuracy"))
 
 
-def figures(dataset: xr.Dataset) -> dict[str, go.Figure]:
-    """Every figure that a dataset has the variables for, by name, in reading order.
+def figures(dataset: xr.Dataset, draw: Iterable[Figure], also: Iterable[str] = ()) -> dict[str, go.Figure]:
+    """Every figure that a dataset has the variables for, by name, in the order given.
 
     Args:
-        dataset: what an analysis gives. Scalars over ``step`` or ``eval_step`` that no figure here draws get a line figure
-            under their own name.
+        dataset: what an analysis gives.
+        draw: functions of a dataset, as measures bring them; one that raises `MissingVariables` is left out.
+        also: variables that get the default figure of their shape, see `default`. So does every other scalar over ``step`` or ``eval_step``.
     """
     drawn: dict[str, go.Figure] = {}
-    for draw in FIGURES:
-        try:
-            drawn[draw.__name__] = draw(dataset)
-        except MissingVariables:
-            continue
-    for name in sorted(str(name) for name in dataset.data_vars):
-        if name not in (*_RECORDED, *drawn) and dataset[name].dims in (("step",), ("eval_step",)) and has(dataset, name, steps=2):
-            drawn[name] = scalar(dataset, name)
+    for each in draw:
+        with contextlib.suppress(MissingVariables):
+            drawn[each.__name__] = each(dataset)
+    scalars = [str(name) for name, array in dataset.data_vars.items() if array.dims in (("step",), ("eval_step",)) and name not in _RECORDED]
+    for name in sorted({*scalars, *also} - drawn.keys()):
+        with contextlib.suppress(MissingVariables):
+            drawn[name] = default(dataset, name)
     return drawn

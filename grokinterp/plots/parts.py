@@ -18,7 +18,8 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009
 STYLES = [(colour, dash) for dash in ("solid", "dash", "dot", "dashdot") for colour in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)]
 STEPS = "training steps"
 BAR = "%{x}: %{y:.4~g}<extra>%{fullData.name}</extra>"
-MAX_POINTS = 2000
+MAX_POINTS = 2000  # of a line
+MAX_COLUMNS = 1000  # of a heat map
 
 
 class MissingVariables(GrokinterpError):

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from grokinterp.plots.parts import BAR, BLUE, GREY, STEPS, VERMILLION, at_last_step, heat_style, layout_figure, need, values_of
+from grokinterp.plots.parts import BAR, BLUE, GREY, MAX_COLUMNS, STEPS, VERMILLION, at_last_step, heat_style, layout_figure, need, values_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
-MAX_COLUMNS = 1000
 EXPLAINED = 0.85
 """Share of variance above which a neuron counts as explained by one frequency (Nanda et al. 2023, section 4)."""
 

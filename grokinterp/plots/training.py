@@ -13,6 +13,7 @@ from grokinterp.plots.parts import BAR, BLUE, GREEN, ORANGE, SKY, STEPS, STYLES,
 if TYPE_CHECKING:
     import xarray as xr
 
+_SPLITS = {"train": "train", "test": "test", "unseen": "test, mirror unseen"}
 PHASES = {"memorization": ORANGE, "circuit formation": SKY, "cleanup": GREEN}
 
 
@@ -100,11 +101,14 @@ def scalar(dataset: xr.Dataset, name: str) -> go.Figure:
 
 
 def _train_and_test(dataset: xr.Dataset, quantity: str) -> list[go.Scatter]:
-    recorded = {split: dataset[name] for split in ("train", "test") if has(dataset, name := f"metric_{split}_{quantity}", steps=2)}
+    recorded = {label: dataset[name] for split, label in _SPLITS.items() if has(dataset, name := f"metric_{split}_{quantity}", steps=2)}
     if recorded:
         return lines_of(recorded)
     measured = need(dataset, quantity, steps=2)
-    return lines_of({split: measured.sel(split=split) for split in ("train", "test")})
+    lines = {split: measured.sel(split=split) for split in ("train", "test")}
+    if has(dataset, name := f"unseen_{quantity}", steps=2):
+        lines[_SPLITS["unseen"]] = dataset[name]
+    return lines_of(lines)
 
 
 def _bars(heights: dict[str, float], colours: list[str]) -> go.Bar:

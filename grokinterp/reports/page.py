@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -11,21 +12,32 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from grokinterp import __version__
+from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.outputs import PAGE, output
-from grokinterp.reports.words import headline
+from grokinterp.reports.figures import figures as figures_of
+from grokinterp.reports.words import headline, missing
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     import xarray as xr
 
 
-def to_html(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> Path:
+def to_html(
+    dataset: xr.Dataset,
+    path: str | Path,
+    *,
+    figures: Mapping[str, go.Figure] | None = None,
+    measures: Mapping[str, Measure] = MEASURES,
+    force: bool = False,
+) -> Path:
     """Write a dataset of measures as one HTML file: summary, headline numbers, figures with captions, configuration and provenance.
 
     Args:
         dataset: what an analysis gives. The attributes ``title`` and ``summary`` (paragraphs split by blank lines) are plain text;
             ``phases``, ``config``, ``provenance`` and ``failures`` are JSON; each may be absent.
         path: the file, replaced whole if it is such a page already; its folder is made.
+        figures: by name, in this order; None for those that the measures bring.
+        measures: whose headline rows and figures are shown.
         force: replace a file of another kind, too.
 
     Returns:
@@ -34,15 +46,14 @@ def to_html(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> Pa
     Raises:
         GrokinterpError: nothing may or can be written there, see `outputs.check_output`.
     """
-    from grokinterp.plots import figures
-
     path = Path(path)
     with output(path, PAGE, force=force) as temporary:
-        temporary.write_bytes(_page(dataset, figures(dataset)).encode("utf-8", "backslashreplace"))  # a path need not be text
+        drawn = figures_of(dataset, measures) if figures is None else figures
+        temporary.write_bytes(_page(dataset, drawn, headline(dataset, measures)).encode("utf-8", "backslashreplace"))  # a path need not be text
     return path
 
 
-def _page(dataset: xr.Dataset, drawn: dict[str, go.Figure]) -> str:
+def _page(dataset: xr.Dataset, drawn: Mapping[str, go.Figure], numbers: Sequence[Number]) -> str:
     from plotly.offline import get_plotlyjs
 
     template = Template(resources.files("grokinterp.reports").joinpath("page.html").read_text(encoding="utf-8"))
@@ -50,7 +61,7 @@ def _page(dataset: xr.Dataset, drawn: dict[str, go.Figure]) -> str:
         title=escape(str(dataset.attrs.get("title") or "Report")),
         summary=_paragraphs(str(dataset.attrs.get("summary", ""))),
         notice=_notice(dataset),
-        headline=_headline(dataset),
+        headline=_headline(numbers),
         figures="\n".join(_figure(name, figure) for name, figure in drawn.items()),
         details=_details(dataset),
         version=escape(__version__),
@@ -66,9 +77,8 @@ def _paragraphs(text: str) -> str:
 # --- numbers ---------------------------------------------------------------------------------------------------------------------
 
 
-def _headline(dataset: xr.Dataset) -> str:
+def _headline(numbers: Sequence[Number]) -> str:
     """The table of numbers at the last step."""
-    numbers = headline(dataset)
     if not numbers:
         return ""
     body = "\n".join(
@@ -92,7 +102,8 @@ def _powers_of_ten(text: str) -> str:
 
 def _figure(name: str, figure: go.Figure) -> str:
     """A figure's heading, panel, caption and download button."""
-    title, caption = str(figure.layout.title.text), str(figure.layout.meta["caption"])
+    title = str(figure.layout.title.text or name)
+    caption = str(figure.layout.meta["caption"]) if figure.layout.meta else ""  # a figure of somebody's own may have none
     parts = ", ".join(str(trace.name) for trace in figure.data if trace.name)
     label = f"{title}: {figure.layout.yaxis.title.text} by {figure.layout.xaxis.title.text}" + (f", for {parts}." if parts else ".")
     shape = "plot square" if figure.layout.yaxis.scaleanchor else "plot"
@@ -135,20 +146,17 @@ def _attribute(dataset: xr.Dataset, name: str) -> Any:
 
 
 def _notice(dataset: xr.Dataset) -> str:
-    failures = _attribute(dataset, "failures")
-    if not failures:
+    count = len(missing(dataset))
+    if not count:
         return ""
-    count = len(failures) if isinstance(failures, dict) else 1
     what = "One result is" if count == 1 else f"{count} results are"
-    return f'<p class="note">{what} missing from this page; <a href="#failures">the reasons stand below</a>.</p>'
+    return f'<p class="note">{what} missing from this page, in whole or in part; <a href="#failures">the reasons stand below</a>.</p>'
 
 
 def _details(dataset: xr.Dataset) -> str:
     parts = []
-    failures = _attribute(dataset, "failures")
-    if failures:
-        reasons = failures if isinstance(failures, dict) else {"analysis": failures}
-        rows = "\n".join(f'<tr><th scope="row">{escape(str(name))}</th><td>{escape(str(reason))}</td></tr>' for name, reason in reasons.items())
+    if reasons := missing(dataset):
+        rows = "\n".join(f'<tr><th scope="row">{escape(what)}</th><td>{escape(reason)}</td></tr>' for what, reason in reasons.items())
         parts.append(f'<details id="failures" open><summary>Missing results and why</summary><table><tbody>\n{rows}\n</tbody></table></details>')
     for name, label in (("config", "Configuration"), ("provenance", "Provenance")):
         value = _attribute(dataset, name)

@@ -7,6 +7,8 @@ before has left free, and the next activations no longer fit in there. At p = 11
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
@@ -46,8 +48,24 @@ class Rows:
             return found
         places = {position: found.isel(step=[i]) for i, position in enumerate(same)}
         places |= {position: row.expand_dims(step=[steps[position]]) for position, row in self._others.items()}
-        together: xr.Dataset = xr.concat([places[i] for i in range(len(steps))], dim="step", join="outer", data_vars="all")
-        return together
+        return along_steps([places[i] for i in range(len(steps))])
+
+
+def along_steps(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Datasets one after the other along ``step``, NaN where one lacks a variable of another."""
+    known: dict[str, xr.DataArray] = {str(name): array for each in datasets for name, array in each.data_vars.items()}
+    absent = [{name: _nothing(array, each) for name, array in known.items() if name not in each} for each in datasets]
+    filled = [each.assign(nothing) for each, nothing in zip(datasets, absent, strict=True)]
+    together: xr.Dataset = xr.concat(filled, dim="step", join="outer", data_vars="all")
+    return together
+
+
+def _nothing(array: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
+    """The variable at the steps of a dataset that lacks it."""
+    one = array.isel(step=0, drop=True)
+    value: xr.DataArray = one.astype(float) * np.nan if one.dtype.kind in "fiub" else xr.full_like(one, "")
+    nothing: xr.DataArray = value.expand_dims(step=dataset["step"].to_numpy())
+    return nothing
 
 
 def _same_form(row: xr.Dataset, form: xr.Dataset) -> bool:

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grokinterp.measures.lookup import nearly_all
 from grokinterp.reports.words import Phases, phases
 
 if TYPE_CHECKING:
     import xarray as xr
 
 LEARNED = 0.99  # accuracy that counts as having learned or generalised (chosen here)
-NEARLY_ALL = 0.8  # share of the frequencies from which on keeping the key ones keeps nearly everything (chosen here)
 
 
 def in_words(dataset: xr.Dataset) -> str:
-    """What happened, in paragraphs split by blank lines; empty without progress measures.
+    """What happened, in paragraphs split by blank lines; empty without losses on both sides of a split.
 
     Args:
         dataset: `progress` at one step or several, with the recorded metrics of training where there are any.
@@ -34,6 +34,8 @@ def in_words(dataset: xr.Dataset) -> str:
     last = dataset.isel(step=-1)
     train, test = (float(last["accuracy"].sel(split=split)) for split in ("train", "test"))
     answers = f"At step {int(last['step']):,} the model answers {train:.1%} of its training pairs and {test:.1%} of its test pairs."
+    if math.isnan(test):
+        return ""
     unseen = _value(last, "unseen_accuracy")
     if math.isfinite(unseen):
         answers += f" Where the mirror image of a test pair was not trained either, it answers {unseen:.1%}."
@@ -147,7 +149,7 @@ def _which_frequencies(last: xr.Dataset) -> str:
         told.append(f"Averaged over test pairs alone, where such a table can only guess, the model has {held_out:.2g}.")
     if math.isfinite(excluded):
         told.append(f"Removing them (excluded loss) gives {excluded:.2g} nats on training pairs, where guessing gives {np.log(2 * n + 1):.2g}.")
-    if len(keys) >= NEARLY_ALL * n:
+    if nearly_all(len(keys), n):
         told.append("These are nearly all frequencies: keeping them keeps nearly everything, so a small restricted loss shows no circuit.")
     return " ".join(told)
 

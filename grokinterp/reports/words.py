@@ -5,14 +5,17 @@ Everything here is read off the dataset of a report; no models.
 
 from __future__ import annotations
 
-import contextlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from grokinterp.conditions import first_stretch
-from grokinterp.measures.algorithm import verdict
+from grokinterp.measures import MEASURES, Measure, Number
+from grokinterp.measures.measure import GIVEN_BY, scalars_of
+from grokinterp.measures.undefined import reasons_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +27,7 @@ class Phases:
 
     Attributes:
         memorization_end: the minimum of excluded loss after train loss has fallen below 0.01.
-        circuit_end: the first step at which restricted loss has made 95 % of its fall.
+        circuit_end: the first step after restricted loss's peak at which it has made 95 % of its fall.
         cleanup_end: the first step with test loss below 0.01.
     """
 
@@ -48,6 +51,8 @@ def phases(dataset: xr.Dataset, loss_below: float = 0.01, fall: float = 0.95) ->
         dataset: `progress` over steps, as ``analyze(run, ["progress"])`` gives it.
         loss_below: train and test loss, in nats, that count as learned.
         fall: share of restricted loss's fall, from its largest to its last value, that ends circuit formation.
+
+    Steps at which a loss is not defined count as no end of a phase.
     """
     steps = dataset["step"].to_numpy()
     train, test = (dataset["loss"].sel(split=split).to_numpy() for split in ("train", "test"))
@@ -55,9 +60,13 @@ def phases(dataset: xr.Dataset, loss_below: float = 0.01, fall: float = 0.95) ->
     restricted = dataset["restricted_loss"].sel(split="all").to_numpy()
 
     learned = np.flatnonzero(np.maximum.accumulate(train < loss_below))
+    learned = learned[np.isfinite(excluded[learned])]
     memorization_end = steps[learned[np.argmin(excluded[learned])]] if len(learned) else None
-    fallen = restricted <= restricted.max() - fall * (restricted.max() - restricted[-1])
-    circuit_end = _first(steps, fallen & (restricted < restricted.max()))
+    circuit_end = None
+    if len(known := np.flatnonzero(np.isfinite(restricted))):
+        peak = known[np.argmax(restricted[known])]
+        fallen = restricted <= restricted[peak] - fall * (restricted[peak] - restricted[known[-1]])
+        circuit_end = _first(steps, fallen & (np.arange(len(steps)) > peak) & (restricted < restricted[peak]))
     return Phases(None if memorization_end is None else int(memorization_end), circuit_end, _first(steps, test < loss_below))
 
 
@@ -66,16 +75,13 @@ def _first(steps: np.ndarray, condition: np.ndarray) -> int | None:
     return None if found is None else int(found.onset)
 
 
-class Number(NamedTuple):
-    """One number of a report that one quotes."""
+def headline(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> list[Number]:
+    """The numbers of a report's last step that one quotes, as far as the dataset has them; losses in nats.
 
-    quantity: str
-    value: str
-    meaning: str = ""
-
-
-def headline(dataset: xr.Dataset) -> list[Number]:
-    """The numbers of a report's last step that one quotes, as far as the dataset has them; losses in nats."""
+    Args:
+        dataset: what an analysis gives.
+        measures: whose rows are shown. Of a measure that is not among these it is each scalar.
+    """
     if "step" not in dataset.sizes:
         return []
     last = dataset.isel(step=-1)
@@ -87,9 +93,10 @@ def headline(dataset: xr.Dataset) -> list[Number]:
                     f"recorded {split} loss", f"{_last_finite(dataset[f'metric_{split}_loss']):.4e}", "the last that was written down while training"
                 )
             )
-    for rows in (_losses, _circuit, _weights, _algorithm):
-        with contextlib.suppress(KeyError):  # a measure that was not asked for
-            numbers += rows(last)
+    for measure in measures.values():
+        numbers += measure.headline(last)
+    for name in dict.fromkeys(str(array.attrs[GIVEN_BY]) for array in last.data_vars.values() if GIVEN_BY in array.attrs):
+        numbers += [] if name in measures else scalars_of(last, name)
     for split, below in (("train", 1e-2), ("test", 1.0), ("test", 1e-2)):
         if f"metric_{split}_loss" in dataset:
             first = _first(dataset["eval_step"].to_numpy(), dataset[f"metric_{split}_loss"].to_numpy() < below)
@@ -97,94 +104,16 @@ def headline(dataset: xr.Dataset) -> list[Number]:
     return numbers
 
 
-_TABLE = ("train", "test", "all")
-
-
-def _losses(last: xr.Dataset) -> list[Number]:
-    each = ", ".join(f"{k}: {value:.3g}" for k, value in zip(last["key_frequency"].to_numpy(), last["excluded_loss_each"].to_numpy(), strict=True))
-    return [
-        Number("loss, train / test / all pairs", _by(last["loss"], "split", _TABLE, ".4e"), "mean cross-entropy over the task's answers"),
-        Number("accuracy, train / test / all pairs", _by(last["accuracy"], "split", _TABLE, ".4g"), "share of right answers"),
-        Number(
-            "restricted loss, train / test / all pairs",
-            _by(last["restricted_loss"], "split", _TABLE, ".4g"),
-            "only the key frequencies kept in the logits",
-        ),
-        Number("… without the mean logits, all pairs", f"{float(last['restricted_loss_no_mean'].sel(split='all')):.3g}"),
-        Number(
-            "excluded loss, train / test",
-            _by(last["excluded_loss"], "split", ("train", "test"), ".4g"),
-            "the key frequencies taken out of the logits",
-        ),
-        Number("excluded loss of one key, train", each, "one key frequency taken out at a time"),
-    ]
-
-
-def _circuit(last: xr.Dataset) -> list[Number]:
-    frequencies, forms = last["frequency"].to_numpy(), ("raw", "row_centred", "class_centred")
-    return [
-        Number("key frequencies", _listed(last["key_frequency"].to_numpy()), "at least 1 % of the squared norm of W_L = W_out·W_U"),
-        Number(
-            "key frequencies, published rule", _listed(frequencies[last["published_key"].to_numpy().astype(bool)]), "strongest in at least one neuron"
-        ),
-        Number(
-            "FVE raw / row-centred / less class mean",
-            _by(last["fve"], "form", forms, ".4f"),
-            "share of the logits' variance that cos w(a + b − c) of the keys explains",
-        ),
-        Number(
-            "neurons above 85 % / 90 %",
-            f"{_by(last['neurons_above'], 'threshold', (0.85, 0.90), '.0f')} of {last.sizes['neuron']}",
-            "of their variance at one frequency",
-        ),
-    ]
-
-
-def _weights(last: xr.Dataset) -> list[Number]:
-    kinds = ("components", "frequencies")
-    return [
-        *(Number(f"{name}, strongest frequencies (norm)", _strongest(last[f"{name}_norm"])) for name in ("W_E", "W_L")),
-        Number(
-            "power in the key frequencies, W_L / W_E",
-            _by(last["key_power_share"], "matrix", ("W_L", "W_E"), ".3f"),
-            "of the squared norm, the constant removed",
-        ),
-        *(
-            Number(
-                f"Gini of {name}, components / frequencies", _by(last["gini"].sel(matrix=name), "kind", kinds, ".4f"), "0 all equal, near 1 sparse"
-            )
-            for name in ("W_E", "W_L")
-        ),
-        Number("sum of squared weights", f"{float(last['sum_of_squares']):.2f}", "over all trained parameters"),
-    ]
-
-
-def _algorithm(last: xr.Dataset) -> list[Number]:
-    return [
-        Number("clock or pizza", verdict(last), "by the thresholds of arXiv 2306.17844"),
-        Number("distance irrelevance, right / largest wrong logit", _each(last, "distance_irrelevance", "distance_irrelevance_wrong")),
-        Number("gradient symmetricity", _each(last, "gradient_symmetricity"), "1 where a logit's gradients for both operands agree"),
-        Number("circularity of x / y", _by(last["circularity"], "operand", ("x", "y"), ".4f"), "1 where the embedding lies on circles"),
-    ]
-
-
-def _by(array: xr.DataArray, dimension: str, labels: tuple[object, ...], form: str) -> str:
-    return " / ".join(format(float(array.sel({dimension: label})), form) for label in labels)
-
-
-def _each(last: xr.Dataset, *names: str) -> str:
-    return " / ".join(f"{float(last[name]):.4f}" for name in names)
-
-
-def _listed(values: np.ndarray) -> str:
-    return ", ".join(str(int(value)) for value in values) or "none"
-
-
-def _strongest(norms: xr.DataArray, n: int = 6) -> str:
-    order = np.argsort(-norms.to_numpy())[:n]
-    return ", ".join(f"{int(norms['frequency'][i])} ({float(norms[i]):.3g})" for i in order)
+def missing(dataset: xr.Dataset) -> dict[str, str]:
+    """What a report lacks, in words, with the reasons: {"heads does not apply": …, "fsd is not defined": …}."""
+    try:
+        failures = json.loads(str(dataset.attrs.get("failures") or "{}"))
+    except json.JSONDecodeError:
+        failures = str(dataset.attrs["failures"])
+    told = {f"{name} does not apply": str(reason) for name, reason in failures.items()} if isinstance(failures, dict) else {"analysis": str(failures)}
+    return told | {f"{name} is not defined": reason for name, reason in reasons_of(dataset).items()}
 
 
 def _last_finite(values: xr.DataArray) -> float:
-    array = values.to_numpy()
-    return float(array[np.isfinite(array)][-1])
+    finite = values.to_numpy()[np.isfinite(values.to_numpy())]
+    return float(finite[-1]) if len(finite) else float("nan")

@@ -138,6 +138,43 @@ class Task:
             raise GrokinterpError(f"task {self.name!r} has no train/test split; call task.split(train_fraction, seed) first")
         return torch.nonzero(self.train if split == "train" else ~self.train).squeeze(1)
 
+    def splits(self) -> dict[str, ExampleMask]:
+        """The sides of the split as named masks: "train", "test" and, of a commutative task, "unseen", as far as it has any.
+
+        A model that has been trained on (b, a) has in a sense seen (a, b). The unseen test examples are those with neither trained; where
+        the task is not commutative that would be all of them, and there is no such entry.
+
+        Raises:
+            GrokinterpError: the task has not been split.
+        """
+        self.indices("train")
+        assert self.train is not None  # or `indices` had raised
+        masks = {"train": self.train, "test": ~self.train}
+        if self.commutative:
+            first, second = self.tokens[:, 0], self.tokens[:, 1]
+            pair, mirror = first * self.n_vocab + second, second * self.n_vocab + first
+            trained = pair[self.train]
+            unseen = ~torch.isin(pair, trained) & ~torch.isin(mirror, trained)
+            if bool(unseen.any()):
+                masks["unseen"] = unseen
+        return masks
+
+    @property
+    def commutative(self) -> bool:
+        """Whether (a, b) and (b, a) have one answer wherever the table holds both, and it does hold both of some pair.
+
+        Operands are the first two tokens; behind them every input must go on alike. Read off the table, so that it holds of tasks without a
+        group as well: a² + ab + b² is commutative, a − b and random answers are not.
+        """
+        if self.targets is not None or self.n_positions < 2 or not bool((self.tokens[:, 2:] == self.tokens[:1, 2:]).all()):
+            return False
+        first, second = self.tokens[:, 0], self.tokens[:, 1]
+        answer = torch.full((self.n_vocab**2,), -1)
+        answer[first * self.n_vocab + second] = self.answers
+        mirrored = answer[second * self.n_vocab + first]
+        both = (first != second) & (mirrored >= 0)
+        return bool(both.any()) and bool((mirrored == self.answers)[both].all())
+
     def fixed_batch(self, size: int) -> Examples:
         """The same `size` test examples every time, at most all of them; of all examples where there is no split."""
         examples = self.indices("all" if self.train is None else "test")

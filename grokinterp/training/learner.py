@@ -37,7 +37,7 @@ class Learner(Protocol):
         """One AdamW update of every member, from weights at `step` to `step + 1`; batches hold example indices, None is the full training set."""
 
     def evaluate(self) -> list[dict[str, float]]:
-        """Train and test loss (nats, float64), accuracy and the L2 norm of all trained weights, for each member."""
+        """Loss (nats, float64) and accuracy on every one of `Task.splits`, and the L2 norm of all trained weights, for each member."""
 
     def weights(self, member: int) -> Weights:
         """A copy of one member's trained parameters, named and shaped as in HookedTransformer."""
@@ -76,7 +76,7 @@ class ModuleLearner:
         self._task = task
         self._optimizer_config = config.optimizer
         self._tokens, self._right = task.tokens.to(device), (task.answers if task.targets is None else task.targets).to(device)
-        self._splits = {"train": task.indices("train").to(device), "test": task.indices("test").to(device)}
+        self._splits = {name: mask.nonzero()[:, 0].to(device) for name, mask in task.splits().items()}
         self._parameters = trained_parameters(self.model)
         frozen = config.model.intervention(FreezeHeads)
         self._frozen = [(weight, heads) for name, weight in self._parameters.items() if (heads := frozen.of(name) if frozen else [])]

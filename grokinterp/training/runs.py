@@ -117,6 +117,9 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """One row an evaluation: step, train_loss, test_loss (nats), train_accuracy, test_accuracy, weight_norm.
 
+        A commutative task has unseen_loss and unseen_accuracy too, over the "unseen" examples of `Task.splits`; runs that an earlier
+        version began go on without.
+
         Raises:
             GrokinterpError: rows are missing or damaged.
         """

@@ -157,6 +157,8 @@ class _Member:
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write a row of metrics."""
+        if self._rows:  # a run that an earlier version began goes on with the columns that it has
+            metrics = {name: value for name, value in metrics.items() if name in self._rows[0]}
         row: Row = {"step": step, **metrics}
         self.writer.append(row)
         if self._tracker is not None:

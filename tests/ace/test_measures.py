@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from grokinterp import Report, Run, ace, analyze, plots, tasks
+from grokinterp import Report, Run, ace, analyze, tasks
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks.markov import MarkovChain, markov_chain
@@ -41,7 +41,7 @@ def test_the_clock_has_its_modes_on_the_ring_and_needs_them(clock: Report) -> No
     assert fits["held_out"] > 0.95
     assert fits["null"] <= fits["null_max"] < 0.3
     assert np.isnan(last["core_r2_of_oracle"])
-    assert last["core_r2_of_oracle"].attrs["reason"] == "the task is no Markov chain"
+    assert last["core_r2_of_oracle"].attrs["undefined"] == "the task is no Markov chain"
     assert float(last["core_energy"][3]) > 0.999
     assert last["core_mean"].shape == (11, 2)
     np.testing.assert_allclose(last["core_mean"].sum("core_class"), 0, atol=1e-9)
@@ -63,13 +63,14 @@ def test_a_chain_built_by_hand_has_its_eigenvalues_and_the_oracles_r_squared() -
     assert float(found["core_accuracy"].sel(edit="none")) == pytest.approx(0.75, abs=0.02)
     assert float(found["core_accuracy"].sel(edit="keep")) == pytest.approx(0.75, abs=0.02)
     assert found["core_mean"].shape == (4, 2)
-    assert "cycle" in found["core_modes"].attrs["reason"]
+    assert "cycle" in found["core_modes"].attrs["undefined"]
     assert np.isnan(found["core_r2"].sel(fit=["held_out", "null", "null_max"])).all()
 
 
 def test_a_run_has_it_over_all_checkpoints_and_a_file_keeps_the_reasons(tiny_run: Run, tmp_path: Path) -> None:
     report = analyze(tiny_run, ["ace"], progress_bar=False)
     assert report.failures == {}
+    assert report.undefined == {"core_r2_of_oracle": "the task is no Markov chain"}
     hook, task = "blocks.0.hook_resid_post", tiny_run.task
     core = ace.extract(tiny_run.model(20), task, hook, positions=task.readout)
     there = report["core_size"].sel(step=20)
@@ -79,15 +80,15 @@ def test_a_run_has_it_over_all_checkpoints_and_a_file_keeps_the_reasons(tiny_run
     np.testing.assert_array_equal(report["core_accuracy_by_rank"].sel(step=20, edit="remove"), sizes.remove)
     assert {"core_size[energy]", "core_accuracy[keep]", "core_r2[held_out]", "core_modes"} <= set(report.to_dataframe())
     loaded = Report.load(report.save(tmp_path / "report.nc"))
-    assert "no Markov chain" in loaded["core_r2_of_oracle"].attrs["reason"]
-    assert list(plots.figures(loaded.dataset))[2:6] == ["core_size", "core_r2", "core_eigenvalues", "core_clock"]
+    assert "no Markov chain" in loaded["core_r2_of_oracle"].attrs["undefined"]
+    assert list(loaded.figures)[2:6] == ["core_size", "core_r2", "core_eigenvalues", "core_clock"]
 
 
 def test_a_task_without_a_group_has_a_core_and_no_cycle() -> None:
     task = tasks.modular_quadratic(7).split(0.5, seed=0)
     found = ace.measure(Snapshot(build_model(ModelConfig(d_model=16, n_heads=2, d_mlp=24), task, seed=0), task))
     assert float(found["core_size"].sel(rank="energy")) >= 1
-    assert "neither a cyclic group" in found["core_modes"].attrs["reason"]
+    assert "neither a cyclic group" in found["core_modes"].attrs["undefined"]
     assert "core_r2" not in found
 
 

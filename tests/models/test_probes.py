@@ -295,7 +295,7 @@ def test_progress_measures_read_probes(kind: str) -> None:
     model, task = small(kind)
     snapshot = Snapshot(model, task)
     measured = progress(snapshot, frequencies=(1, 2))
-    loss = torch.nn.functional.cross_entropy(snapshot.logits, task.answers).item()
+    loss = torch.nn.functional.cross_entropy(snapshot.outputs, task.answers).item()
     assert float(measured["loss"].sel(split="all")) == pytest.approx(loss)
     w_l = Adapter(model).neuron_logit_weights()[:, :7]
     squares = (w_l - w_l.mean(1, keepdim=True)).square().sum().item()

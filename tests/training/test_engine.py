@@ -250,7 +250,7 @@ def test_evaluation_is_the_modules_in_one_chunk_and_in_many(config: RunConfig, m
     for learner in (module, engine):
         train(learner, [config], [task], 0, 20)
     expected = module.evaluate()[0]
-    assert set(expected) == {"train_loss", "train_accuracy", "test_loss", "test_accuracy", "weight_norm"}
+    assert set(expected) == {f"{split}_{what}" for split in ("train", "test", "unseen") for what in ("loss", "accuracy")} | {"weight_norm"}
     assert engine.evaluate()[0] == pytest.approx(expected, rel=1e-5 if config.dtype == "float32" else 1e-10)
     monkeypatch.setattr("grokinterp.training.engine.engine.EVALUATION_ELEMENTS", 32 * 10)
     assert engine.evaluate()[0] == pytest.approx(expected, rel=1e-5 if config.dtype == "float32" else 1e-10)

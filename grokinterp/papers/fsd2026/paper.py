@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from grokinterp.analysis import Report
 from grokinterp.laws import ForkLaw, fork_law, lead_times
-from grokinterp.laws.drawing import draw, line, points
-from grokinterp.measures.fsd import IRREP_TOPS, TOPS
+from grokinterp.laws.drawing import draw, points
+from grokinterp.measures.fsd import IRREP_TOPS, TOPS, synchronization
 from grokinterp.papers.claims import Budget, Measurement, averaged, within_budget
 from grokinterp.papers.fsd2026 import runs
 from grokinterp.papers.fsd2026.claims import (
@@ -55,7 +54,9 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     fresh = _read(plan, folder, reports)
     tables = {name: merged(known.get(name), fresh.get(name, pd.DataFrame())) for name in SOURCES}
     shown = next((name for name in (EXAMPLE, *plan.main) if name in reports), None)
-    drawn = {} if shown is None else {"synchronization": synchronization(reports[shown].dataset, int(_modulus(plan.main[shown])), shown)}
+    drawn = {}
+    if shown is not None:
+        drawn["synchronization"] = synchronization(reports[shown].dataset).update_layout(title_text=f"Synchronization and grokking, {shown}")
     return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
 
 
@@ -310,20 +311,6 @@ def _beside_the_paper(events: pd.DataFrame) -> pd.DataFrame:
     published = pd.DataFrame.from_dict({name: row._asdict() for name, row in CONFIGURATIONS.items()}, orient="index")
     table: pd.DataFrame = events.join(published.add_prefix("paper_"))
     return table
-
-
-def synchronization(dataset: xr.Dataset, p: int, name: str) -> go.Figure:
-    """FSD at each K, test accuracy and filtered loss of one run over steps."""
-    steps = dataset["step"].to_numpy()
-    accuracy = dataset["metric_test_accuracy"]
-    lines = [line(steps, dataset["fsd"].sel(top=top).to_numpy(), f"FSD, K = {top}", i) for i, top in zip((0, 5, 3), TOPS, strict=True)]
-    lines.append(line(accuracy["eval_step"].to_numpy(), accuracy.to_numpy(), "test accuracy", 1))
-    if "filtered_loss" in dataset:
-        lines.append(line(steps, dataset["filtered_loss"].to_numpy() / math.log(p), "filtered loss / ln p", 2, "dot"))
-    ends = steps[[0, -1]]
-    lines.append(line(ends, np.full(2, runs.SYNC), "FSD threshold", 4, "dash"))
-    caption = "Where FSD crosses the dashed line before accuracy rises, synchronization precedes grokking. At 1, filtered loss is that of guessing."
-    return draw(f"Synchronization and grokking, {name}", caption, lines, "training steps", "share, or loss over ln p")
 
 
 def leads(main: pd.DataFrame) -> go.Figure:

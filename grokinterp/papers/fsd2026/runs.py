@@ -18,10 +18,11 @@ import xarray as xr
 from torch import Tensor
 
 from grokinterp import presets
-from grokinterp.analysis import Measure, Report, analyze
+from grokinterp.analysis import Report, analyze
 from grokinterp.interventions import MeanPool, NoAttention
 from grokinterp.laws import onset
 from grokinterp.measures.fsd import IRREP_TOPS, RANK_SHARES, TOPS, fsd, neuron_shuffle_test, permutation_test, signals, spectrum
+from grokinterp.measures.measure import Function
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known
@@ -135,7 +136,7 @@ def _finished(config: RunConfig, folder: Path) -> bool:
 def read(config: RunConfig, folder: Path, progress: bool = True) -> Report:
     """Train one configuration and read every checkpoint; the report is kept in the run's folder, and opened there the next time."""
     run = train(config, folder, progress=progress)
-    measures: list[str | Measure] = ["fsd"] if config.task.name == "permutations" else ["fsd", "filtered_loss", "progress"]
+    measures: list[str | Function] = ["fsd"] if config.task.name == "permutations" else ["fsd", "filtered_loss", "progress"]
     if "multiplication" in config.task.name:
         measures.append(fsd_over_residues)
     return measured(run, measures, "fsd2026", progress_bar=progress)

@@ -10,8 +10,8 @@ import xarray as xr
 
 from grokinterp import presets
 from grokinterp.ace import extract
-from grokinterp.analysis import Measure
 from grokinterp.errors import GrokinterpError
+from grokinterp.measures.measure import Function
 from grokinterp.measures.progress import key_frequencies, progress
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
@@ -150,7 +150,7 @@ def core(snapshot: Snapshot) -> dict[str, float]:
     return {"core_rank": float(extract(snapshot.model, snapshot.task, hook, positions=snapshot.task.readout, n_jacobians=JACOBIANS).rank)}
 
 
-MEASURES: tuple[str | Measure, ...] = ("fsd", "filtered_loss", "heads", "progress", circuit_now, core)
+MEASURES: tuple[str | Function, ...] = ("fsd", "filtered_loss", "heads", "progress", circuit_now, core)
 
 
 def read_all(plan: Plan, folder: Path) -> dict[str, xr.Dataset]:

@@ -21,7 +21,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.models.baseline_configs import ProbeConfig
 from grokinterp.models.initial import initial_weights
 from grokinterp.models.transformers import ModelConfig
-from grokinterp.shapes import Examples
+from grokinterp.shapes import ExampleMask, Examples
 from grokinterp.tasks import Task
 from grokinterp.training.config import OptimizerConfig, RunConfig
 from grokinterp.training.engine.edits import frozen_entries
@@ -107,6 +107,8 @@ class Engine:
         self._layout = Layout(tasks[0], self._model, device)
         self._answers = torch.stack([task.answers for task in tasks]).to(device)
         self._splits: dict[str, Tensor] = {split: torch.stack([task.indices(split) for task in tasks]).to(device) for split in SPLITS}
+        self._unseen = torch.stack([unseen_of(task) for task in tasks]).to(device)
+        self._has_unseen = self._unseen.any(1).tolist()
         initial = [initial_weights(self._model, task, config.seed) for config, task in zip(configs, tasks, strict=True)]
         self._shapes = {name: weight.shape for name, weight in initial[0].items()}
         self.align = ALIGNED if device.startswith("cuda") else self.align
@@ -212,9 +214,16 @@ class Engine:
         metrics: dict[str, Tensor] = {}
         for split, examples in self._splits.items():
             metrics |= {f"{split}_loss": losses.gather(1, examples).mean(1), f"{split}_accuracy": right.gather(1, examples).mean(1)}
+        # Members differ in how many unseen examples they have, some in having any.
+        n, count = self._unseen.shape[1], self._unseen.sum(1)  # a compiled table goes on behind its n examples
+        metrics |= {f"unseen_{name}": (values[:, :n] * self._unseen).sum(1) / count for name, values in (("loss", losses), ("accuracy", right))}
         metrics["weight_norm"] = self._flat.double().square().sum(1).sqrt()
         rows = torch.stack(list(metrics.values()), dim=1).tolist()  # the one place where a GPU is waited for
-        return [dict(zip(metrics, row, strict=True)) for row in rows]
+        named = [dict(zip(metrics, row, strict=True)) for row in rows]
+        return [
+            row if any_unseen else {name: value for name, value in row.items() if not name.startswith("unseen")}
+            for row, any_unseen in zip(named, self._has_unseen, strict=True)
+        ]
 
     @torch.no_grad()
     def norm(self, belongs: Callable[[str], bool]) -> Float[Tensor, "member"]:
@@ -299,6 +308,8 @@ class Engine:
         self._answers[member] = task.answers.to(self._device)
         for split in SPLITS:
             self._splits[split][member] = task.indices(split).to(self._device)
+        self._unseen[member] = unseen_of(task).to(self._device)
+        self._has_unseen[member] = bool(self._unseen[member].any())
         self.load(member, initial_weights(self._model, task, config.seed), None)
 
     def keep(self, members: Sequence[int]) -> None:
@@ -307,7 +318,13 @@ class Engine:
         self._optimizers, self._updates = [self._optimizers[i] for i in chosen], [self._updates[i] for i in chosen]
         self._answers = self._answers[chosen]
         self._splits = {split: examples[chosen] for split, examples in self._splits.items()}
+        self._unseen, self._has_unseen = self._unseen[chosen], [self._has_unseen[i] for i in chosen]
         self._hold(self._flat[chosen], self._exp_avg[chosen], self._exp_avg_sq[chosen])
+
+
+def unseen_of(task: Task) -> ExampleMask:
+    """The mask of a task's unseen examples (`Task.splits`), empty where it has none."""
+    return task.splits().get("unseen", torch.zeros(len(task), dtype=torch.bool))
 
 
 def adamw_coefficients(optimizer: OptimizerConfig, step: int, updates: int) -> tuple[float, ...]:

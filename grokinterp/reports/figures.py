@@ -1,0 +1,33 @@
+"""The figures of a report: those that its measures bring, and default ones of what has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from grokinterp import plots
+from grokinterp.measures import MEASURES, Measure
+from grokinterp.measures.measure import GIVEN_BY
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    import xarray as xr
+
+
+def figures(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> dict[str, go.Figure]:
+    """Every figure that a dataset has the variables for, by name, measure by measure.
+
+    Args:
+        dataset: what an analysis gives.
+        measures: whose figures are drawn. The variables of a measure without figures, or of one that is not among these, get a default figure.
+    """
+    own = [draw for measure in measures.values() for draw in measure.figures]
+    drawn_for = {name for name, measure in measures.items() if measure.figures}
+    plain = [str(name) for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *drawn_for}]
+    return plots.figures(dataset, own, plain)
+
+
+def of_name(dataset: xr.Dataset, name: str, measures: Mapping[str, Measure] = MEASURES) -> list[str]:
+    """What figures a name may mean, the likeliest first: a measure's own, that of this name, those of the measure's variables."""
+    own = [draw.__name__ for draw in measures[name].figures] if name in measures else []
+    return [*own, name, *(str(variable) for variable, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY) == name)]
