@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest has it
 
-from faults import inputs, kills
+from faults import commands, inputs, kills
 
 MEMORY = Path("/dev/shm")
 
@@ -32,6 +32,8 @@ def main() -> int:
         killed = kills.campaign(Path(disk), n_kills, places)
         (Path(disk) / "inputs").mkdir()
         damaged = inputs.campaign(Path(disk) / "inputs", n_inputs)
+        (Path(disk) / "commands").mkdir()
+        damaged.append(commands.campaign(Path(disk) / "commands", n_inputs // 4))
     if options.docs is not None:
         _write(options.docs / "faults-kills.csv", killed)
         _write(options.docs / "faults-inputs.csv", damaged)

@@ -47,12 +47,18 @@ class Door:
     accepts: bool = True
 
 
-def doors(folder: Path) -> dict[str, Door]:
-    """Every door with a small accepted file of its kind."""
+def tiny_run(folder: Path) -> Run:
+    """A finished run of a moment, in the folder's ``run``."""
     config = presets.nanda2023(p=5, train_fraction=0.6, steps=4).with_(
         model=ModelConfig(d_model=4, n_heads=1, d_mlp=4), eval_every=2, checkpoints=CheckpointSchedule(every=2)
     )
-    run = train(config, folder / "run", progress=False)
+    return train(config, folder / "run", progress=False)
+
+
+def doors(folder: Path) -> dict[str, Door]:
+    """Every door with a small accepted file of its kind."""
+    run = tiny_run(folder)
+    config = run.config
     read = lambda: analyze(Run(run.path), ["progress"], progress_bar=False).headline()  # noqa: E731
     found = {f"run: {name}": Door(run.path / name, read) for name in ("config.json", "status.json", "metrics.jsonl", "provenance.json")}
     found["run: checkpoint"] = Door(run.path / "checkpoints" / "step_00000004.safetensors", read)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from faults import commands
 from faults.inputs import attacked, doors
 
 ROOT = Path(__file__).parents[2]
@@ -45,3 +46,8 @@ def test_an_attack_finds_what_raises_anything_else_and_leaves_the_file_whole(tmp
     fragile = type(door)(door.file, lambda: 1 / 0)
     assert "ZeroDivisionError" in attacked(fragile, 0)
     assert door.file.read_bytes() == before
+
+
+def test_command_lines_end_with_a_status_and_a_sentence(tmp_path: Path) -> None:
+    row = commands.campaign(tmp_path, 12)
+    assert row["tracebacks"] == 0, row["example"]
