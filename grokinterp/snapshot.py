@@ -40,7 +40,7 @@ class Snapshot:
                 f"too few for task {task.name!r} with {task.n_vocab} tokens and {task.n_classes} answers"
             )
         n_ctx = getattr(model.cfg, "n_ctx", None)
-        if n_ctx is not None and n_ctx < task.n_positions:
+        if n_ctx is not None and isinstance(task, Task) and n_ctx < task.n_positions:
             raise GrokinterpError(f"the model's context holds {n_ctx} tokens, too few for task {task.name!r} with inputs of {task.n_positions}")
         self.model, self.task, self.step = model, task, step
         self.reference: Snapshot = reference or self

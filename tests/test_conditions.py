@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterator
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -235,6 +236,15 @@ def test_when_finds_the_checkpoint_that_the_report_shows(tiny_run: Run, measured
             assert when(f"{name} >= {threshold!r} for {times}")(tiny_run) == (None if expected is None else expected.onset)
 
 
+@pytest.fixture
+def open_measures() -> Iterator[Any]:
+    """The mapping of measures, which is as before afterwards, in the same order."""
+    kept = dict(MEASURES)
+    yield MEASURES
+    MEASURES.clear()
+    MEASURES.update(kept)
+
+
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
@@ -244,23 +254,21 @@ def test_when_finds_the_checkpoint_that_the_report_shows(tiny_run: Run, measured
         ("test_accuracy > 0.5", "unknown variable of a measure 'test_accuracy'"),
     ],
 )
-def test_when_says_what_to_write(tiny_run: Run, condition: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(MEASURES, "ace")  # type: ignore[arg-type]
+def test_when_says_what_to_write(tiny_run: Run, condition: str, message: str, open_measures: Any) -> None:
+    del open_measures["ace"]
     with pytest.raises(GrokinterpError, match=message):
         when(condition)(tiny_run)
 
 
-def test_a_measure_of_ones_own_and_one_that_does_not_apply(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measure_of_ones_own_and_one_that_does_not_apply(tiny_run: Run, open_measures: Any) -> None:
     def own(snapshot: Snapshot) -> dict[str, float]:
         return {"at": float(snapshot.step or 0)}
 
     def never(snapshot: Snapshot) -> dict[str, float]:
         raise GrokinterpError("never applies here")
 
-    for name in [*MEASURES]:
-        monkeypatch.delitem(MEASURES, name)  # type: ignore[arg-type]
-    for name, measure in (("never", never), ("own", own)):
-        monkeypatch.setitem(MEASURES, name, measure)  # type: ignore[arg-type]
+    open_measures.clear()
+    open_measures["never"], open_measures["own"] = never, own
     assert when("at > 30")(tiny_run) == 40
     with pytest.raises(GrokinterpError, match="never applies here"):
         when("never > 30")(tiny_run)

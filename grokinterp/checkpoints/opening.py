@@ -55,7 +55,7 @@ class Opened:
     title: str
     states: Mapping[int, State]
     config: Mapping[str, Any] = field(default_factory=dict)
-    recorded: Mapping[str, pd.Series[float]] = field(default_factory=dict)
+    recorded: Mapping[str, pd.Series[float]] = field(default_factory=dict, repr=False)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     train: Sequence[int] | None = None
     files: Sequence[str] = ()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -38,7 +38,7 @@ class Representation:
     """
 
     name: str
-    matrices: Matrices
+    matrices: Matrices = field(repr=False)
 
     @property
     def dimension(self) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import plotly.graph_objects as go
 
+from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import BAR, BLUE, GREY, ORANGE, SKY, STYLES, VERMILLION, at_last_step, has, heat_style, layout_figure, need, values_of
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
+from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import BLUE, GREY, STEPS, at_last_step, layout_figure, lines_of, need, values_of
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.plots.lazy import go
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import plotly.graph_objects as go
-
+from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import BAR, BLUE, GREEN, ORANGE, SKY, STEPS, STYLES, at_last_step, has, layout_figure, lines_of, need
 
 if TYPE_CHECKING:
