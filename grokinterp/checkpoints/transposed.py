@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from grokinterp.checkpoints.assembly import assemble
 from grokinterp.checkpoints.reader import Facts, Reader, State, n_blocks
 from grokinterp.errors import GrokinterpError
 from grokinterp.interventions.attention import AttentionRate
 from grokinterp.models.baseline_configs import Inputs, MLPConfig
 from grokinterp.models.intervention import InForce
-from grokinterp.models.published import OPERATIONS
+from grokinterp.models.published import OPERATIONS, inputs_first
 from grokinterp.models.transformers import build_model, load_weights
 from grokinterp.tasks import TASKS, Task, TaskConfig, modular_addition
 
@@ -156,22 +154,3 @@ def read_transposed(state: State, task: Task, act_fn: str, causal: bool, interve
         normalization_type=None,
         attention_dir="causal" if causal else "bidirectional",
     )
-
-
-def inputs_first(state: State) -> dict[str, Tensor]:
-    """The authors' layout, outputs first, turned into HookedTransformer's, inputs first; masks are left out."""
-    n_heads, d_head, d_model = state[_N_HEADS].shape
-    weights: dict[str, Tensor] = {}
-    for name, value in state.items():
-        match name.split(".")[-1]:
-            case "mask":
-                continue
-            case "W_K" | "W_Q" | "W_V":
-                weights[name] = value.transpose(1, 2)
-            case "W_O":
-                weights[name] = value.T.reshape(n_heads, d_head, d_model)
-            case "W_E" | "W_in" | "W_out":
-                weights[name] = value.T
-            case _:
-                weights[name] = value
-    return weights

@@ -107,7 +107,7 @@ def load(path: str | Path, *, check_loss: bool = True) -> Published:
     seed = whole(f"{where}: config seed", config.get("seed"), 0, 2**63 - 1)
     task = TaskConfig(_operation(config, where), {"p": p}, fraction, seed, "python").build()
     model = build_model(architecture, task, seed=0, dtype=torch.promote_types(state["embed.W_E"].dtype, torch.float32))
-    load_weights(model, _to_hooked_transformer(state))
+    load_weights(model, inputs_first(state))
     found = Published(
         path=file,
         model=model,
@@ -198,8 +198,8 @@ def _operation(config: Mapping[str, Any], where: str) -> str:
     return OPERATIONS[key]
 
 
-def _to_hooked_transformer(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' layout, outputs first, turned into HookedTransformer's, inputs first."""
+def inputs_first(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' layout, outputs first, turned into HookedTransformer's, inputs first; masks are left out."""
     n_heads, d_head, d_model = state["blocks.0.attn.W_K"].shape
     weights: dict[str, Tensor] = {}
     for name, value in state.items():
