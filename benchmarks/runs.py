@@ -59,7 +59,7 @@ def memory() -> Row:
 
     with torch_threads(1), tempfile.TemporaryDirectory() as folder:
         config = gi.presets.nanda2023(p=113).with_(**{"steps": 2 * CHECKPOINTS, "eval_every": 2 * CHECKPOINTS, "checkpoints.every": 2})
-        run = gi.train(config, Path(folder) / "run", progress=False)
+        run = gi.train(config, Path(folder) / "run", progress_bar=False)
         with torch.no_grad():
             gi.analyze(run, ["progress", watched], progress_bar=False)
     early, late = median(resident[5:10]), median(resident[-5:])

@@ -61,13 +61,13 @@ def _tiny(checkpoints: CheckpointSchedule) -> RunConfig:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished tiny run."""
-    return train(_tiny(CheckpointSchedule(every=20)), tmp_path_factory.mktemp("runs") / "tiny", progress=False)
+    return train(_tiny(CheckpointSchedule(every=20)), tmp_path_factory.mktemp("runs") / "tiny", progress_bar=False)
 
 
 @pytest.fixture(scope="session")
 def grammar_model() -> Any:
     """A small language model that has learned the agreement grammar; some ten seconds of training."""
-    return train_tiny(TinyConfig(n_layers=2, d_model=48, n_ctx=32, n_nouns=24, steps=300, lr=5e-3), progress=False)
+    return train_tiny(TinyConfig(n_layers=2, d_model=48, n_ctx=32, n_nouns=24, steps=300, lr=5e-3), progress_bar=False)
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,7 @@ def test_a_run_on_permutations_is_analyzed_and_its_report_kept(tmp_path) -> None
         model=ModelConfig(d_model=16, n_heads=2, d_mlp=24),
         checkpoints=CheckpointSchedule(every=20),
     )
-    run = train(config, tmp_path / "run", progress=False)
+    run = train(config, tmp_path / "run", progress_bar=False)
     report = analyze(run, ["fsd"], progress_bar=False)
     assert report["participation"].dims == ("step", "irrep")
     assert set(report["dominant_irrep"].values.tolist()) <= {"(2,1)", "(1,1,1)"}

@@ -66,7 +66,7 @@ def test_a_run_shows_its_last_metrics_and_how_it_ended(tiny_run: Run) -> None:
 
 
 def test_a_run_that_has_only_begun_shows_itself_too(tiny_run: Run, tmp_path: Path) -> None:
-    run = train(tiny_run.config.with_(steps=0), tmp_path / "run", progress=False)
+    run = train(tiny_run.config.with_(steps=0), tmp_path / "run", progress_bar=False)
     for file in (run.path / "status.json", run.path / "metrics.jsonl", *(run.path / "checkpoints").iterdir()):
         file.unlink()
     cells = dict(shown(run).rows)

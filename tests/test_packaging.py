@@ -70,7 +70,7 @@ from importlib.metadata import version
 from pathlib import Path
 assert Path(gi.__file__).is_relative_to(Path.cwd().parent / "installed"), gi.__file__
 assert version("grokinterp") == gi.__version__
-run = gi.train(gi.presets.nanda2023(p=7, train_fraction=0.6, steps=20), "run", progress=False)
+run = gi.train(gi.presets.nanda2023(p=7, train_fraction=0.6, steps=20), "run", progress_bar=False)
 report = gi.analyze(run, ["progress", "fsd", "heads"], progress_bar=False)
 assert report.to_html("page.html").stat().st_size > 1_000_000
 from grokinterp.cli import main

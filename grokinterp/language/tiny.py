@@ -112,12 +112,12 @@ class WordTokenizer:
         return text.replace(" .", ".").replace(" ,", ",")
 
 
-def tiny(config: TinyConfig | None = None, *, progress: bool = True) -> Any:
+def tiny(config: TinyConfig | None = None, *, progress_bar: bool = True) -> Any:
     """The embedded language model, trained when it is first asked for and read from the cache after that.
 
     Args:
         config: None for the default, a minute or two of training on two cores.
-        progress: show a bar while it trains, where somebody can see it.
+        progress_bar: show a bar while it trains, where somebody can see it.
 
     Returns:
         A HookedTransformer in eval mode with frozen weights and ``model.tokenizer``, a `WordTokenizer`.
@@ -132,7 +132,7 @@ def tiny(config: TinyConfig | None = None, *, progress: bool = True) -> Any:
             check_folder(config.folder)  # before minutes of training
         except GrokinterpError as error:
             raise GrokinterpError(f"the trained model could not be kept ({error}); set GROKINTERP_CACHE to a folder of yours") from error
-        return _keep(train_tiny(config, progress=progress), config, weights)
+        return _keep(train_tiny(config, progress_bar=progress_bar), config, weights)
     model = _build(config)
     try:
         load_weights(model, read_tensors(weights))
@@ -141,12 +141,12 @@ def tiny(config: TinyConfig | None = None, *, progress: bool = True) -> Any:
     return model.requires_grad_(False).eval()
 
 
-def train_tiny(config: TinyConfig, *, progress: bool = True) -> Any:
+def train_tiny(config: TinyConfig, *, progress_bar: bool = True) -> Any:
     """Train the embedded model on sentences drawn afresh at every step, next-token loss at every position; nothing is cached.
 
     Args:
         config: the model and its training.
-        progress: show a bar where somebody can see it.
+        progress_bar: show a bar where somebody can see it.
 
     Returns:
         as `tiny`.
@@ -154,7 +154,7 @@ def train_tiny(config: TinyConfig, *, progress: bool = True) -> Any:
     model, rng = _build(config), np.random.default_rng(config.seed)
     initialise(model, "nanda2023", torch.Generator().manual_seed(config.seed))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay)
-    bar = tqdm(range(config.steps), desc="training the tiny model", unit="step", delay=2, disable=None if progress else True)
+    bar = tqdm(range(config.steps), desc="training the tiny model", unit="step", delay=2, disable=None if progress_bar else True)
     with torch.enable_grad(), _one_thread():
         for step in bar:
             for group in optimizer.param_groups:

@@ -34,7 +34,7 @@ def fork(
     moments: Literal["restore", "reset"] = "restore",
     edit: Event | None = None,
     device: str = "cpu",
-    progress: bool = True,
+    progress_bar: bool = True,
     **changes: Any,
 ) -> list[Run]:
     """Go on from a checkpoint of a run with changed settings, one child for each combination of them.
@@ -52,7 +52,7 @@ def fork(
         moments: "restore" Adam's state and its count of updates, or "reset" it as at the beginning of a training.
         edit: what is done to the checkpoint first, `ReinitialiseHeads` for example; None for nothing.
         device: "cpu" or "cuda".
-        progress: show progress bars where somebody can see them.
+        progress_bar: show progress bars where somebody can see them.
         changes: settings by full or short name, see `grokinterp.training.config.full_names`. A list is one child each, several
             lists are their grid. ``seed`` is the order of minibatches alone, ``steps`` the total with the parent's.
 
@@ -64,7 +64,7 @@ def fork(
     folders = {name: Path(out) / name for name in configs}
     for name, config in configs.items():
         refuse_unless_usable(folders[name], config)
-    return [train(config, folders[name], device=device, progress=progress) for name, config in configs.items()]
+    return [train(config, folders[name], device=device, progress_bar=progress_bar) for name, config in configs.items()]
 
 
 @os_errors_explained()

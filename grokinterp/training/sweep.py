@@ -68,7 +68,7 @@ def sweep(
     ensemble: int | None = None,
     threads: int = 1,
     device: str = "cpu",
-    progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Train every config into ``out/<digest>`` and return one row of results for each; again, and it does only what is left.
 
@@ -93,7 +93,7 @@ def sweep(
         ensemble: how many runs at most train as one tensor program; by default 1 on a CPU, 32 on a GPU.
         threads: torch threads of each run, wherever it is trained.
         device: "cpu" or "cuda".
-        progress: show a progress bar over runs where somebody can see it.
+        progress_bar: show a progress bar over runs where somebody can see it.
 
     Raises:
         GrokinterpError: bad arguments, a folder that cannot be written, a results.parquet that is none of a sweep, or an executor that takes
@@ -112,7 +112,7 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     configs = list({config.digest: config for config in configs}.values())
     left = [group for group in ensembles(configs, ensemble) if not all(_finished(folder / config.digest, config) for config in group)]
-    with tqdm(total=len(configs), initial=len(configs) - sum(map(len, left)), unit="run", disable=None if progress else True) as bar:
+    with tqdm(total=len(configs), initial=len(configs) - sum(map(len, left)), unit="run", disable=None if progress_bar else True) as bar:
         untold = _train(left, folder, executor, workers, threads, device, bar)
     rows = [_outcome(folder / config.digest, config, untold.get(config.digest)) for config in configs]
     for config, row in zip(configs, rows, strict=True):
@@ -205,7 +205,7 @@ def _train_left(configs: list[RunConfig], out: Path, device: str) -> None:
             abreast = [(config, writer) for config, writer, points in left if earliest in points]
             left = [member for member in left if earliest not in member[2]]
             chosen, writers = [config for config, _ in abreast], [writer for _, writer in abreast]
-            train_together(chosen, [config.task.build() for config in chosen], writers, device, progress=False)
+            train_together(chosen, [config.task.build() for config in chosen], writers, device, progress_bar=False)
             for writer in writers:
                 (writer.path / "error.txt").unlink(missing_ok=True)
 

@@ -30,7 +30,7 @@ from grokinterp.training.writer import RunWriter, open_for_writing, refuse_unles
 
 
 @os_errors_explained()
-def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: bool = True, tracker: Tracker | None = None) -> Run:
+def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress_bar: bool = True, tracker: Tracker | None = None) -> Run:
     """Train one model and keep it in a run folder; call it again after an interruption and it goes on where it was.
 
     A finished run is opened, not trained again. The result is a function of the config: killed and resumed or not,
@@ -40,7 +40,7 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: 
         config: what to train, for example ``presets.nanda2023(p=113, seed=0)``.
         out: the run's folder; new, empty, or a run with the same config.
         device: "cpu" or "cuda".
-        progress: show a progress bar where somebody can see it.
+        progress_bar: show a progress bar where somebody can see it.
         tracker: told of every row of metrics besides metrics.jsonl, `Wandb` for example; not of a run that is finished already.
 
     Raises:
@@ -56,7 +56,7 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress: 
     if has_ended(folder, config):
         return Run(folder)
     with open_for_writing(folder, config) as writer, following(tracker, config, folder):
-        train_together([config], [task], [writer], device, progress, tracker)
+        train_together([config], [task], [writer], device, progress_bar, tracker)
     return Run(folder)
 
 
@@ -75,7 +75,7 @@ def has_ended(folder: Path, config: RunConfig) -> bool:
 
 
 def train_together(
-    configs: Sequence[RunConfig], tasks: Sequence[Task], writers: Sequence[RunWriter], device: str, progress: bool, tracker: Tracker | None = None
+    configs: Sequence[RunConfig], tasks: Sequence[Task], writers: Sequence[RunWriter], device: str, progress_bar: bool, tracker: Tracker | None = None
 ) -> None:
     """Train runs in lock-step, each into its own folder; those that are a checkpoint ahead go back to where the last one is.
 
@@ -98,7 +98,7 @@ def train_together(
             writer.begin(point, _provenance(learner.path, device))
         trackers = [tracker, *[None] * (len(configs) - 1)]
         loop = _Loop(learner, [_Member(*member) for member in zip(configs, tasks, writers, trackers, strict=True)])
-        loop.run(progress)
+        loop.run(progress_bar)
 
 
 def _refuse_unknown_stops(configs: Sequence[RunConfig], learner: Learner) -> None:
@@ -196,10 +196,10 @@ class _Loop:
         self._learner, self._members = learner, members
         self._config = members[0].config  # steps, schedule and batch size are the same for all
 
-    def run(self, progress: bool) -> None:
+    def run(self, progress_bar: bool) -> None:
         first, total = self._members[0].writer, self._config.steps
         start, fresh = first.start, first.fresh
-        with tqdm(total=total, initial=start, unit="step", desc=first.path.name, disable=None if progress else True) as bar:
+        with tqdm(total=total, initial=start, unit="step", desc=first.path.name, disable=None if progress_bar else True) as bar:
             for step in range(start, total + 1):
                 # What stands at the step that is resumed from was written before, but perhaps not that the run ends there.
                 if step > start or fresh:

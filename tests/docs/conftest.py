@@ -21,7 +21,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with FileLock(shared / "demo.lock"):
-        return train(presets.demo(), os.environ.get("GROKINTERP_DEMO_RUN", shared / "demo"), progress=False)
+        return train(presets.demo(), os.environ.get("GROKINTERP_DEMO_RUN", shared / "demo"), progress_bar=False)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def tiny_run(folder: Path) -> Run:
     config = presets.nanda2023(p=5, train_fraction=0.6, steps=4).with_(
         model=ModelConfig(d_model=4, n_heads=1, d_mlp=4), eval_every=2, checkpoints=CheckpointSchedule(every=2)
     )
-    return train(config, folder / "run", progress=False)
+    return train(config, folder / "run", progress_bar=False)
 
 
 def doors(folder: Path) -> dict[str, Door]:

@@ -90,7 +90,7 @@ def _in_a_child(folder: Path, config: RunConfig, kind: signal.Signals | None, cl
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts this in the background ignores it
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
-            train(config, folder, progress=False)
+            train(config, folder, progress_bar=False)
         except KeyboardInterrupt:
             os._exit(130)
         os._exit(0)
@@ -117,7 +117,7 @@ def campaign(folder: Path, kills: int, places: dict[str, Path]) -> list[dict[str
         kills: signals in all, at least.
         places: folders by name, a disk and a tmpfs for example.
     """
-    whole = fingerprint(train(CONFIG, folder / "whole", progress=False).path)
+    whole = fingerprint(train(CONFIG, folder / "whole", progress_bar=False).path)
     rows: list[dict[str, object]] = []
     pairs = [(name, place, signal_name) for name, place in places.items() for signal_name in SIGNALS]
     for name, place, signal_name in pairs:

@@ -155,14 +155,14 @@ class Original:
 
 def originals(folder: Path) -> dict[str, Original]:
     """The runs that are tampered with: as they end and as a kill leaves them; with all optimizer states; of an older version; a fork."""
-    plain = train(CONFIG, folder / "plain", progress=False)
-    every = train(CONFIG.with_(**{"checkpoints.moments": True}), folder / "every", progress=False)
+    plain = train(CONFIG, folder / "plain", progress_bar=False)
+    every = train(CONFIG.with_(**{"checkpoints.moments": True}), folder / "every", progress_bar=False)
     old = folder / "old"
     shutil.copytree(plain.path, old)
     for file in old.glob("*/step_*.safetensors"):
         _as_an_old_version(file)
     assert not facts_of(file.read_bytes())
-    (child,) = fork(every, 4, folder / "forks", weight_decay=2.0, progress=False)
+    (child,) = fork(every, 4, folder / "forks", weight_decay=2.0, progress_bar=False)
     runs = {"plain": plain, "every moment": every, "old version": Run(old), "fork": child}
     for run in runs.values():
         for name, text in OWN.items():
@@ -193,7 +193,7 @@ def check(original: Original, kind: str, damage: str, folder: Path) -> str:
     before = contents(folder)
     _read(folder, original)
     assert contents(folder) == before, "reading changed something"
-    refused = sentence(lambda: train(original.config, folder, progress=False))
+    refused = sentence(lambda: train(original.config, folder, progress_bar=False))
     if refused is not None:
         assert contents(folder, but=(".lock",)) == {name: what for name, what in before.items() if name != ".lock"}, f"refused and changed: {refused}"
         assert str(folder) in refused, refused

@@ -38,7 +38,7 @@ def at(original: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     config = Run(original).config
 
     def reproduce(budget: str, out: Path, *options: object) -> Reproduction:
-        train(config, out / "run", progress=False)
+        train(config, out / "run", progress_bar=False)
         return Reproduction("nanda2023", "smoke", (Claim("one", "a sentence", "1", (1, 1), budgets=("smoke",)),), {"one": Measurement(1.0)})
 
     monkeypatch.setattr(presets, "demo", lambda seed: config)

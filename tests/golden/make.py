@@ -63,6 +63,6 @@ def plans() -> dict[str, str]:
 if __name__ == "__main__":
     golden: dict[str, Any] = {"digests": digests(), "plans": plans(), "runs": {}}
     for name, config in configs().items():
-        run = gi.train(config, HERE / name, progress=False)
+        run = gi.train(config, HERE / name, progress_bar=False)
         golden["runs"][name] = measured(run)
     (HERE / "golden.json").write_text(json.dumps(golden, indent=None, sort_keys=True))

@@ -379,7 +379,7 @@ def _last(logits: Tensor) -> Tensor:
 @pytest.mark.parametrize("arm", [(PostNorm(),), (Sphere(), CosineUnembed()), (NoAttention(), MeanPool())], ids=name_of)
 def test_a_run_has_its_interventions_in_force_when_it_is_opened_again(tiny: RunConfig, arm: tuple[InForce, ...], tmp_path: Path) -> None:
     torch.set_default_dtype(torch.float32)
-    run = train(tiny.with_(steps=20, **{"model.interventions": arm}), tmp_path / "run", progress=False)
+    run = train(tiny.with_(steps=20, **{"model.interventions": arm}), tmp_path / "run", progress_bar=False)
     model = run.model()
     tokens = run.task.tokens
     with torch.no_grad():
@@ -410,7 +410,7 @@ def _tilted(by: float, value: Tensor, hook: Any) -> Tensor:
 def test_a_class_of_a_users_is_in_force_while_a_model_trains(tiny: RunConfig, tmp_path: Path) -> None:
     config = tiny.with_(steps=4, **{"model.interventions": (Tilt(0.3),)})
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    run = train(config, tmp_path / "run", progress=False)
+    run = train(config, tmp_path / "run", progress_bar=False)
     assert [entry["path"] for entry in run.provenance["computed"]] == ["module"]
     model, plain = run.model(), build_model(replace(config.model, interventions=()), run.task, seed=0, dtype=torch.float32)
     plain.load_state_dict(model.state_dict())

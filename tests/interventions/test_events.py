@@ -33,7 +33,7 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="module")
 def parent(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(config, tmp_path_factory.mktemp("events") / "parent", progress=False)
+    return train(config, tmp_path_factory.mktemp("events") / "parent", progress_bar=False)
 
 
 def state(run: Run, edit: Event | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -121,7 +121,7 @@ def test_clipping_scales_attention_weights_together_to_the_norm(parent: Run) -> 
 
 def test_a_child_is_the_edited_checkpoint_trained_on(parent: Run, config: RunConfig, tmp_path: Path) -> None:
     edit = ReinitialiseHeads(1, seed=5)
-    (child,) = fork(parent, 20, tmp_path, edit=edit, steps=40, progress=False)
+    (child,) = fork(parent, 20, tmp_path, edit=edit, steps=40, progress_bar=False)
     assert child.path.name == "edit=reinitialise_heads,steps=40"
     assert child.provenance["parent"]["edit"] == {"n_heads": 1, "seed": 5, "kind": "reinitialise_heads"}
     weights, moments = state(parent, edit)
@@ -138,7 +138,7 @@ def test_a_child_is_the_edited_checkpoint_trained_on(parent: Run, config: RunCon
 
 @pytest.mark.parametrize("cut", [(60,), (40, 60), (20, 40, 60)])
 def test_a_killed_child_is_edited_once(parent: Run, tmp_path: Path, cut: Sequence[int]) -> None:
-    (whole,) = fork(parent, 20, tmp_path / "whole", edit=ClipNorm(0.5 * attention_norm(parent.weights(20))), progress=False)
+    (whole,) = fork(parent, 20, tmp_path / "whole", edit=ClipNorm(0.5 * attention_norm(parent.weights(20))), progress_bar=False)
     shutil.copytree(whole.path, tmp_path / "cut")
     (tmp_path / "cut" / "status.json").unlink()
     for step in cut:
@@ -146,7 +146,7 @@ def test_a_killed_child_is_edited_once(parent: Run, tmp_path: Path, cut: Sequenc
             (tmp_path / "cut" / kind / f"step_{step:08d}.safetensors").unlink()
     if 20 in cut:
         (tmp_path / "cut" / "metrics.jsonl").unlink()  # killed before the first evaluation
-    resumed = train(whole.config, tmp_path / "cut", progress=False)
+    resumed = train(whole.config, tmp_path / "cut", progress_bar=False)
     for step in (20, 40, 60):
         assert all(torch.equal(resumed.weights(step)[name], weight) for name, weight in whole.weights(step).items())
 
@@ -161,14 +161,14 @@ def test_an_edit_is_part_of_the_identity(parent: Run, tmp_path: Path) -> None:
         assert again.parent is not None
         assert again.parent.edit == edit
         assert ("edit" in config.to_dict()["parent"]) == (edit is not None)
-    fork(parent, 20, tmp_path, edit=edits[1], steps=30, progress=False)
+    fork(parent, 20, tmp_path, edit=edits[1], steps=30, progress_bar=False)
     with pytest.raises(GrokinterpError, match=r"another config \(parent.edit.seed is 0 there, 1 here\)"):
-        fork(parent, 20, tmp_path, edit=edits[2], steps=30, progress=False)
+        fork(parent, 20, tmp_path, edit=edits[2], steps=30, progress_bar=False)
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_trained(parent: Run, config: RunConfig, tmp_path: Path) -> None:
     def run_with(*interventions: NoAttention | UniformAttention) -> Run:
-        return train(config.with_(steps=20, **{"model.interventions": interventions}), tmp_path / interventions[0].kind, progress=False)
+        return train(config.with_(steps=20, **{"model.interventions": interventions}), tmp_path / interventions[0].kind, progress_bar=False)
 
     blind, uniform = run_with(NoAttention()), run_with(UniformAttention())
     for run, edit, message in (
@@ -178,9 +178,9 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained(parent: Run, con
         (parent, "clip", "must be ReinitialiseHeads or ResetHeadMoments or ClipNorm; got 'clip'"),
     ):
         with pytest.raises(GrokinterpError, match=message):
-            fork(run, 20, tmp_path / "out", edit=edit, steps=40, progress=False)  # type: ignore[arg-type]
+            fork(run, 20, tmp_path / "out", edit=edit, steps=40, progress_bar=False)  # type: ignore[arg-type]
     with pytest.raises(GrokinterpError, match="ResetHeadMoments changes nothing"):
-        fork(parent, 20, tmp_path / "out", edit=ResetHeadMoments(), moments="reset", progress=False)
+        fork(parent, 20, tmp_path / "out", edit=ResetHeadMoments(), moments="reset", progress_bar=False)
     for make in (lambda: ReinitialiseHeads(0), lambda: ResetHeadMoments(1, -1), lambda: ClipNorm(0.0), lambda: ClipNorm(math.nan)):
         with pytest.raises(GrokinterpError, match="got"):
             make()

@@ -139,7 +139,7 @@ def test_the_engine_takes_them_all(arm: tuple[InForce, ...]) -> None:
 
 def test_provenance_tells_that_the_engine_trained_it(tmp_path: Path) -> None:
     config = BASE.with_(steps=4, **{"model.interventions": (Sphere(),), "checkpoints.every": 2})
-    run = train(config, tmp_path / "run", progress=False)
+    run = train(config, tmp_path / "run", progress_bar=False)
     assert [entry["path"] for entry in run.provenance["computed"]] == ["engine"]
 
 

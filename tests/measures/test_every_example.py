@@ -32,7 +32,7 @@ def config_of(name: str, **changes: object) -> RunConfig:
 @pytest.mark.parametrize("batch_size", [None, 8])
 @pytest.mark.parametrize("name", TASKS)
 def test_losses_are_what_training_recorded_at_that_step(name: str, batch_size: int | None, tmp_path: Path) -> None:
-    run = train(config_of(name, batch_size=batch_size), tmp_path / "run", progress=False)
+    run = train(config_of(name, batch_size=batch_size), tmp_path / "run", progress_bar=False)
     recorded = run.metrics.set_index("step")
     for measure in ["loss"] + ["progress"] * (run.task.group is not None):
         report = analyze(run, [measure], progress_bar=False)
@@ -129,7 +129,7 @@ def test_a_run_that_an_earlier_version_began_goes_on_with_its_columns(tmp_path: 
     assert "unseen_loss" not in columns
     (tmp_path / "old" / "status.json").unlink()
     (tmp_path / "old" / "checkpoints" / f"step_{last:08d}.safetensors").unlink()
-    after = train(before.config, tmp_path / "old", progress=False)
+    after = train(before.config, tmp_path / "old", progress_bar=False)
     assert list(after.metrics) == columns
     assert len(after.metrics) == rows
     assert not after.metrics.isna().any(axis=None)

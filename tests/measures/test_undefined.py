@@ -193,7 +193,9 @@ def test_a_context_shorter_than_the_task_is_refused() -> None:
 def diverged(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose last two of four checkpoints hold no numbers any more."""
     config = presets.nanda2023(p=7, steps=6).with_(model=ModelConfig(d_model=16, n_heads=2, d_mlp=24), eval_every=2)
-    return broken(train(config.with_(checkpoints=CheckpointSchedule(every=2)), tmp_path_factory.mktemp("runs") / "diverged", progress=False), 4, 6)
+    return broken(
+        train(config.with_(checkpoints=CheckpointSchedule(every=2)), tmp_path_factory.mktemp("runs") / "diverged", progress_bar=False), 4, 6
+    )
 
 
 def broken(run: Run, *steps: int) -> Run:

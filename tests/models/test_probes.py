@@ -227,7 +227,7 @@ def config_of(kind: str, steps: int = 150, **changes) -> RunConfig:
 
 @KINDS
 def test_probes_learn_modular_addition(kind: str, tmp_path) -> None:
-    run = train(config_of(kind), tmp_path / "run", progress=False)
+    run = train(config_of(kind), tmp_path / "run", progress_bar=False)
     metrics = run.metrics
     assert metrics["train_loss"].iloc[0] > 0.8 * np.log(7)
     assert metrics["train_loss"].iloc[-1] < 0.1 * np.log(7)
@@ -241,12 +241,12 @@ def test_probes_learn_modular_addition(kind: str, tmp_path) -> None:
 @KINDS
 @pytest.mark.parametrize("batch_size", [None, 16])
 def test_same_config_same_bits_killed_or_not(kind: str, batch_size: int | None, tmp_path) -> None:
-    whole = train(config_of(kind, steps=20, batch_size=batch_size, checkpoints={"every": 10}), tmp_path / "whole", progress=False)
+    whole = train(config_of(kind, steps=20, batch_size=batch_size, checkpoints={"every": 10}), tmp_path / "whole", progress_bar=False)
     cut = tmp_path / "cut"
-    train(config_of(kind, steps=20, batch_size=batch_size, checkpoints={"every": 10}), cut, progress=False)
+    train(config_of(kind, steps=20, batch_size=batch_size, checkpoints={"every": 10}), cut, progress_bar=False)
     for name in ("status.json", "checkpoints/step_00000020.safetensors", "moments/step_00000020.safetensors"):
         (cut / name).unlink()  # as if the process had died before its last checkpoint
-    again = train(whole.config, cut, progress=False)
+    again = train(whole.config, cut, progress_bar=False)
     assert again.metrics.equals(whole.metrics)
     for name, weight in whole.weights().items():
         assert torch.equal(again.weights()[name], weight), name

@@ -121,7 +121,7 @@ def test_a_run_and_its_arms_are_those_of_the_slow_path(rehearsed: Tables, tmp_pa
     job = next(job for job in gpu.plan(GRID) if job.name == "addition-0_05-42")
     epoch = runs.steps_per_epoch(GRID.base)
     schedule = CheckpointSchedule(every=10 * epoch, moments=True)
-    run = train(job.config.with_(stop=None, checkpoints=schedule), tmp_path / "run", progress=False)
+    run = train(job.config.with_(stop=None, checkpoints=schedule), tmp_path / "run", progress_bar=False)
     heads = analyze(run, ["heads"], progress_bar=False).dataset
     spread = heads["entropy_spread"].to_pandas()
     row = rehearsed["canonical-runs"].query("operation == 'addition' and weight_decay == 0.05 and seed == 42").iloc[0]
@@ -135,7 +135,7 @@ def test_a_run_and_its_arms_are_those_of_the_slow_path(rehearsed: Tables, tmp_pa
         if arm not in ("control", "reinit"):  # the norm that "clip" has is the median over other steps
             continue
         assert config.parent is not None
-        (forked,) = fork(run, at, tmp_path / arm, edit=config.parent.edit, steps=config.steps, progress=False)
+        (forked,) = fork(run, at, tmp_path / arm, edit=config.parent.edit, steps=config.steps, progress_bar=False)
         read = analyze(forked, ["heads"], progress_bar=False).dataset["entropy_spread"].to_pandas()
         assert pair[arm] == pytest.approx(read[read.index > at].max(), rel=1e-2)
 

@@ -53,11 +53,11 @@ def test_the_engine_says_that_it_does_not_cover_it(config: RunConfig) -> None:
 
 
 def test_a_run_takes_the_other_road_and_resumes_to_the_same_bits(config: RunConfig, tmp_path: Path) -> None:
-    whole = train(config, tmp_path / "whole", progress=False)
+    whole = train(config, tmp_path / "whole", progress_bar=False)
     assert whole.provenance["computed"][0]["path"] == "module"
-    train(config, tmp_path / "cut", progress=False)
+    train(config, tmp_path / "cut", progress_bar=False)
     for name in ("status.json", "checkpoints/step_00000010.safetensors", "moments/step_00000010.safetensors"):
         (tmp_path / "cut" / name).unlink()
-    resumed = train(config, tmp_path / "cut", progress=False)
+    resumed = train(config, tmp_path / "cut", progress_bar=False)
     for name, weight in whole.weights().items():
         assert torch.equal(weight, resumed.weights()[name])

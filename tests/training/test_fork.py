@@ -29,7 +29,7 @@ def config() -> RunConfig:
 
 @pytest.fixture(scope="module")
 def parent(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(config, tmp_path_factory.mktemp("forks") / "parent", progress=False)
+    return train(config, tmp_path_factory.mktemp("forks") / "parent", progress_bar=False)
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -46,8 +46,8 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [None, 12])
 def test_an_unchanged_fork_is_its_parent_to_the_bit(config: RunConfig, tmp_path: Path, dtype: str, batch_size: int | None) -> None:
-    whole = train(config.with_(dtype=dtype, batch_size=batch_size), tmp_path / "whole", progress=False)
-    (child,) = fork(whole, 20, tmp_path / "forks", progress=False)
+    whole = train(config.with_(dtype=dtype, batch_size=batch_size), tmp_path / "whole", progress_bar=False)
+    (child,) = fork(whole, 20, tmp_path / "forks", progress_bar=False)
     assert child.path == tmp_path / "forks" / "unchanged"
     assert child.steps == [20, 40, 60]
     assert child.status == whole.status
@@ -62,7 +62,7 @@ def test_an_unchanged_fork_is_its_parent_to_the_bit(config: RunConfig, tmp_path:
 
 @pytest.mark.parametrize("moments", ["restore", "reset"])
 def test_other_weight_decay_is_torch_adamw_from_there_on(parent: Run, tmp_path: Path, moments: str) -> None:
-    (child,) = fork(parent, 40, tmp_path, moments=moments, progress=False, weight_decay=3, lr=2e-3, betas=(0.8, 0.9), seed=7, steps=70)
+    (child,) = fork(parent, 40, tmp_path, moments=moments, progress_bar=False, weight_decay=3, lr=2e-3, betas=(0.8, 0.9), seed=7, steps=70)
     assert child.path.name == "weight_decay=3.0,lr=0.002,betas=0.8_0.9,seed=7,steps=70"
     by_hand = ModuleLearner(child.config, parent.task)
     by_hand.load(0, parent.weights(40), parent.moments(40) if moments == "restore" else None)
@@ -80,12 +80,12 @@ def test_lists_are_children_and_several_lists_their_grid(parent: Run, tmp_path: 
     configs = children(parent, 20, weight_decay=[1, 2.5], seed=range(2), steps=30)
     assert list(configs) == [f"weight_decay={decay},seed={seed},steps=30" for decay in (1.0, 2.5) for seed in (0, 1)]
     assert len({config.digest for config in configs.values()}) == 4
-    runs = fork(parent.path, 20, tmp_path, weight_decay=[1, 2.5], seed=range(2), steps=30, progress=False)
+    runs = fork(parent.path, 20, tmp_path, weight_decay=[1, 2.5], seed=range(2), steps=30, progress_bar=False)
     assert [run.config for run in runs] == list(configs.values())
     last = [run.weights(30)["embed.W_E"] for run in runs]
     assert all(not torch.equal(last[i], last[j]) for i in range(4) for j in range(i))
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
-    fork(parent.path, 20, tmp_path, weight_decay=[1, 2.5], seed=range(2), steps=30, progress=False)
+    fork(parent.path, 20, tmp_path, weight_decay=[1, 2.5], seed=range(2), steps=30, progress_bar=False)
     assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
 
 
@@ -94,19 +94,19 @@ def test_children_whose_settings_look_alike_in_a_folders_name_all_live(parent: R
     configs = children(parent, 20, stop=stops, steps=24)
     assert sorted(config.stop or "" for config in configs.values()) == sorted(stops)
     assert len({name.casefold() for name in configs}) == 3
-    assert [run.config.stop for run in fork(parent, 20, tmp_path, stop=stops, steps=24, progress=False)] == stops
+    assert [run.config.stop for run in fork(parent, 20, tmp_path, stop=stops, steps=24, progress_bar=False)] == stops
     assert list(children(parent, 20, weight_decay=[2, 2.0, 3])) == ["weight_decay=2.0", "weight_decay=3.0"]  # what is the same is one child
 
 
 def test_children_know_their_parent(parent: Run, tmp_path: Path) -> None:
-    (child,) = fork(parent, 20, tmp_path / "a", moments="reset", weight_decay=2.0, steps=40, progress=False)
+    (child,) = fork(parent, 20, tmp_path / "a", moments="reset", weight_decay=2.0, steps=40, progress_bar=False)
     origin = {"path": str(parent.path.resolve()), "digest": parent.config.digest, "step": 20, "moments": "reset"}
     assert child.provenance["parent"] == origin
     assert child.config.parent == ParentConfig("wherever", parent.config.digest, 20, "reset")  # where it lies is no part of it
     assert RunConfig.from_dict(child.config.to_dict()) == child.config
     assert parent.provenance["parent"] is None
     assert "parent" not in parent.config.to_dict()
-    (grandchild,) = fork(child, 40, tmp_path / "b", moments="reset", steps=50, progress=False)
+    (grandchild,) = fork(child, 40, tmp_path / "b", moments="reset", steps=50, progress_bar=False)
     assert grandchild.provenance["parent"]["digest"] == child.config.digest
     assert grandchild.config.optimizer.weight_decay == 2.0
 
@@ -139,7 +139,7 @@ def test_where_to_fork_can_be_a_condition_or_a_function(parent: Run) -> None:
 
 
 def test_what_a_fork_cannot_do_is_said_before_anything_is_trained(parent: Run, config: RunConfig, tmp_path: Path) -> None:
-    bare = train(config.with_(batch_size=None, **{"checkpoints.moments": False}), tmp_path / "bare", progress=False)
+    bare = train(config.with_(batch_size=None, **{"checkpoints.moments": False}), tmp_path / "bare", progress_bar=False)
     for run, message, arguments in (
         (bare, r'no optimizer state at step 20, only at \[40, 60\].*checkpoints.moments = true .*moments="reset"', {}),
         (bare, "seed=1 would change nothing", {"moments": "reset", "seed": [0, 1]}),
@@ -150,37 +150,37 @@ def test_what_a_fork_cannot_do_is_said_before_anything_is_trained(parent: Run, c
         (parent, r"unknown choice for the parent's moments: 'restor'; did you mean restore", {"moments": "restor"}),
     ):
         with pytest.raises(GrokinterpError, match=message):
-            fork(run, 20, tmp_path / "out", progress=False, **arguments)  # type: ignore[arg-type]
+            fork(run, 20, tmp_path / "out", progress_bar=False, **arguments)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
-    assert fork(bare, 20, tmp_path / "out", moments="reset", steps=30, progress=False)[0].finished
+    assert fork(bare, 20, tmp_path / "out", moments="reset", steps=30, progress_bar=False)[0].finished
 
 
 def test_another_parent_step_or_moments_in_the_same_folder_is_refused(parent: Run, config: RunConfig, tmp_path: Path) -> None:
-    fork(parent, 20, tmp_path / "out", steps=60, progress=False)
+    fork(parent, 20, tmp_path / "out", steps=60, progress_bar=False)
     before = fingerprint(tmp_path / "out")
-    other = train(config.with_(seed=5), tmp_path / "other", progress=False)
+    other = train(config.with_(seed=5), tmp_path / "other", progress_bar=False)
     for run, at, moments, name in ((other, 20, "restore", "seed"), (parent, 40, "restore", "parent.step"), (parent, 20, "reset", "parent.moments")):
         with pytest.raises(GrokinterpError, match=f"another config \\({name} is"):
-            fork(run, at, tmp_path / "out", moments=moments, steps=60, progress=False)  # type: ignore[arg-type]
+            fork(run, at, tmp_path / "out", moments=moments, steps=60, progress_bar=False)  # type: ignore[arg-type]
     assert fingerprint(tmp_path / "out") == before
     shutil.copytree(parent.path, tmp_path / "moved")  # the same parent elsewhere is the same parent
-    assert fork(tmp_path / "moved", 20, tmp_path / "out", steps=60, progress=False)[0].finished
+    assert fork(tmp_path / "moved", 20, tmp_path / "out", steps=60, progress_bar=False)[0].finished
 
 
 def test_a_parent_that_is_gone_or_another_is_named(parent: Run, config: RunConfig, tmp_path: Path) -> None:
     (child,) = children(parent, 20, steps=30).values()
     with pytest.raises(GrokinterpError, match="not a run"):
-        train(child.with_(**{"parent.path": str(tmp_path / "gone")}), tmp_path / "child", progress=False)
-    other = train(config.with_(seed=5, steps=20), tmp_path / "other", progress=False)
+        train(child.with_(**{"parent.path": str(tmp_path / "gone")}), tmp_path / "child", progress_bar=False)
+    other = train(config.with_(seed=5, steps=20), tmp_path / "other", progress_bar=False)
     with pytest.raises(GrokinterpError, match=f"not the parent {parent.config.digest}; point parent.path"):
-        train(child.with_(**{"parent.path": str(other.path)}), tmp_path / "child", progress=False)
+        train(child.with_(**{"parent.path": str(other.path)}), tmp_path / "child", progress_bar=False)
     assert not (tmp_path / "child").exists()
 
 
 @pytest.mark.parametrize("cut", ["first checkpoint alone", "before the first checkpoint", "later checkpoint", "parent gone"])
 def test_a_child_resumes_to_the_same_bits(parent: Run, tmp_path: Path, cut: str) -> None:
     shutil.copytree(parent.path, tmp_path / "parent")
-    (whole,) = fork(tmp_path / "parent", 20, tmp_path / "whole", weight_decay=2, progress=False)
+    (whole,) = fork(tmp_path / "parent", 20, tmp_path / "whole", weight_decay=2, progress_bar=False)
     shutil.copytree(whole.path, tmp_path / "cut" / whole.path.name)
     folder = tmp_path / "cut" / whole.path.name
     (folder / "status.json").unlink()
@@ -192,7 +192,7 @@ def test_a_child_resumes_to_the_same_bits(parent: Run, tmp_path: Path, cut: str)
         (folder / "metrics.jsonl").write_text("")  # killed before the first evaluation
     if cut == "parent gone":
         shutil.rmtree(tmp_path / "parent")
-    assert train(whole.config, folder, progress=False).finished
+    assert train(whole.config, folder, progress_bar=False).finished
     assert fingerprint(folder) == fingerprint(whole.path)
 
 
@@ -200,7 +200,7 @@ _CHILD = """
 import sys, torch
 torch.set_num_threads(1)
 from grokinterp.training.fork import fork
-fork(sys.argv[1], 20, sys.argv[2], weight_decay=2, steps=1000, **{"checkpoints.every": 50}, progress=False)
+fork(sys.argv[1], 20, sys.argv[2], weight_decay=2, steps=1000, **{"checkpoints.every": 50}, progress_bar=False)
 """
 
 
@@ -215,7 +215,7 @@ def test_a_killed_child_goes_on_to_the_same_bits(parent: Run, tmp_path: Path) ->
         process.kill()
     (folder,) = (tmp_path / "killed").iterdir()
     assert not Run(folder).finished
-    (resumed,) = fork(parent, 20, tmp_path / "killed", progress=False, **changes)
-    (whole,) = fork(parent, 20, tmp_path / "whole", progress=False, **changes)
+    (resumed,) = fork(parent, 20, tmp_path / "killed", progress_bar=False, **changes)
+    (whole,) = fork(parent, 20, tmp_path / "whole", progress_bar=False, **changes)
     assert len(resumed.provenance["computed"]) == 2
     assert fingerprint(resumed.path) == fingerprint(whole.path)

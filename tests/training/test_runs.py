@@ -30,7 +30,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def test_a_run_keeps_what_it_says(tiny: RunConfig, tmp_path: Path) -> None:
-    run = train(tiny, tmp_path / "run", progress=False)
+    run = train(tiny, tmp_path / "run", progress_bar=False)
     assert run.finished
     assert run.status == {"state": "finished", "reason": "all 60 steps done", "step": 60}
     assert run.steps == [0, 2, 4, 20, 40, 60]
@@ -50,21 +50,21 @@ def test_a_run_keeps_what_it_says(tiny: RunConfig, tmp_path: Path) -> None:
 
 def test_same_config_same_bits_and_another_seed_other_bits(tiny: RunConfig, tmp_path: Path) -> None:
     prints = [
-        fingerprint(train(config, tmp_path / name, progress=False).path) for name, config in (("a", tiny), ("b", tiny), ("c", tiny.with_(seed=1)))
+        fingerprint(train(config, tmp_path / name, progress_bar=False).path) for name, config in (("a", tiny), ("b", tiny), ("c", tiny.with_(seed=1)))
     ]
     assert prints[0] == prints[1]
     assert prints[0]["metrics.jsonl"] != prints[2]["metrics.jsonl"]
 
 
 def test_a_finished_run_is_opened_not_trained_again(tiny: RunConfig, tmp_path: Path) -> None:
-    first = train(tiny, tmp_path / "run", progress=False)
+    first = train(tiny, tmp_path / "run", progress_bar=False)
     before = {file: file.stat().st_mtime_ns for file in first.path.rglob("*.safetensors")}
-    train(tiny, tmp_path / "run", progress=False)
+    train(tiny, tmp_path / "run", progress_bar=False)
     assert before == {file: file.stat().st_mtime_ns for file in first.path.rglob("*.safetensors")}
 
 
 def test_early_stop_on_a_condition(tiny: RunConfig, tmp_path: Path) -> None:
-    run = train(tiny.with_(steps=2000, stop="train_loss < 1.5 for 2"), tmp_path / "run", progress=False)
+    run = train(tiny.with_(steps=2000, stop="train_loss < 1.5 for 2"), tmp_path / "run", progress_bar=False)
     losses = run.metrics["train_loss"].tolist()
     assert run.status["reason"] == "stop: train_loss < 1.5 for 2"
     assert max(losses[-2:]) < 1.5 <= losses[-3]
@@ -73,19 +73,19 @@ def test_early_stop_on_a_condition(tiny: RunConfig, tmp_path: Path) -> None:
 
 
 def test_divergence_ends_the_run(tiny: RunConfig, tmp_path: Path) -> None:
-    run = train(tiny.with_(**{"optimizer.lr": 1e30, "optimizer.warmup_steps": 0}), tmp_path / "run", progress=False)
+    run = train(tiny.with_(**{"optimizer.lr": 1e30, "optimizer.warmup_steps": 0}), tmp_path / "run", progress_bar=False)
     assert run.diverged
     assert run.status["reason"].startswith("diverged: train loss is nan at step 5; the last finite evaluation was at step 0: train loss ")
-    assert not train(tiny.with_(steps=5), tmp_path / "fine", progress=False).diverged
+    assert not train(tiny.with_(steps=5), tmp_path / "fine", progress_bar=False).diverged
 
 
 @pytest.mark.parametrize("batch_size", [None, 8])
 @pytest.mark.parametrize("cut", ["after checkpoint", "half a metrics line", "cut weights", "cut moments", "temporary files"])
 def test_resuming_gives_the_same_bits(tiny: RunConfig, tmp_path: Path, batch_size: int | None, cut: str) -> None:
     config = tiny.with_(batch_size=batch_size, stop="train_loss < 0.1 for 3")
-    whole = fingerprint(train(config, tmp_path / "whole", progress=False).path)
+    whole = fingerprint(train(config, tmp_path / "whole", progress_bar=False).path)
     folder = tmp_path / "cut"
-    train(config, folder, progress=False)
+    train(config, folder, progress_bar=False)
     (folder / "status.json").unlink()
     newest = "step_00000060.safetensors"
     if cut == "half a metrics line":
@@ -98,7 +98,7 @@ def test_resuming_gives_the_same_bits(tiny: RunConfig, tmp_path: Path, batch_siz
         (folder / "moments" / newest).write_bytes((folder / "moments" / newest).read_bytes()[:1000])
     elif cut == "temporary files":
         (folder / "checkpoints" / newest).rename(folder / "checkpoints" / f".{newest}.tmp-123")
-    train(config, folder, progress=False)
+    train(config, folder, progress_bar=False)
     assert fingerprint(folder) == whole
 
 
@@ -119,7 +119,7 @@ killed = 0
 while True:
     child = os.fork()
     if child == 0:
-        train(config, folder, progress=False)
+        train(config, folder, progress_bar=False)
         os._exit(0)
     if killed < kills:
         time.sleep(clock.uniform(0.02, 0.30))
@@ -174,7 +174,7 @@ def snapshot_of(folder: Path) -> dict[str, bytes]:
 
 def test_another_config_is_refused_and_nothing_changes(tiny: RunConfig, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(tiny, folder, progress=False)
+    train(tiny, folder, progress_bar=False)
     before = snapshot_of(folder)
     with pytest.raises(GrokinterpError, match=r"another config \(optimizer.weight_decay is 1.0 there, 0.5 here\); choose another folder"):
         train(tiny.with_(**{"optimizer.weight_decay": 0.5}), folder)
@@ -202,11 +202,11 @@ def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", script, str(folder / ".lock")], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(GrokinterpError, match="being written by another process; wait for it"):
-            train(tiny, folder, progress=False)
+            train(tiny, folder, progress_bar=False)
         assert [file.name for file in folder.iterdir()] == [".lock"]
         other.send_signal(signal.SIGKILL)
         other.wait()
-    assert train(tiny, folder, progress=False).finished  # the lock died with its process
+    assert train(tiny, folder, progress_bar=False).finished  # the lock died with its process
     with FileLock(folder / ".lock"):
         assert Run(folder).finished  # reading needs no lock
 
@@ -214,9 +214,9 @@ def test_a_folder_in_use_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
 def test_a_mistyped_stop_condition_leaves_nothing_behind(tiny: RunConfig, tmp_path: Path) -> None:
     for stop in ("test_los < 1", "test_loss[train] < 1"):
         with pytest.raises(GrokinterpError, match="the metrics are train_loss"):
-            train(tiny.with_(stop=stop), tmp_path / "run", progress=False)
+            train(tiny.with_(stop=stop), tmp_path / "run", progress_bar=False)
         assert not (tmp_path / "run").exists()
-    assert train(tiny.with_(stop="test_loss < 100"), tmp_path / "run", progress=False).status["step"] == 0
+    assert train(tiny.with_(stop="test_loss < 100"), tmp_path / "run", progress_bar=False).status["step"] == 0
 
 
 def test_a_folder_that_somebody_put_a_file_into_is_never_removed(tiny: RunConfig, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_files_with_nearly_the_right_name_are_nobodys_business(tiny_run: Run, tm
 
 def test_rows_are_written_again_where_a_checkpoint_before_them_allows(tiny: RunConfig, tmp_path: Path) -> None:
     config = tiny.with_(**{"checkpoints.moments": True})
-    whole = fingerprint(train(config, tmp_path / "whole", progress=False).path)
+    whole = fingerprint(train(config, tmp_path / "whole", progress_bar=False).path)
     for name, lost in (("middle", slice(5, 7)), ("end", slice(9, None)), ("all", slice(0, None))):
         folder = tmp_path / name
         shutil.copytree(tmp_path / "whole", folder)
@@ -260,13 +260,13 @@ def test_rows_are_written_again_where_a_checkpoint_before_them_allows(tiny: RunC
         (folder / "metrics.jsonl").write_text("".join(lines))
         with pytest.raises(GrokinterpError, match=r"metrics.jsonl lacks the row of step \d+; `train` with the same config writes it again"):
             _ = Run(folder).metrics
-        assert train(config, folder, progress=False).finished
+        assert train(config, folder, progress_bar=False).finished
         assert fingerprint(folder) == whole
 
 
 @pytest.mark.parametrize("status", [True, False])
 def test_a_run_with_rows_missing_is_never_finished(tiny: RunConfig, tmp_path: Path, status: bool) -> None:
-    folder = train(tiny, tmp_path / "run", progress=False).path
+    folder = train(tiny, tmp_path / "run", progress_bar=False).path
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[:4] + lines[6:]))
     if not status:
@@ -275,26 +275,26 @@ def test_a_run_with_rows_missing_is_never_finished(tiny: RunConfig, tmp_path: Pa
     with pytest.raises(
         GrokinterpError, match=r"cannot go on: not from step 60, because .*metrics.jsonl lacks the row of step 20; .* Nothing was changed"
     ):
-        train(tiny, folder, progress=False)
+        train(tiny, folder, progress_bar=False)
     with pytest.raises(GrokinterpError, match="lacks the row of step 20"):
         Run(folder).first("test_accuracy > 0.1")
     assert snapshot_of(folder) == before
 
 
 def test_a_run_without_any_optimizer_state_is_refused_and_left_alone(tiny: RunConfig, tmp_path: Path) -> None:
-    folder = train(tiny, tmp_path / "run", progress=False).path
+    folder = train(tiny, tmp_path / "run", progress_bar=False).path
     (folder / "status.json").unlink()
     for file in (folder / "moments").iterdir():
         file.unlink()
         file.symlink_to("an annexed file that is not here")
     with pytest.raises(GrokinterpError, match=r"cannot go on: not from step 60, because .*moments.*it is a link to .*restore these files"):
-        train(tiny, folder, progress=False)
+        train(tiny, folder, progress_bar=False)
     assert Run(folder).steps == [0, 2, 4, 20, 40, 60]
     assert len(Run(folder).metrics) == 13
 
 
 def test_a_number_that_changed_in_the_metrics_is_noticed(tiny: RunConfig, tmp_path: Path) -> None:
-    folder = train(tiny, tmp_path / "run", progress=False).path
+    folder = train(tiny, tmp_path / "run", progress_bar=False).path
     text = (folder / "metrics.jsonl").read_text()
     (folder / "metrics.jsonl").write_text(text.replace('"test_accuracy": 0.', '"test_accuracy": 0.9', 1))
     with pytest.raises(GrokinterpError, match=r"metrics.jsonl has changed since the weights of step 60 were kept"):
@@ -310,7 +310,7 @@ def test_files_of_an_older_version_are_read_and_said_to_have_no_checksum(tiny_ru
 
 
 def test_weights_of_another_run_or_step_are_refused(tiny: RunConfig, tiny_run: Run, tmp_path: Path) -> None:
-    other = train(tiny.with_(seed=5), tmp_path / "other", progress=False)
+    other = train(tiny.with_(seed=5), tmp_path / "other", progress_bar=False)
     for source, message in ((other.path, f"of the run {other.config.digest}"), (tiny_run.path, "it holds checkpoints of step 20")):
         folder = tmp_path / source.name / "copy"
         shutil.copytree(tiny_run.path, folder)
@@ -321,8 +321,8 @@ def test_weights_of_another_run_or_step_are_refused(tiny: RunConfig, tiny_run: R
 
 def test_whole_numbers_for_floats_are_the_same_run_when_read(tiny: RunConfig, tmp_path: Path) -> None:
     config = replace(tiny, optimizer=OptimizerConfig(weight_decay=1))
-    assert train(config, tmp_path / "run", progress=False).model(60)
-    assert train(config, tmp_path / "run", progress=False).finished
+    assert train(config, tmp_path / "run", progress_bar=False).model(60)
+    assert train(config, tmp_path / "run", progress_bar=False).finished
 
 
 def test_a_durable_run_is_the_same_run_with_the_same_bits(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,14 +331,14 @@ def test_a_durable_run_is_the_same_run_with_the_same_bits(tiny: RunConfig, tmp_p
     durable = tiny.with_(durable=True)
     assert (durable.digest, durable) == (tiny.digest, tiny)
     assert RunConfig.from_dict(durable.to_dict()).durable
-    run = train(durable, tmp_path / "durable", progress=False)
+    run = train(durable, tmp_path / "durable", progress_bar=False)
     folders = [run.path, *[run.path / kind for _ in run.steps for kind in ("moments", "checkpoints")], run.path]
     assert synced == folders  # each after its file, the moments before the weights
-    plain = train(tiny, tmp_path / "plain", progress=False)
+    plain = train(tiny, tmp_path / "plain", progress_bar=False)
     assert synced == folders
     differ = {name for name, mark in fingerprint(run.path).items() if fingerprint(plain.path)[name] != mark}
     assert differ == {"config.json"}
-    assert train(tiny, run.path, progress=False).finished  # whoever goes on decides
+    assert train(tiny, run.path, progress_bar=False).finished  # whoever goes on decides
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "cuda:x", "cudax", "gpu", ""])
@@ -370,17 +370,17 @@ def test_reading_what_is_not_there_names_what_is(tiny_run: Run, tmp_path: Path) 
 
 
 def test_a_full_disk_is_a_clear_error_and_the_run_resumes(tiny: RunConfig, tmp_path: Path) -> None:
-    whole = fingerprint(train(tiny, tmp_path / "whole", progress=False).path)
+    whole = fingerprint(train(tiny, tmp_path / "whole", progress_bar=False).path)
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("mounting a small tmpfs to fill needs root")
     try:
         with pytest.raises(GrokinterpError, match=r"no room left to write .*free some space"):
-            train(tiny, disk / "run", progress=False)
+            train(tiny, disk / "run", progress_bar=False)
         assert Run(disk / "run").steps
         subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
-        train(tiny, disk / "run", progress=False)
+        train(tiny, disk / "run", progress_bar=False)
         assert fingerprint(disk / "run") == whole
     finally:
         subprocess.run(["umount", disk], check=True)

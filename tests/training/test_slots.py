@@ -62,7 +62,7 @@ def test_each_is_the_training_that_it_is_alone(places: int, tmp_path: Path) -> N
     for name, job in slots.jobs.items():
         if name == "patient":
             continue
-        run = train(job.config.with_(checkpoints=CheckpointSchedule(every=1_000)), tmp_path / name, progress=False)
+        run = train(job.config.with_(checkpoints=CheckpointSchedule(every=1_000)), tmp_path / name, progress_bar=False)
         alone = run.metrics[run.metrics["step"] > 0].to_dict("records")
         assert [row["step"] for row in job.rows] == [row["step"] for row in alone]
         for found, expected in zip(job.rows, alone, strict=True):

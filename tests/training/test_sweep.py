@@ -94,7 +94,7 @@ def test_ensembles_share_what_they_must_and_depend_on_the_list_alone(tiny: RunCo
 
 def test_a_sweep_trains_all_tabulates_them_and_does_nothing_twice(tiny: RunConfig, tmp_path: Path) -> None:
     configs = grid(tiny, {"stop": [None, "train_loss < 10"], "seed": [0, 1]})
-    table = sweep([*configs, configs[0]], tmp_path, workers=0, progress=False)
+    table = sweep([*configs, configs[0]], tmp_path, workers=0, progress_bar=False)
     assert table["digest"].tolist() == [config.digest for config in configs]
     assert table["state"].tolist() == ["finished"] * 4
     assert table["step"].tolist() == [20, 20, 0, 0]
@@ -110,7 +110,7 @@ def test_a_sweep_trains_all_tabulates_them_and_does_nothing_twice(tiny: RunConfi
     before = changed_at(tmp_path)
     more = grid(tiny, seed=[0, 1, 2])
     assert results(more, tmp_path)["state"].tolist() == ["finished", "finished", "absent"]
-    assert sweep(more, tmp_path, workers=0, progress=False)["state"].tolist() == ["finished"] * 3
+    assert sweep(more, tmp_path, workers=0, progress_bar=False)["state"].tolist() == ["finished"] * 3
     assert before.items() <= changed_at(tmp_path).items()
 
 
@@ -130,12 +130,12 @@ class Interrupted(Here):
 @pytest.mark.parametrize("ensemble", [1, 2])
 def test_stopped_and_started_again_it_does_only_what_is_left(tiny: RunConfig, tmp_path: Path, ensemble: int) -> None:
     configs = grid(tiny, seed=range(6))
-    sweep(configs, tmp_path / "whole", workers=0, ensemble=ensemble, progress=False)
+    sweep(configs, tmp_path / "whole", workers=0, ensemble=ensemble, progress_bar=False)
     with pytest.raises(KeyboardInterrupt):
-        sweep(configs, tmp_path / "stopped", executor=Interrupted(after=4 // ensemble), ensemble=ensemble, progress=False)
+        sweep(configs, tmp_path / "stopped", executor=Interrupted(after=4 // ensemble), ensemble=ensemble, progress_bar=False)
     assert results(configs, tmp_path / "stopped")["state"].tolist() == ["finished"] * 4 + ["absent"] * 2
     before = changed_at(tmp_path / "stopped")
-    sweep(configs, tmp_path / "stopped", workers=0, ensemble=ensemble, progress=False)
+    sweep(configs, tmp_path / "stopped", workers=0, ensemble=ensemble, progress_bar=False)
     assert before.items() <= changed_at(tmp_path / "stopped").items()
     assert fingerprints(configs, tmp_path / "stopped") == fingerprints(configs, tmp_path / "whole")
 
@@ -144,7 +144,7 @@ def test_stopped_and_started_again_it_does_only_what_is_left(tiny: RunConfig, tm
 def test_an_ensemble_that_was_killed_goes_on_to_the_same_bits(tiny: RunConfig, tmp_path: Path, killed: str) -> None:
     configs = grid(tiny.with_(batch_size=6), seed=range(3))
     for out in (tmp_path / "whole", tmp_path / "killed"):
-        sweep(configs, out, workers=0, ensemble=3, progress=False)
+        sweep(configs, out, workers=0, ensemble=3, progress_bar=False)
     gone = {"while writing checkpoints": [(), (20,), (20,)], "while writing the first": [(10, 20), (0, 10, 20), (10, 20)]}
     for config, steps in zip(configs, gone.get(killed, [(), (10, 20), (0, 10, 20)]), strict=True):
         folder = tmp_path / "killed" / config.digest
@@ -153,7 +153,7 @@ def test_an_ensemble_that_was_killed_goes_on_to_the_same_bits(tiny: RunConfig, t
             (folder / "checkpoints" / f"step_{step:08d}.safetensors").unlink()
         if 0 in steps:  # no weights are kept yet, so nor are there metrics of later steps
             (folder / "metrics.jsonl").write_text((folder / "metrics.jsonl").read_text().partition("\n")[0] + "\n")
-    assert sweep(configs, tmp_path / "killed", workers=0, ensemble=3, progress=False)["state"].tolist() == ["finished"] * 3
+    assert sweep(configs, tmp_path / "killed", workers=0, ensemble=3, progress_bar=False)["state"].tolist() == ["finished"] * 3
     began = [Run(tmp_path / "killed" / config.digest).provenance["computed"][-1]["from_step"] for config in configs]
     assert began == {"while writing checkpoints": [10, 10, 10], "while writing the first": [0, 0, 0], "far apart": [20, 0, 0]}[killed]
     if killed != "far apart":  # then they do not train together, which in float32 may show in the last bits
@@ -161,13 +161,13 @@ def test_an_ensemble_that_was_killed_goes_on_to_the_same_bits(tiny: RunConfig, t
 
 
 def test_forks_go_through_a_sweep(tiny: RunConfig, tmp_path: Path) -> None:
-    parent = train(tiny, tmp_path / "parent", progress=False)
+    parent = train(tiny, tmp_path / "parent", progress_bar=False)
     configs = list(children(parent, 10, moments="reset", weight_decay=[1, 2, 3]).values())
-    table = sweep(configs, tmp_path / "forks", workers=0, ensemble=3, progress=False)
+    table = sweep(configs, tmp_path / "forks", workers=0, ensemble=3, progress_bar=False)
     assert table["state"].tolist() == ["finished"] * 3
     assert table["optimizer.weight_decay"].tolist() == [1.0, 2.0, 3.0]
     for config in configs:
-        alone, together = train(config, tmp_path / "alone" / config.digest, progress=False), Run(tmp_path / "forks" / config.digest)
+        alone, together = train(config, tmp_path / "alone" / config.digest, progress_bar=False), Run(tmp_path / "forks" / config.digest)
         assert together.provenance["parent"] == alone.provenance["parent"]
         assert together.steps == alone.steps == [10, 20]
         torch.testing.assert_close(together.weights(), alone.weights(), rtol=0, atol=1e-5)
@@ -181,7 +181,7 @@ def test_a_failing_run_leaves_its_traceback_and_does_not_stop_the_rest(tiny: Run
     configs = grid(tiny, seed=range(4))
     configs[1] = configs[1].with_(stop="test_los < 1")
     configs.append(tiny.with_(**{"task.args.p": 2}))
-    table = sweep(configs, tmp_path, workers=0, ensemble=ensemble, progress=False)
+    table = sweep(configs, tmp_path, workers=0, ensemble=ensemble, progress_bar=False)
     assert table["state"].tolist() == ["finished", "failed", "finished", "finished", "failed"]
     assert "names 'test_los', but the metrics are train_loss" in table["error"][1]
     assert table["error"][4].startswith("grokinterp.errors.GrokinterpError")
@@ -189,13 +189,13 @@ def test_a_failing_run_leaves_its_traceback_and_does_not_stop_the_rest(tiny: Run
     assert text.startswith("Traceback (most recent call last)")
     assert "_refuse_unknown_stops" in text
     assert pd.read_parquet(tmp_path / "results.parquet")["state"].tolist() == table["state"].tolist()
-    assert sweep(configs, tmp_path, workers=0, ensemble=ensemble, progress=False).equals(table)
+    assert sweep(configs, tmp_path, workers=0, ensemble=ensemble, progress_bar=False).equals(table)
 
 
 @pytest.mark.parametrize("damage", ["garbage", "null", "list", "folder", "dangling link", "pipe"])
 def test_one_bad_status_is_one_bad_row(tiny: RunConfig, tmp_path: Path, damage: str) -> None:
     configs = grid(tiny.with_(steps=5), seed=range(3))
-    sweep(configs[:2], tmp_path, workers=0, progress=False)
+    sweep(configs[:2], tmp_path, workers=0, progress_bar=False)
     status = tmp_path / configs[0].digest / "status.json"
     status.unlink()
     texts = {"garbage": '{"state": ', "null": "null", "list": "[1]"}
@@ -206,7 +206,7 @@ def test_one_bad_status_is_one_bad_row(tiny: RunConfig, tmp_path: Path, damage: 
     found = results(configs, tmp_path)
     assert found["state"].tolist() == ["failed", "finished", "absent"]
     assert "status.json" in found["error"][0]
-    table = sweep(configs, tmp_path, workers=0, progress=False)  # which may repair the bad one
+    table = sweep(configs, tmp_path, workers=0, progress_bar=False)  # which may repair the bad one
     assert table["state"].tolist()[1:] == ["finished", "finished"]
     assert table["state"][0] == "finished" or table["error"][0]
 
@@ -217,7 +217,7 @@ def test_what_stands_in_the_way_of_a_run_is_in_the_table_and_untouched(tiny: Run
     (tmp_path / configs[1].digest).mkdir()
     (tmp_path / configs[1].digest / "thesis.txt").write_text("mine")
     configs[2] = configs[2].with_(**{"optimizer.lr": 1e30}, steps=20)
-    table = sweep(configs, tmp_path, workers=0, progress=False)
+    table = sweep(configs, tmp_path, workers=0, progress_bar=False)
     assert table["state"].tolist() == ["failed", "failed", "diverged", "finished"]
     assert all("is not a run" in error for error in table["error"][:2])
     assert (tmp_path / configs[0].digest).read_text() == "a file"
@@ -231,18 +231,18 @@ def test_results_of_several_grids_accumulate(tiny: RunConfig, tmp_path: Path) ->
     file = tmp_path / "results.parquet"
     short = tiny.with_(steps=5)
     first, second = grid(short, seed=[0, 1]), grid(short, {"weight_decay": [0.5, 1.0], "stop": "train_loss < 0"})
-    assert list(sweep(first, tmp_path, workers=0, progress=False))[:3] == ["digest", "task.split_seed", "seed"]
+    assert list(sweep(first, tmp_path, workers=0, progress_bar=False))[:3] == ["digest", "task.split_seed", "seed"]
     one = pd.read_parquet(file)
     one[["digest", "seed", "state"]].to_parquet(file)  # as they were written when only what varied was
     shutil.rmtree(tmp_path / first[1].digest)  # to save room: what is known of it stays
-    sweep(second, tmp_path, workers=0, progress=False)
+    sweep(second, tmp_path, workers=0, progress_bar=False)
     both = pd.read_parquet(file)
     assert both["digest"].tolist() == [config.digest for config in [*first, *second]]
     assert both["seed"].tolist() == [0, 1, 0, 0]
     assert both["optimizer.weight_decay"].fillna(-1).tolist() == [1.0, -1, 0.5, 1.0]
     assert both["stop"].fillna("none").tolist() == ["none", "none", "train_loss < 0", "train_loss < 0"]
     assert both["state"].tolist() == ["finished"] * 4
-    sweep(first[:1], tmp_path, workers=0, progress=False)
+    sweep(first[:1], tmp_path, workers=0, progress_bar=False)
     assert pd.read_parquet(file)["digest"].tolist() == both["digest"].tolist()
 
 
@@ -258,7 +258,7 @@ def test_a_table_of_something_else_is_refused_before_anything_is_trained(tiny: R
     }
     make[there](file)
     with pytest.raises(GrokinterpError, match=r"results\.parquet"):
-        sweep([tiny], tmp_path, workers=0, progress=False)
+        sweep([tiny], tmp_path, workers=0, progress_bar=False)
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -268,21 +268,21 @@ def test_an_error_is_forgotten_when_the_run_is_done(tiny: RunConfig, tmp_path: P
 
     with monkeypatch.context() as patch:
         patch.setattr(sweep_module, "train_together", broken)
-        assert sweep([tiny], tmp_path, workers=0, progress=False)["error"].tolist() == ["OSError: the network is down"]
-    assert sweep([tiny], tmp_path, workers=0, progress=False)["state"].tolist() == ["finished"]
+        assert sweep([tiny], tmp_path, workers=0, progress_bar=False)["error"].tolist() == ["OSError: the network is down"]
+    assert sweep([tiny], tmp_path, workers=0, progress_bar=False)["state"].tolist() == ["finished"]
     assert not (tmp_path / tiny.digest / "error.txt").exists()
 
 
 def test_bad_arguments_are_refused(tiny: RunConfig, tmp_path: Path) -> None:
     for arguments in ({"workers": -1}, {"ensemble": 0}, {"threads": 0}):
         with pytest.raises(GrokinterpError, match="workers >= 0, ensemble >= 1 and threads >= 1"):
-            sweep([tiny], tmp_path, progress=False, **arguments)
+            sweep([tiny], tmp_path, progress_bar=False, **arguments)
     pool = ThreadPoolExecutor(1)
     with pytest.raises(GrokinterpError, match="workers=2 says how many processes to start here, but an executor was given"):
-        sweep([tiny], tmp_path, executor=pool, workers=2, progress=False)
+        sweep([tiny], tmp_path, executor=pool, workers=2, progress_bar=False)
     pool.shutdown()
     with pytest.raises(GrokinterpError, match=r"the executor takes no more work .* call again with a fresh one"):
-        sweep([tiny], tmp_path, executor=pool, progress=False)
+        sweep([tiny], tmp_path, executor=pool, progress_bar=False)
 
 
 # ---- where it is done -----------------------------------------------------------------------------------------------
@@ -327,12 +327,12 @@ class Fake:
 
 def test_the_bits_do_not_depend_on_the_executor(tiny: RunConfig, tmp_path: Path) -> None:
     configs = grid(tiny.with_(batch_size=6), seed=range(4))
-    alone = [fingerprint(train(config, tmp_path / "alone" / config.digest, progress=False).path) for config in configs]
-    sweep(configs, tmp_path / "here", workers=0, progress=False)
+    alone = [fingerprint(train(config, tmp_path / "alone" / config.digest, progress_bar=False).path) for config in configs]
+    sweep(configs, tmp_path / "here", workers=0, progress_bar=False)
     with ThreadPoolExecutor(2) as threads:
-        sweep(configs, tmp_path / "threads", executor=threads, progress=False)
-    sweep(configs, tmp_path / "fake", executor=Fake(), progress=False)
-    sweep(configs, tmp_path / "hospital", executor=Hospital({0: 2, 2: 1}), progress=False)
+        sweep(configs, tmp_path / "threads", executor=threads, progress_bar=False)
+    sweep(configs, tmp_path / "fake", executor=Fake(), progress_bar=False)
+    sweep(configs, tmp_path / "hospital", executor=Hospital({0: 2, 2: 1}), progress_bar=False)
     for name in ("here", "threads", "fake", "hospital"):
         assert fingerprints(configs, tmp_path / name) == alone
 
@@ -340,7 +340,7 @@ def test_the_bits_do_not_depend_on_the_executor(tiny: RunConfig, tmp_path: Path)
 def test_a_run_whose_worker_always_dies_is_given_up(tiny: RunConfig, tmp_path: Path) -> None:
     configs = grid(tiny, seed=range(3))
     hospital = Hospital({1: 99})
-    table = sweep(configs, tmp_path, executor=hospital, progress=False)
+    table = sweep(configs, tmp_path, executor=hospital, progress_bar=False)
     assert table["state"].tolist() == ["finished", "failed", "finished"]
     assert table["error"][1].startswith("its worker died 3 times: BrokenProcessPool: a worker was killed (if all die at once: ")
     assert hospital.calls == 5
@@ -353,7 +353,7 @@ def test_an_ensemble_gives_what_its_members_give_alone(tiny: RunConfig, tmp_path
     configs = grid(wide.with_(dtype=dtype, batch_size=batch_size, **{"task.args.p": 7}), {"weight_decay": [0.5, 2.0], "seed": [0, 1]})
     configs[2] = configs[2].with_(stop="train_loss < 10")  # leaves at step 0
     for name, size in (("alone", 1), ("together", 4)):
-        sweep(configs, tmp_path / name, workers=0, ensemble=size, progress=False)
+        sweep(configs, tmp_path / name, workers=0, ensemble=size, progress_bar=False)
     if (dtype, batch_size) == ("float32", None):
         assert fingerprints(configs, tmp_path / "together") == fingerprints(configs, tmp_path / "alone")
     tolerance = 1e-10 if dtype == "float64" else 1e-5
@@ -403,11 +403,11 @@ def test_processes_of_this_machine_one_of_them_killed(tiny: RunConfig, tmp_path:
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    table = sweep(configs, tmp_path / "pool", workers=2, progress=False)
+    table = sweep(configs, tmp_path / "pool", workers=2, progress_bar=False)
     killer.join()
     assert table["state"].tolist() == ["finished"] * 8
     assert multiprocessing.active_children() == []
-    sweep(configs, tmp_path / "here", workers=0, progress=False)
+    sweep(configs, tmp_path / "here", workers=0, progress_bar=False)
     assert fingerprints(configs, tmp_path / "pool") == fingerprints(configs, tmp_path / "here")
 
 
@@ -444,7 +444,7 @@ def test_workers_end_with_their_driver(tiny: RunConfig, tmp_path: Path, how: sig
 def test_two_drivers_share_a_folder_and_no_run_is_trained_twice(tiny: RunConfig, tmp_path: Path) -> None:
     configs = grid(tiny, seed=range(12))
     with ThreadPoolExecutor(2) as drivers:
-        first, second = [drivers.submit(sweep, configs, tmp_path, workers=0, progress=False) for _ in range(2)]
+        first, second = [drivers.submit(sweep, configs, tmp_path, workers=0, progress_bar=False) for _ in range(2)]
     assert first.result().equals(second.result())
     assert first.result()["state"].tolist() == ["finished"] * 12
     for config in configs:
@@ -456,7 +456,7 @@ def test_a_run_that_another_process_has_is_waited_for_after_the_others(tiny: Run
     (tmp_path / configs[0].digest).mkdir()
     with ThreadPoolExecutor(1) as driver:
         with FileLock(tmp_path / configs[0].digest / ".lock"):
-            table = driver.submit(sweep, configs, tmp_path, workers=0, progress=False)
+            table = driver.submit(sweep, configs, tmp_path, workers=0, progress_bar=False)
             wait_until(lambda: n_finished(tmp_path) == 2)
             time.sleep(0.2)
             assert not table.done()
@@ -473,9 +473,9 @@ def test_memory_does_not_grow_with_the_number_of_runs(tiny: RunConfig, tmp_path:
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     configs = grid(tiny.with_(steps=5, **{"checkpoints.every": 100}), seed=range(240))
-    sweep(configs[:40], tmp_path, workers=0, progress=False)
+    sweep(configs[:40], tmp_path, workers=0, progress_bar=False)
     before = resident()
-    sweep(configs, tmp_path, workers=0, progress=False)
+    sweep(configs, tmp_path, workers=0, progress_bar=False)
     assert resident() - before < 10
 
 
@@ -493,8 +493,8 @@ def test_dask_loses_a_worker_and_every_run_is_finished_to_the_same_bits(tiny: Ru
 
         killer = threading.Thread(target=kill_one)
         killer.start()
-        table = sweep(configs, tmp_path / "dask", executor=client.get_executor(), progress=False)
+        table = sweep(configs, tmp_path / "dask", executor=client.get_executor(), progress_bar=False)
         killer.join()
     assert table["state"].tolist() == ["finished"] * 24
-    sweep(configs, tmp_path / "here", workers=0, progress=False)
+    sweep(configs, tmp_path / "here", workers=0, progress_bar=False)
     assert fingerprints(configs, tmp_path / "dask") == fingerprints(configs, tmp_path / "here")

@@ -44,27 +44,27 @@ class Diary:
 def test_a_tracker_hears_every_row_and_how_it_ended(tiny: RunConfig, tmp_path: Path) -> None:
     diary = Diary()
     assert isinstance(diary, Tracker)
-    run = train(tiny, tmp_path / "run", progress=False, tracker=diary)
+    run = train(tiny, tmp_path / "run", progress_bar=False, tracker=diary)
     (config,) = diary.started
     assert RunConfig.from_dict({name: value for name, value in config.items() if name != "digest"}) == tiny
     assert config["digest"] == tiny.digest
     assert diary.rows == read_metrics(run.path)
     assert diary.ended == [run.status]
-    train(tiny, tmp_path / "run", progress=False, tracker=diary)  # finished: not trained, so nothing to hear
+    train(tiny, tmp_path / "run", progress_bar=False, tracker=diary)  # finished: not trained, so nothing to hear
     assert len(diary.started) == 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_what_is_interrupted_says_so_and_goes_on_to_the_same_bits(tiny: RunConfig, tmp_path: Path, error: type[BaseException]) -> None:
-    whole = train(tiny, tmp_path / "whole", progress=False)
+    whole = train(tiny, tmp_path / "whole", progress_bar=False)
     first, second = Diary(stop_at=45, error=error), Diary()
     with pytest.raises(error):
-        train(tiny, tmp_path / "run", progress=False, tracker=first)
+        train(tiny, tmp_path / "run", progress_bar=False, tracker=first)
     assert [status["state"] for status in first.ended] == ["interrupted"]
     assert first.ended[0]["step"] == 45
     assert error.__name__ in first.ended[0]["reason"]
     assert not Run(tmp_path / "run").finished
-    run = train(tiny, tmp_path / "run", progress=False, tracker=second)
+    run = train(tiny, tmp_path / "run", progress_bar=False, tracker=second)
     assert run.finished
     assert [row["step"] for row in second.rows] == [45, 50, 55, 60]  # from the checkpoint at 40 on
     assert read_metrics(run.path) == read_metrics(whole.path)
@@ -91,7 +91,7 @@ def test_ctrl_c_on_the_command_line_leaves_a_run_that_resumes(tiny: RunConfig, t
     assert reached % 200 == 0
     diary = Diary(stop_at=reached + 200)
     with pytest.raises(KeyboardInterrupt):
-        train(long, run, progress=False, tracker=diary)
+        train(long, run, progress_bar=False, tracker=diary)
     assert [row["step"] for row in diary.rows] == [reached + 100]
 
 
@@ -123,7 +123,7 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
 
 def test_wandb_gets_config_rows_and_end_under_the_digest(tiny: RunConfig, tmp_path: Path, fake_wandb: list[tuple[str, Any]]) -> None:
-    run = train(tiny, tmp_path / "run", progress=False, tracker=Wandb("grokking", mode="offline"))
+    run = train(tiny, tmp_path / "run", progress_bar=False, tracker=Wandb("grokking", mode="offline"))
     (settings,) = [value for name, value in fake_wandb if name == "init"]
     assert {name: settings[name] for name in ("project", "id", "mode", "resume")} == {
         "project": "grokking",
@@ -139,7 +139,7 @@ def test_wandb_gets_config_rows_and_end_under_the_digest(tiny: RunConfig, tmp_pa
 
 def test_the_real_wandb_works_offline(tiny: RunConfig, tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
-    train(tiny, tmp_path / "run", progress=False, tracker=Wandb("grokking", mode="offline", dir=str(tmp_path)))
+    train(tiny, tmp_path / "run", progress_bar=False, tracker=Wandb("grokking", mode="offline", dir=str(tmp_path)))
     assert len(list(tmp_path.rglob("*.wandb"))) == 1
 
 

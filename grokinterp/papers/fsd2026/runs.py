@@ -133,9 +133,9 @@ def _finished(config: RunConfig, folder: Path) -> bool:
     return run is not None and run.finished and run.config.digest == config.digest
 
 
-def read(config: RunConfig, folder: Path, progress: bool = True) -> Report:
+def read(config: RunConfig, folder: Path, progress_bar: bool = True) -> Report:
     """Train one configuration and read every checkpoint; the report is kept in the run's folder, and opened there the next time."""
-    run = train(config, folder, progress=progress)
+    run = train(config, folder, progress_bar=progress_bar)
     measures: list[str | Function] = ["fsd"] if config.task.name == "permutations" else ["fsd", "filtered_loss", "progress"]
     if "multiplication" in config.task.name:
         measures.append(fsd_over_residues)
