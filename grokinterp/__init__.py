@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the table below, as type checkers can read it
     from grokinterp import ace as ace, interventions as interventions, laws as laws, measures as measures, presets as presets, tasks as tasks
-    from grokinterp.analysis import Report as Report, analyze as analyze, when as when
+    from grokinterp.analysis import analyze as analyze, when as when
     from grokinterp.checkpoints import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
     from grokinterp.errors import GrokinterpError as GrokinterpError
     from grokinterp.interventions import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
     )
     from grokinterp.models.pretrained import load_model as load_model
     from grokinterp.papers import reproduce as reproduce
+    from grokinterp.reports.report import Report as Report
     from grokinterp.snapshot import Snapshot as Snapshot
     from grokinterp.tasks import Task as Task, TaskConfig as TaskConfig
     from grokinterp.training.config import CheckpointSchedule as CheckpointSchedule, OptimizerConfig as OptimizerConfig, RunConfig as RunConfig
@@ -64,7 +65,7 @@ __version__ = "0.1.0"
 _MODULES = {name: f"grokinterp.{name}" for name in ("ace", "interventions", "laws", "measures", "presets", "tasks")}
 _MODULES |= {"fsd": "grokinterp.measures.fsd", "heads": "grokinterp.measures.heads", "published": "grokinterp.models.published"}
 _NAMES = {
-    "grokinterp.analysis": "Report analyze when",
+    "grokinterp.analysis": "analyze when",
     "grokinterp.checkpoints": "Checkpoint load_checkpoint",
     "grokinterp.errors": "GrokinterpError",
     "grokinterp.interventions": "AttentionRate ClipNorm CosineUnembed FourierAblation FourierInit FreezeHeads Intervention "
@@ -73,6 +74,7 @@ _NAMES = {
     "grokinterp.models": "LSTMConfig MLPConfig MambaConfig ModelConfig",
     "grokinterp.models.pretrained": "load_model",
     "grokinterp.papers": "reproduce",
+    "grokinterp.reports.report": "Report",
     "grokinterp.snapshot": "Snapshot",
     "grokinterp.tasks": "Task TaskConfig",
     "grokinterp.training.config": "CheckpointSchedule OptimizerConfig RunConfig",

@@ -1,12 +1,10 @@
-"""`analyze()`: the one way in; `Report`: the one thing that comes out."""
+"""`analyze()`: the one way in, for every kind of subject."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -19,17 +17,14 @@ from grokinterp.checkpoints import Checkpoint, checkpoint_of, load_checkpoint, o
 from grokinterp.checkpoints.opening import SUFFIXES
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
-from grokinterp.measures import MEASURES, Measure, Number, find
+from grokinterp.measures import MEASURES, Measure, find
 from grokinterp.measures.measure import Function, as_measure
 from grokinterp.measures.undefined import UNDEFINED, has_finite_weights, reasons_of
 from grokinterp.models.published import Published
-from grokinterp.notebook import html_table
-from grokinterp.outputs import NETCDF, output
-from grokinterp.reports.figures import figures, of_name
+from grokinterp.reports.report import Report
 from grokinterp.reports.rows import Rows, along_steps
-from grokinterp.reports.saved import LIMIT, read_dataset
 from grokinterp.reports.summary import in_words
-from grokinterp.reports.words import Phases, headline, missing, phases
+from grokinterp.reports.words import phases
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts, Task
 from grokinterp.training.executors import side_by_side
@@ -38,164 +33,6 @@ from grokinterp.training.sweep import default_workers
 
 if TYPE_CHECKING:
     import pandas as pd
-    import plotly.graph_objects as go
-
-_WIDE = 16  # a variable with more entries a step than this is no column of the table
-GROWING = {"frequency", "key_frequency", "signal_frequency", "component_x", "component_y", "irrep", "neuron", "parameter", "layer", "head"}
-GROWING |= {"core_direction", "core_class", "core_axis", "eigenvalue", "prompt", "model"}
-"""Dimensions whose length depends on the task or on the model; what runs along them is no column of the table, however short."""
-
-
-@dataclass(frozen=True, eq=False)
-class Report:
-    """What `analyze` found: an xarray Dataset with named dimensions (step, split, frequency …) and where it comes from.
-
-    Attributes:
-        dataset: the measures' arrays, one entry a step along ``step``; what was recorded while training along ``eval_step``.
-            Its attrs hold title, summary, config, provenance, phases and what is missing, with reasons.
-        measures: by name, those of one's own that are not in `MEASURES`; a report that is loaded has none, and shows what they gave by default.
-    """
-
-    dataset: xr.Dataset
-    measures: Mapping[str, Measure] = field(default_factory=dict, repr=False)
-
-    def __getitem__(self, name: str) -> xr.DataArray:
-        """One variable of the dataset."""
-        if name not in self.dataset:
-            raise unknown_name("variable", name, [str(known) for known in self.dataset.data_vars])
-        return self.dataset[name]
-
-    def __repr__(self) -> str:
-        return f"Report({self.dataset.attrs['title']}: {self.dataset.sizes.get('step', 0)} steps, {', '.join(map(str, self.dataset.data_vars))})"
-
-    def _repr_html_(self) -> str:
-        failures = [(what, reason, "") for what, reason in missing(self.dataset).items()]
-        facts = [
-            ("variables", ", ".join(map(str, self.dataset.data_vars)), "report[name]"),
-            ("figures", ", ".join(self.figures), "report.plot(name)"),
-        ]
-        paragraphs = [part for part in self.summary.split("\n\n") if part]
-        return html_table(f"Report: {self.dataset.attrs['title']}", [*self.headline(), *failures, *facts], paragraphs=paragraphs)
-
-    @property
-    def summary(self) -> str:
-        """What happened, in plain words."""
-        return str(self.dataset.attrs["summary"])
-
-    @property
-    def phases(self) -> Phases | None:
-        """Memorization, circuit formation and cleanup; None without progress measures of several steps."""
-        text = self.dataset.attrs.get("phases")
-        return None if text is None else Phases(**json.loads(text))
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """The measures that do not apply to this subject, at some of its steps or at any, and why."""
-        return dict(json.loads(self.dataset.attrs["failures"]))
-
-    @property
-    def undefined(self) -> dict[str, str]:
-        """The variables that are not defined, in whole or in part, and why; the values are NaN."""
-        return reasons_of(self.dataset)
-
-    def headline(self) -> list[Number]:
-        """The numbers of the last step that one quotes, as (quantity, value, meaning) rows."""
-        return headline(self.dataset, {**MEASURES, **self.measures})
-
-    def to_dataframe(self, *variables: str) -> pd.DataFrame:
-        """A table: without arguments one row a step, small variables as columns like ``loss[train]``, the same for every size of task and model.
-
-        Args:
-            variables: names; the table is then long, one row for each entry, with a column for each dimension.
-
-        Raises:
-            GrokinterpError: an unknown variable.
-        """
-        import pandas as pd
-
-        if variables:
-            long: pd.DataFrame = xr.merge([self[name] for name in variables]).to_dataframe().reset_index()
-            return long
-        columns: dict[str, Any] = {}
-        for name, array in self.dataset.data_vars.items():
-            if "step" not in array.dims or GROWING & set(array.dims) or array.size > _WIDE * array.sizes["step"]:
-                continue
-            others = [dimension for dimension in array.dims if dimension != "step"]
-            flat = array.stack(entry=others) if others else array.expand_dims("entry", axis=1)
-            labels = flat.indexes["entry"] if others else [None]
-            for i, label in enumerate(labels):
-                column = str(name) if label is None else f"{name}[{', '.join(map(str, label))}]"
-                columns[column] = flat.transpose("step", "entry").to_numpy()[:, i]
-        frame: pd.DataFrame = pd.DataFrame(columns, index=pd.Index(self.dataset["step"].to_numpy(), name="step"))
-        return frame
-
-    @cached_property
-    def figures(self) -> dict[str, go.Figure]:
-        """Every figure that this report's variables allow, by name."""
-        return figures(self.dataset, {**MEASURES, **self.measures})
-
-    def plot(self, name: str | None = None) -> go.Figure:
-        """One figure as a plotly object.
-
-        Args:
-            name: of a figure, or of a measure for the first of its figures; None for the first of all.
-
-        Raises:
-            GrokinterpError: this report has no such figure.
-        """
-        if not self.figures:
-            raise GrokinterpError(f"nothing to draw: no figure reads {', '.join(map(str, self.dataset.data_vars)) or 'an empty report'}")
-        candidates = list(self.figures) if name is None else of_name(self.dataset, name, {**MEASURES, **self.measures})
-        for candidate in candidates:
-            if candidate in self.figures:
-                return self.figures[candidate]
-        raise unknown_name("figure", str(name), self.figures)
-
-    def to_html(self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, force: bool = False) -> Path:
-        """Write the report as one HTML file that opens without a network.
-
-        Args:
-            path: the file; an HTML page that stands there is replaced.
-            figures: which to show, in this order, by the names that `plot` takes; or figures of your own by name; None for all.
-            force: replace a file of another kind, too.
-
-        Raises:
-            GrokinterpError: nothing may or can be written there.
-        """
-        from grokinterp.reports.page import to_html
-
-        if figures is None:
-            figures = self.figures
-        shown = figures if isinstance(figures, Mapping) else {name: self.plot(name) for name in figures}
-        return to_html(self.dataset, Path(path), figures=shown, measures={**MEASURES, **self.measures}, force=force)
-
-    def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the report as one netCDF file, atomically; any xarray opens it too.
-
-        Args:
-            path: the file; a netCDF file that stands there is replaced.
-            force: replace a file of another kind, too.
-
-        Raises:
-            GrokinterpError: nothing may or can be written there.
-        """
-        path = Path(path)
-        with output(path, NETCDF, force=force) as temporary:
-            temporary.write_bytes(_netcdf(self.dataset))
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path, limit: int = LIMIT) -> Report:
-        """Read a report that `save` wrote; see `read_dataset` for what is refused.
-
-        Args:
-            path: the file.
-            limit: bytes that the file and its arrays may have.
-
-        Raises:
-            GrokinterpError: the file is missing, larger, reaches outside itself, or is not such a report.
-        """
-        return cls(read_dataset(path, limit))
 
 
 @os_errors_explained()
@@ -302,17 +139,6 @@ def when(condition: str) -> Callable[[Run], int | None]:
         return None if found is None else int(found.onset)
 
     return first
-
-
-def _netcdf(dataset: xr.Dataset) -> bytes:
-    """A dataset as netCDF, made in memory: HDF5 on a full disk ends the process."""
-    import h5netcdf
-    from xarray.backends.h5netcdf_ import H5NetCDFStore
-
-    buffer = io.BytesIO()
-    with h5netcdf.File(buffer, "w") as file:
-        dataset.dump_to_store(H5NetCDFStore(file))
-    return buffer.getvalue()
 
 
 def _giving(variable: str, snapshot: Snapshot) -> Measure:

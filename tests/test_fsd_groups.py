@@ -8,11 +8,11 @@ import torch
 from scipy import stats
 
 from grokinterp import GrokinterpError, analyze, presets, tasks
-from grokinterp.analysis import Report
 from grokinterp.groups.fourier import frequency_power
 from grokinterp.groups.symmetric_fourier import representation_power
 from grokinterp.measures.fsd import degree, fsd, iid_test, participation, permutation_test, signals, spectrum, strength
 from grokinterp.models import MLPConfig, ModelConfig, build_model
+from grokinterp.reports.report import Report
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import SymmetricGroup, TaskConfig
 from grokinterp.training.config import CheckpointSchedule

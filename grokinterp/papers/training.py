@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
-from grokinterp.analysis import Report, analyze
+from grokinterp.analysis import analyze
 from grokinterp.errors import GrokinterpError
 from grokinterp.measures import MEASURES
 from grokinterp.measures.measure import Function
+from grokinterp.reports.report import Report
 from grokinterp.training import executors
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from grokinterp import MEASURES, GrokinterpError, Report, Run, Snapshot, analyze, presets, tasks
-from grokinterp.analysis import GROWING, _measure
+from grokinterp.analysis import _measure
 from grokinterp.cli import main
 from grokinterp.files import write_tensors
 from grokinterp.interventions import UniformAttention
@@ -22,6 +22,7 @@ from grokinterp.measures.fsd import filtered_loss, fsd
 from grokinterp.measures.heads import head_entropy, heads
 from grokinterp.measures.progress import progress
 from grokinterp.models import ModelConfig, build_model
+from grokinterp.reports.report import GROWING
 from grokinterp.tasks import Task
 from grokinterp.training.config import CheckpointSchedule
 from grokinterp.training.folder import file_of, state_facts

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from grokinterp.analysis import Report
 from grokinterp.papers import Reproduction, reproduce
 from grokinterp.papers.fsd2026 import claims, paper, runs
+from grokinterp.reports.report import Report
 from grokinterp.training.runs import Run
 
 P = 97

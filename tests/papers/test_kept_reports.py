@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from grokinterp.analysis import Report
 from grokinterp.papers import training
+from grokinterp.reports.report import Report
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.runs import Run
 

@@ -14,8 +14,8 @@ import pytest
 import xarray as xr
 
 from grokinterp import GrokinterpError
-from grokinterp.analysis import Report
 from grokinterp.reports import saved
+from grokinterp.reports.report import Report
 
 SECRET = "the reader's own file"
 

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from grokinterp.analysis import Report
 from grokinterp.papers.cores2026.runs import GROKKED, LEARNED, Plan, first
 from grokinterp.papers.tables import RUN, left, merged
 from grokinterp.papers.training import finished, measured, side_by_side, train_all
+from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
 from grokinterp.training.fork import children
 from grokinterp.training.runs import Run

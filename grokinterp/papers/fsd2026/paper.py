@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from grokinterp.analysis import Report
 from grokinterp.laws import ForkLaw, fork_law, lead_times
 from grokinterp.laws.drawing import draw, points
 from grokinterp.measures.fsd import IRREP_TOPS, TOPS, synchronization
@@ -35,6 +34,7 @@ from grokinterp.papers.fsd2026.claims import (
 from grokinterp.papers.fsd2026.words import opening
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, merged
+from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 

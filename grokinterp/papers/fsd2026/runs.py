@@ -18,7 +18,7 @@ import xarray as xr
 from torch import Tensor
 
 from grokinterp import presets
-from grokinterp.analysis import Report, analyze
+from grokinterp.analysis import analyze
 from grokinterp.interventions import MeanPool, NoAttention
 from grokinterp.laws import onset
 from grokinterp.measures.fsd import IRREP_TOPS, RANK_SHARES, TOPS, fsd, neuron_shuffle_test, permutation_test, signals, spectrum
@@ -27,6 +27,7 @@ from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known
 from grokinterp.papers.training import measured, side_by_side, train_all
+from grokinterp.reports.report import Report
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import RunConfig
@@ -139,7 +140,7 @@ def read(config: RunConfig, folder: Path, progress_bar: bool = True) -> Report:
     measures: list[str | Function] = ["fsd"] if config.task.name == "permutations" else ["fsd", "filtered_loss", "progress"]
     if "multiplication" in config.task.name:
         measures.append(fsd_over_residues)
-    return measured(run, measures, "fsd2026", progress_bar=progress)
+    return measured(run, measures, "fsd2026", progress_bar=progress_bar)
 
 
 def fsd_over_residues(snapshot: Snapshot) -> xr.Dataset:

@@ -14,12 +14,13 @@ import pandas as pd
 import xarray as xr
 
 from grokinterp import presets
-from grokinterp.analysis import Report, analyze
+from grokinterp.analysis import analyze
 from grokinterp.laws import onset
 from grokinterp.papers.claims import ANYWHERE, Budget, Claim, averaged, within_budget
 from grokinterp.papers.nanda2023.words import opening
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
+from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 from grokinterp.training.train import train as train_run

@@ -1,0 +1,84 @@
+"""Commands that read what was trained: analyze, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from grokinterp.cli.arguments import importable, once, setting, show, task_of
+
+
+def analyze(
+    path: tyro.conf.Positional[Path],
+    measures: tuple[str, ...] = ("progress",),
+    steps: tuple[int, ...] = (),
+    workers: int = 0,
+    task: str | None = None,
+    p: int | None = None,
+    train_fraction: float | None = None,
+    split: Literal["torch", "python", "first"] = "torch",
+    seed: int = 0,
+    facts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
+    save: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Read measures off a run folder or somebody else's checkpoint and print the numbers of the last step.
+
+    Args:
+        path: a run folder, or a file with weights.
+        measures: loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, ace, or my_module:my_function of this folder.
+        steps: of a run, the checkpoints to read (in steps); all unless given.
+        workers: processes that share the checkpoints of a run; 0 for this one.
+        task: of a checkpoint that states none, like modular_addition.
+        p: modulus of that task.
+        train_fraction: share of that task's examples that was trained on; without it there is no split.
+        split: how the examples were shuffled.
+        seed: of that shuffle.
+        facts: what the weights do not tell, like act_fn=relu causal=true n_heads=4; arguments of the task as task.equals=false.
+        save: also write everything as one netCDF file, which `report` and xarray open.
+        force: overwrite the file at --save, whatever it is.
+    """
+    from grokinterp.analysis import analyze as analyze_subject
+    from grokinterp.outputs import NETCDF, check_output
+
+    if save is not None:
+        check_output(save, NETCDF, force=force)  # before anything is computed
+    subject: Any = path
+    if facts or any(given is not None for given in (task, p, train_fraction)):
+        from grokinterp.checkpoints import load_checkpoint
+
+        known = once(map(setting, facts))
+        table = task_of(task, p, train_fraction, split, seed, known)
+        subject = load_checkpoint(path, table, **known)
+    found = analyze_subject(subject, importable(measures), steps=steps or None, workers=workers)
+    show(found)
+    if save is not None:
+        print(f"\nsaved as {found.save(save, force=force)}")
+
+
+def report(
+    path: tyro.conf.Positional[Path],
+    out: Path = Path("report.html"),
+    measures: tuple[str, ...] = ("progress", "spectrum"),
+    workers: int = 0,
+    force: bool = False,
+) -> None:
+    """Write one self-contained HTML page about a run folder, a published .pth file or a saved report.
+
+    Args:
+        path: a run folder, an author's checkpoint, or a .nc file that `analyze --save` wrote.
+        out: the page to write.
+        measures: as for `analyze`; not used for a saved report.
+        workers: processes that share the checkpoints of a run; 0 for this one.
+        force: overwrite the file at --out, whatever it is.
+    """
+    from grokinterp.analysis import analyze as analyze_subject
+    from grokinterp.outputs import PAGE, check_output
+    from grokinterp.reports.report import Report
+
+    check_output(out, PAGE, force=force)  # before anything is computed
+    found = Report.load(path) if path.suffix == ".nc" else analyze_subject(path, importable(measures), workers=workers)
+    print(found.summary)
+    print(f"\nwrote {found.to_html(out, force=force)}")
