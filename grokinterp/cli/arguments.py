@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def task_of(task: str | None, p: int | None, train_fraction: float | None, split: Any, seed: int, facts: dict[str, Any]) -> Task | None:
-    """The task that a checkpoint was trained on; what begins with ``task.`` among the facts is taken out of them."""
+    """The task that a checkpoint was trained on; what begins with ``task.`` among the facts is taken out of them.
+
+    Raises:
+        GrokinterpError: a fact of that name is none, or an argument or a split comes without a task.
+    """
     from dataclasses import replace
 
     from grokinterp.tasks import TaskConfig
@@ -54,7 +58,11 @@ def where(run: Run, at: str) -> int | str | Callable[[Run], int | None]:
 
 @contextlib.contextmanager
 def executor_at(address: str | None) -> Iterator[Any]:
-    """The executor behind an address; None for processes on this machine."""
+    """The executor behind an address; None for processes on this machine.
+
+    Raises:
+        GrokinterpError: another kind of address, or Dask is not installed.
+    """
     if address is None:
         yield None
         return
@@ -71,7 +79,11 @@ def executor_at(address: str | None) -> Iterator[Any]:
 
 
 def values(text: str) -> tuple[str, list[Any]]:
-    """The name and the values of NAME=V1,V2."""
+    """The name and the values of NAME=V1,V2.
+
+    Raises:
+        GrokinterpError: the text is of another form.
+    """
     name, equals, values = text.partition("=")
     if not equals or not values:
         raise GrokinterpError(f"--grid takes NAME=V1,V2, like optimizer.weight_decay=0.3,1; got {text!r}")
@@ -79,7 +91,11 @@ def values(text: str) -> tuple[str, list[Any]]:
 
 
 def once(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Settings by name, each given once."""
+    """Settings by name, each given once.
+
+    Raises:
+        GrokinterpError: one is given twice.
+    """
     found: dict[str, Any] = {}
     for name, value in settings:
         if name in found:
@@ -108,7 +124,11 @@ def show(found: Report) -> None:
 
 
 def config_of(preset: str, given: dict[str, Any]) -> RunConfig:
-    """The preset or configuration file with the given arguments."""
+    """The preset or configuration file with the given arguments.
+
+    Raises:
+        GrokinterpError: an unknown preset, or an argument that it does not take.
+    """
     from grokinterp import presets
     from grokinterp.files import read_json
     from grokinterp.training.config import RunConfig
@@ -132,7 +152,11 @@ def config_of(preset: str, given: dict[str, Any]) -> RunConfig:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """The name and the value of NAME=VALUE; a value that is no JSON is text."""
+    """The name and the value of NAME=VALUE; a value that is no JSON is text.
+
+    Raises:
+        GrokinterpError: the text is of another form.
+    """
     name, equals, value = text.partition("=")
     if not equals:
         raise GrokinterpError(f"--set takes NAME=VALUE, like optimizer.lr=1e-4; got {text!r}")

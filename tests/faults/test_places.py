@@ -43,7 +43,7 @@ def at(original: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     monkeypatch.setattr(presets, "demo", lambda seed: config)
     monkeypatch.setattr(nanda2023, "reproduce", reproduce)
-    monkeypatch.setattr(tiny, "train_tiny", lambda config, progress: tiny._build(config))
+    monkeypatch.setattr(tiny, "train_tiny", lambda config, progress_bar: tiny._build(config))
     monkeypatch.setattr(outputs, "_PATIENCE", 0.1)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
