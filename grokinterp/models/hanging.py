@@ -83,7 +83,7 @@ def refuse_dropout(model: Any) -> None:
 
 
 def _ours(hook: Any) -> bool:
-    """Whether a hook is part of the model: an intervention in force, or what a TransformerBridge puts up for itself in its first pass."""
+    """Whether a hook is part of the model: an intervention in force, or what a TransformerBridge or transformers put up for themselves in a pass."""
     if isinstance(hook, partial):
         return hook.func is in_force
-    return str(getattr(hook, "__module__", "")).startswith("transformer_lens.model_bridge")
+    return str(getattr(hook, "__module__", "")).startswith(("transformer_lens.model_bridge", "transformers.utils.output_capturing"))

@@ -138,7 +138,8 @@ def test_float64_agrees_to_rounding_and_half_precision_files_are_read(tiny_gpt2:
     reference.float()
     half = random_gpt2(tmp_path, **TINY).half()
     half.save_pretrained(tmp_path)
-    assert_same_function(load_model(tmp_path, tokenizer=False), half.float(), random_tokens())
+    assert_same_function(load_model(tmp_path, dtype=torch.float32, tokenizer=False), half.float(), random_tokens())
+    assert load_model(tmp_path, tokenizer=False).W_E.dtype == torch.float16
 
 
 def test_parameters_are_those_of_the_librarys_converter(tiny_gpt2: tuple[Path, Any]) -> None:
@@ -176,7 +177,14 @@ def test_the_model_is_frozen_in_eval_mode_and_says_where_it_comes_from(tiny_gpt2
     assert not model(random_tokens()).requires_grad
     assert model.tokenizer is None
     folder = str(tiny_gpt2[0])
-    assert model.provenance == {"source": folder, "folder": folder, "commit": None, "processed": False, "dtype": "torch.float32"}
+    assert model.provenance == {
+        "source": folder,
+        "folder": folder,
+        "revision": None,
+        "commit": None,
+        "processed": False,
+        "dtype": "torch.float32",
+    }
 
 
 def test_processing_is_asked_for_and_keeps_the_probabilities_only(tiny_gpt2: tuple[Path, Any]) -> None:
@@ -355,7 +363,8 @@ def test_what_is_not_cached_is_downloaded_once(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         model = load_model("gpt2-medium")
         server.shutdown()
-    assert {path.rpartition("/")[2] for path in asked if "/resolve/" in path} == {"config.json", "tokenizer.json", "model.safetensors"}
+    settings = {"added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"}
+    assert {path.rpartition("/")[2] for path in asked if "/resolve/" in path} == {"config.json", "tokenizer.json", "model.safetensors", *settings}
     assert "model.safetensors: 100%" in capfd.readouterr().err  # the progress bar
     asked.clear()
     again = load_model("gpt2-medium")
@@ -414,7 +423,7 @@ def test_unknown_names_and_folders(tmp_path: Path) -> None:
         load_model("gpt2-midium")
     with pytest.raises(GrokinterpError, match=r"nowhere is not a folder; pass one with config.json, model.safetensors and .* gpt2-medium"):
         load_model(tmp_path / "nowhere")
-    with pytest.raises(GrokinterpError, match=r"has no config.json; a GPT-2 folder holds config.json, model.safetensors"):
+    with pytest.raises(GrokinterpError, match=r"has no config.json; a model.s folder holds config.json, model.safetensors"):
         load_model(tmp_path)
 
 
@@ -426,7 +435,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": "llama"}, "of type 'llama'; load_model reads GPT-2"),
+        ({"model_type": "llama"}, "asks for 32 layers, and the weights are 28 tensors"),
         ({"n_layer": "two"}, "is not a configuration of GPT-2: .*n_layer.*expected int"),
         ({"n_head": 3}, "divides a width of 16 among 3 heads"),
         ({"n_head": 0}, "config.json: n_head is a whole number, 1 … .* got 0"),
@@ -470,7 +479,7 @@ def test_sizes_out_of_range_allocate_nothing(changes: dict[str, Any], said: str,
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr("grokinterp.models.pretrained._build", refuse)
+    monkeypatch.setattr("grokinterp.models.gpt2._build", refuse)
     edit_config(copy, **changes)
     with pytest.raises(GrokinterpError, match=said):
         load_model(copy, tokenizer=False)
@@ -521,6 +530,9 @@ def test_files_that_are_cut_short(copy: Path) -> None:
     with pytest.raises(GrokinterpError, match=r"config.json is not readable as JSON"):
         load_model(copy, tokenizer=False)
     (copy / "config.json").write_text("[]")
+    with pytest.raises(GrokinterpError, match="must hold an object with named fields; got"):
+        load_model(copy, tokenizer=False)
+    (copy / "config.json").write_text("{}")
     with pytest.raises(GrokinterpError, match="of type None"):
         load_model(copy, tokenizer=False)
 
@@ -535,7 +547,7 @@ def test_quantised_weights_are_refused(copy: Path) -> None:
 def test_a_folder_without_weights_and_one_with_a_pickle_that_the_advice_converts(tiny_gpt2: tuple[Path, Any], copy: Path, no_network: None) -> None:
     (copy / "model.safetensors").unlink()
     torch.save({}, copy / "training_args.bin")  # settings of a trainer, no weights
-    with pytest.raises(GrokinterpError, match=r"has no model.safetensors; a GPT-2 folder holds"):
+    with pytest.raises(GrokinterpError, match=r"has no model.safetensors; a model.s folder holds"):
         load_model(copy, tokenizer=False)
     copy = copy.rename(copy.with_name('it\'s a "copy" $HOME'))
     torch.save(tiny_gpt2[1].state_dict(), copy / "pytorch_model.bin")

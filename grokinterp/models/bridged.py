@@ -1,0 +1,164 @@
+"""Any causal language model that TransformerLens wraps, from a folder in Hugging Face's layout: transformers reads it, a bridge gives it hooks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grokinterp.checks import shown
+from grokinterp.errors import GrokinterpError
+from grokinterp.models.adapter import Adapter
+from grokinterp.models.hub import CONFIG
+from grokinterp.models.layouts import listed
+from grokinterp.models.weight_files import FLOATS, ONE_MODEL, check_float, check_memory, opened
+
+_BUFFER = re.compile(r".*\.(attn|attention)\.(bias|masked_bias)|.*rotary_emb\.inv_freq")  # older versions saved what is computed with the weights
+
+
+def load(folder: Path, written: Mapping[str, Any], name: str, device: str, dtype: torch.dtype | None) -> Any:
+    """A TransformerBridge around transformers' model of a folder, which has been seen to give that model's logits under the names of hooks.
+
+    Args:
+        folder: holds config.json and weights.
+        written: the content of its config.json.
+        name: what the model is called.
+        device: where it ends up.
+        dtype: of its weights; None for that of config.json, or of the weights where it names none.
+
+    Raises:
+        GrokinterpError: a kind of model that transformers or TransformerLens does not know as a causal language model, or only with code from the
+            hub; weights that are missing, left over or of another shape; a bridge that is not the same function.
+    """
+    config = _config(folder, written)
+    _check_weights(folder, config, dtype)
+    model = _read(folder, config, dtype).to(device)
+    tokens = torch.arange(min(4, config.vocab_size), device=device)[None]
+    with torch.no_grad():
+        logits = model(tokens).logits
+    return _checked(_bridge(model, name, device), tokens, logits, folder)
+
+
+def _config(folder: Path, written: Mapping[str, Any]) -> Any:
+    """The folder's config.json as transformers reads it, for a causal language model without quantisation."""
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    path, kind = folder / CONFIG, written.get("model_type")
+    if kind not in CONFIG_MAPPING_NAMES:
+        code = ", and its own code from the hub, which load_model never runs" if "auto_map" in written else ""
+        raise GrokinterpError(
+            f"{path} describes a model of type {kind!r}, which transformers does not know{code}; convert it to a layout that transformers reads, "
+            "or wrap the module yourself: analyze takes any model with hook points"
+        )
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise GrokinterpError(f"{path} describes a model of type {kind!r}; load_model reads causal language models, and transformers has none of it")
+    for field in ("pruned_heads", "quantization_config"):
+        if written.get(field):
+            raise GrokinterpError(f"{path} has {field} {shown(written[field])}, which load_model does not carry out; save the model without")
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever transformers raises over a field
+        raise GrokinterpError(f"{path} is not a configuration of {kind}: {_one_line(error)}") from error
+    return config.get_text_config()
+
+
+def _check_weights(folder: Path, config: Any, dtype: torch.dtype | None) -> None:
+    """Raise unless the files hold as many numbers as the model has, each a float; nothing large has been allocated yet."""
+    from transformers import AutoModelForCausalLM
+
+    with opened(folder) as tensors:
+        slices = {name: file.get_slice(key) for name, (file, key) in tensors.items()}
+        for name, piece in slices.items():
+            if not _BUFFER.fullmatch(name):
+                check_float(name, piece.get_dtype(), folder)
+        apart = {(id(tensors[name][0]), tensors[name][1]): piece for name, piece in slices.items()}  # an alias is the same tensor
+        n_saved = sum(math.prod(piece.get_shape()) for piece in apart.values())
+        n_tensors, widest = len(slices), max((FLOATS[kind].itemsize for piece in slices.values() if (kind := piece.get_dtype()) in FLOATS), default=4)
+    layers = getattr(config, "num_hidden_layers", 0)
+    if not isinstance(layers, int) or layers > n_tensors:
+        raise GrokinterpError(f"{folder / CONFIG} asks for {shown(layers)} layers, and the weights are {n_tensors} tensors; {ONE_MODEL}")
+    try:
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=False)
+    except Exception as error:  # sizes that do not go together end in errors of transformers' layers and of torch
+        raise GrokinterpError(f"{folder / CONFIG} is not a configuration that transformers can build: {_one_line(error)}") from error
+    n_needed = sum(parameter.numel() for parameter in empty.parameters())
+    if n_needed > n_saved:
+        raise GrokinterpError(f"{folder / CONFIG} asks for {n_needed:,} weights, and the files hold {n_saved:,}; {ONE_MODEL}")
+    check_memory(n_needed * (widest if dtype is None else dtype.itemsize), folder)
+
+
+def _read(folder: Path, config: Any, dtype: torch.dtype | None) -> Any:
+    """transformers' model, in eval mode and frozen, every saved tensor used and every weight saved."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, notes = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            config=config,
+            dtype="auto" if dtype is None else dtype,
+            attn_implementation="eager",  # the others keep scores and patterns to themselves
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # shapes that differ are a RuntimeError, much else an OSError or ValueError, by version
+        raise GrokinterpError(f"transformers cannot read the weights in {folder}: {_one_line(error)}; {ONE_MODEL}") from error
+    left_over = [name for name in notes["unexpected_keys"] if not _BUFFER.fullmatch(name)]
+    misfits = {"missing": notes["missing_keys"], "not in the model": left_over}
+    parts = [f"{what}: {listed(names)}" for what, names in misfits.items() if names]
+    if parts:
+        raise GrokinterpError(f"the weights in {folder} are not those that its {CONFIG} asks for; {'; '.join(parts)}; {ONE_MODEL}")
+    return model.requires_grad_(False).eval()
+
+
+def _bridge(model: Any, name: str, device: str) -> Any:
+    """The model wrapped by TransformerLens, without a tokenizer."""
+    from tokenizers import Tokenizer, models
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedTokenizerFast
+
+    # Without a tokenizer boot_transformers looks for one by the model's name, and makes an empty one up; one that has a BOS is taken as it is.
+    stand_in = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0}, unk_token="<s>")),
+        **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), "<s>"),
+        add_bos_token=True,
+        name_or_path=name,
+    )
+    try:
+        bridge = TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=stand_in, device=device, dtype=model.dtype)
+    except Exception as error:  # what it lacks is a ValueError by one version, an AttributeError deep inside by another
+        kind = type(model).__name__
+        raise GrokinterpError(f"TransformerLens has no bridge for this {kind}: {_one_line(error)}; wrap the module yourself") from error
+    bridge._tokenizer = None  # not through its setter, which would set the number of tokens to the tokenizer's
+    return bridge
+
+
+def _checked(bridge: Any, tokens: Tensor, logits: Tensor, folder: Path) -> Any:
+    """The bridge, once a pass of it has given the wrapped model's logits, and a residual stream under the names that the package asks for."""
+    adapter = Adapter(bridge)
+    if absent := [hook for hook in (*adapter.residual_hooks(), *adapter.neuron_hooks()) if hook not in bridge.hook_dict]:
+        raise GrokinterpError(
+            f"the bridge of {folder} has no {absent[0]}: its blocks are not a transformer's, attention and MLP on a residual stream"
+        )
+    with torch.no_grad():
+        found = bridge(tokens)
+    tolerance = torch.finfo(logits.dtype).eps ** 0.5 * float(logits.abs().max())
+    difference = float((found - logits).abs().max())
+    if not difference <= tolerance:
+        raise GrokinterpError(
+            f"the bridge of {folder} gives other logits than transformers' model, by up to {difference:.2g}; report that to TransformerLens"
+        )
+    return bridge
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")
