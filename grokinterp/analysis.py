@@ -94,8 +94,7 @@ def analyze(
             found, reasons, named, _recorded_series(subject), f"{subject.task.name}, {subject.title}", subject.facts(), dict(subject.provenance)
         )
     if hasattr(subject, "cfg") and task is not None:
-        # Prompts stand where a task does: they answer what a Snapshot and the measure "ace" ask of one, and refuse the rest.
-        found, reasons = _measure([Snapshot(subject, cast("Task", task), step=0)], named)
+        found, reasons = _measure([Snapshot(subject, task, step=0)], named)
         return _report(found, reasons, named, xr.Dataset(), task.name, {}, getattr(subject, "provenance", {}))
     hint = "pass task=… with a model" if hasattr(subject, "cfg") else "pass a Run or its folder, a published .pth file, or a model with task=…"
     raise GrokinterpError(f"cannot analyze a {type(subject).__name__}: {hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,21 @@ from grokinterp.models.adapter import Adapter
 from grokinterp.models.hanging import Fingerprint, fingerprint, seal
 from grokinterp.models.readout import OUTPUT, at_readout, values_of
 from grokinterp.shapes import Examples, Logits, LogitTable, PairGrid
-from grokinterp.tasks import CyclicGroup, Task
+from grokinterp.tasks import Operation, Task
+
+
+class Subject(Protocol):
+    """What a snapshot's model is measured on: a `Task`, or something else that a measure is made for."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def n_vocab(self) -> int:
+        """How many tokens its inputs are made of."""
+        ...
 
 
 class Snapshot:
@@ -27,27 +41,34 @@ class Snapshot:
 
     Args:
         model: a HookedTransformer, a TransformerBridge or a `Probe` of another architecture.
-        task: what it was trained on.
+        subject: the task that it was trained on, or whatever else a measure of its own reads, like agreement prompts.
         step: when, in steps; None where that is unknown.
         reference: the snapshot whose circuit is being traced, as a rule the last checkpoint of the same run: it
             decides, for example, which frequencies count as key frequencies. None for this snapshot itself.
     """
 
-    def __init__(self, model: Any, task: Task, step: int | None = None, reference: Snapshot | None = None) -> None:
-        if model.cfg.d_vocab < task.n_vocab or model.cfg.d_vocab_out < task.n_classes:
-            raise GrokinterpError(
-                f"the model has {model.cfg.d_vocab} tokens and {model.cfg.d_vocab_out} outputs, "
-                f"too few for task {task.name!r} with {task.n_vocab} tokens and {task.n_classes} answers"
-            )
-        n_ctx = getattr(model.cfg, "n_ctx", None)
-        if n_ctx is not None and isinstance(task, Task) and n_ctx < task.n_positions:
-            raise GrokinterpError(f"the model's context holds {n_ctx} tokens, too few for task {task.name!r} with inputs of {task.n_positions}")
-        self.model, self.task, self.step = model, task, step
+    def __init__(self, model: Any, subject: Subject, step: int | None = None, reference: Snapshot | None = None) -> None:
+        if isinstance(subject, Task):
+            _refuse_unless_it_fits(model, subject)
+        elif model.cfg.d_vocab < subject.n_vocab:
+            raise GrokinterpError(f"the model has {model.cfg.d_vocab} tokens, too few for {subject.name!r} with {subject.n_vocab}")
+        self.model, self.subject, self.step = model, subject, step
         self.reference: Snapshot = reference or self
         self._kept: dict[str, Tensor] = {}
         self._seals: dict[str, Fingerprint] = {}
         self._state: Fingerprint = ()
         self._spoiled = ""
+
+    @property
+    def task(self) -> Task:
+        """The task.
+
+        Raises:
+            GrokinterpError: the subject is another one.
+        """
+        if not isinstance(self.subject, Task):
+            raise GrokinterpError(f"this measure reads a task, and {self.subject!r} is none; take a measure that is made for it")
+        return self.subject
 
     @cached_property
     def neuron_hooks(self) -> list[str]:
@@ -67,15 +88,15 @@ class Snapshot:
         return self.neuron_hooks[-1]
 
     @property
-    def group(self) -> CyclicGroup:
-        """The task's cyclic group.
+    def operation(self) -> Operation:
+        """How the task's operands combine in its group.
 
         Raises:
-            GrokinterpError: the task has none.
+            GrokinterpError: the task has no group.
         """
-        if self.task.group is None:
-            raise GrokinterpError(f"task {self.task.name!r} has no cyclic group, so Fourier measures do not apply to it")
-        return self.task.group
+        if self.task.operation is None:
+            raise GrokinterpError(f"task {self.task.name!r} has no group, so its examples are no pairs of group elements")
+        return self.task.operation
 
     @property
     def outputs(self) -> Logits:
@@ -92,9 +113,9 @@ class Snapshot:
         """Logits by group elements, [x, y, answer element], float64.
 
         Raises:
-            GrokinterpError: the task has no cyclic group.
+            GrokinterpError: the task has no group.
         """
-        return self._value("logit_table", lambda: self.table(self.logits)[..., torch.tensor(self.group.tokens)])
+        return self._value("logit_table", lambda: self.table(self.logits)[..., self.operation.token_of])
 
     @cached_property
     def answer_table(self) -> PairGrid:
@@ -104,7 +125,7 @@ class Snapshot:
             GrokinterpError: no group, or a pair of elements whose answer is outside it.
         """
         element_of = torch.full((self.task.n_classes,), -1)
-        element_of[torch.tensor(self.group.tokens)] = torch.arange(self.group.order)
+        element_of[self.operation.token_of] = torch.arange(self.operation.order)
         answers = element_of[self.table(self.task.answers)]
         if int(answers.min()) < 0:
             raise GrokinterpError(f"task {self.task.name!r} has pairs of group elements whose answer is not an element of the group")
@@ -217,7 +238,7 @@ class Snapshot:
 
     def _shared(self) -> dict[str, Fingerprint]:
         """What measures share besides these values: the model and the task's tensors."""
-        table = {f"task.{name}": seal(value) for name, value in vars(self.task).items() if isinstance(value, Tensor)}
+        table = {f"task.{name}": seal(value) for name, value in vars(self.subject).items() if isinstance(value, Tensor)}
         return {"the model's weights or hooks": fingerprint(self.model, buffers=False), **table}
 
     def _drop_broken(self) -> list[str]:
@@ -226,6 +247,17 @@ class Snapshot:
         for name in broken:
             del self._kept[name], self._seals[name]
         return broken
+
+
+def _refuse_unless_it_fits(model: Any, task: Task) -> None:
+    if model.cfg.d_vocab < task.n_vocab or model.cfg.d_vocab_out < task.n_classes:
+        raise GrokinterpError(
+            f"the model has {model.cfg.d_vocab} tokens and {model.cfg.d_vocab_out} outputs, "
+            f"too few for task {task.name!r} with {task.n_vocab} tokens and {task.n_classes} answers"
+        )
+    n_ctx = getattr(model.cfg, "n_ctx", None)
+    if n_ctx is not None and n_ctx < task.n_positions:
+        raise GrokinterpError(f"the model's context holds {n_ctx} tokens, too few for task {task.name!r} with inputs of {task.n_positions}")
 
 
 def _widened(value: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from grokinterp import GrokinterpError, tasks
-from grokinterp.groups.fourier import combination_table
 from grokinterp.measures.fsd import (
     degree,
     filtered_loss,
@@ -127,10 +126,10 @@ def test_signals_are_means_over_pairs_with_the_same_combination(name: str, seed:
     snapshot = Snapshot(model, task)
     _, cache = model.run_with_cache(task.tokens)
     values = cache["blocks.0.mlp.hook_post"][:, -1].detach().double()
-    elements = torch.tensor(task.group.tokens)
-    combined = elements[combination_table(task.group)].flatten()
+    elements = task.operation.token_of
+    combined = elements[task.operation.combination()].flatten()
     flat = values[task.pairs.flatten()]
-    by_element = torch.stack([flat[combined == token].mean(0) for token in task.group.tokens])
+    by_element = torch.stack([flat[combined == token].mean(0) for token in task.operation.tokens])
     assert torch.allclose(signals(snapshot), by_element, atol=1e-6)
     by_answer = torch.stack([values[task.answers == answer].mean(0) for answer in range(11)])
     assert torch.allclose(signals(snapshot, order="residue"), by_answer, atol=1e-6)

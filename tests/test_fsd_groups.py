@@ -8,23 +8,25 @@ import torch
 from scipy import stats
 
 from grokinterp import GrokinterpError, analyze, presets, tasks
+from grokinterp.groups.families import symmetric
 from grokinterp.groups.fourier import frequency_power
-from grokinterp.groups.symmetric_fourier import representation_power
+from grokinterp.groups.group import Group
+from grokinterp.groups.transform import representation_power
 from grokinterp.measures.fsd import degree, fsd, iid_test, participation, permutation_test, signals, spectrum, strength
 from grokinterp.models import MLPConfig, ModelConfig, build_model
 from grokinterp.reports.report import Report
 from grokinterp.snapshot import Snapshot
-from grokinterp.tasks import SymmetricGroup, TaskConfig
+from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import CheckpointSchedule
 from grokinterp.training.train import train
 
-S5 = SymmetricGroup(5)
+S5 = symmetric(5)
 
 
-def entries(group: SymmetricGroup, shape: tuple[int, ...], neurons: int, seed: int = 0) -> torch.Tensor:
+def entries(group: Group, shape: str, neurons: int, seed: int = 0) -> torch.Tensor:
     """Neurons that mix the matrix entries of one irreducible representation, each with an offset of its own, [element, neuron]."""
     generator = torch.Generator().manual_seed(seed)
-    rho = group.irreps[shape].flatten(1)
+    rho = group.irreps[shape].matrices.flatten(1)
     mix = torch.randn(rho.shape[1], neurons, generator=generator, dtype=torch.float64)
     return rho @ mix + torch.randn(neurons, generator=generator, dtype=torch.float64)
 
@@ -37,26 +39,26 @@ def fsd_of(phi: torch.Tensor, top: int = 1) -> float:
     return float(degree(participation(strength(spectrum(phi, S5)[0], S5), top), top))
 
 
-@pytest.mark.parametrize("shape", S5.partitions[1:])
+@pytest.mark.parametrize("shape", list(S5.irreps)[1:])
 def test_one_representation_is_full_synchronization(shape) -> None:
     phi = entries(S5, shape, 30)
     assert fsd_of(phi) == pytest.approx(1)
-    assert S5.partitions[1 + int(spectrum(phi, S5)[0].sum(1).argmax())] == shape
+    assert list(S5.irreps)[1 + int(spectrum(phi, S5)[0].sum(1).argmax())] == shape
 
 
 def test_two_halves_and_what_is_silent() -> None:
-    phi = torch.cat([entries(S5, (4, 1), 10), entries(S5, (3, 2), 10), torch.full((120, 3), 5.0, dtype=torch.float64)], dim=1)
+    phi = torch.cat([entries(S5, "(4,1)", 10), entries(S5, "(3,2)", 10), torch.full((120, 3), 5.0, dtype=torch.float64)], dim=1)
     assert fsd_of(phi) == pytest.approx((0.5 - 1 / 6) / (1 - 1 / 6))
     assert spectrum(phi, S5)[1] == 3  # constants lie in the trivial representation, which does not count
 
 
 def test_a_neuron_counts_where_its_power_for_each_matrix_entry_is_largest() -> None:
     """As much power in (3, 1, 1), of 36 entries, as in (4, 1), of 16: the latter dominates, though not by power."""
-    wide, narrow = entries(S5, (3, 1, 1), 1), entries(S5, (4, 1), 1)
+    wide, narrow = entries(S5, "(3,1,1)", 1), entries(S5, "(4,1)", 1)
     wide, narrow = (phi - phi.mean(0) for phi in (wide, narrow))
     power, _ = spectrum(1.1 * wide / wide.norm() + narrow / narrow.norm(), S5)
-    assert S5.partitions[1 + int(power[:, 0].argmax())] == (3, 1, 1)
-    assert S5.partitions[1 + int(strength(power, S5)[:, 0].argmax())] == (4, 1)
+    assert list(S5.irreps)[1 + int(power[:, 0].argmax())] == "(3,1,1)"
+    assert list(S5.irreps)[1 + int(strength(power, S5)[:, 0].argmax())] == "(4,1)"
 
 
 @pytest.mark.parametrize("p", [7, 31, 97])
@@ -97,7 +99,7 @@ def test_the_papers_null_is_that_of_two_representations_a_neuron() -> None:
 
 
 def test_permutation_null_is_that_of_permuting_each_neuron_by_itself() -> None:
-    phi = torch.cat([entries(S5, (4, 1), 20), gaussian(120, 20, 0)], dim=1)
+    phi = torch.cat([entries(S5, "(4,1)", 20), gaussian(120, 20, 0)], dim=1)
     fast = permutation_test(phi, np.random.default_rng(0), draws=400, group=S5).null
     rng = np.random.default_rng(1)
     slow = [fsd_of(torch.from_numpy(rng.permuted(phi.numpy(), axis=0))) for _ in range(400)]
@@ -111,7 +113,7 @@ def test_p_values_under_the_null_are_uniform() -> None:
 
 
 def test_synchronization_is_significant_where_chance_is_not_uniform() -> None:
-    phi = torch.cat([entries(S5, (3, 2), 40), gaussian(120, 60, 0)], dim=1)
+    phi = torch.cat([entries(S5, "(3,2)", 40), gaussian(120, 60, 0)], dim=1)
     assert permutation_test(phi, np.random.default_rng(0), draws=199, group=S5).p_value == pytest.approx(1 / 200)
     # The uniform null takes white noise for synchronized, since the sign wins more often than the others.
     noise = strength(spectrum(gaussian(120, 2000, 1), S5)[0], S5)
@@ -129,7 +131,7 @@ def test_signals_are_means_over_pairs_with_the_same_product(n: int) -> None:
     assert torch.allclose(signals(Snapshot(model, task)), expected, atol=1e-6)
 
 
-def product_reader(shape: tuple[int, ...], neurons: int):
+def product_reader(shape: str, neurons: int):
     """An MLP on S4 whose first layer has a unit for each pair, and whose second computes entries of a representation of the product."""
     task = tasks.permutations(4, equals=False).split(0.5, seed=0)
     model = build_model(MLPConfig(n_layers=2, d_model=24, d_hidden=576), task, seed=0, dtype=torch.float64)
@@ -140,15 +142,15 @@ def product_reader(shape: tuple[int, ...], neurons: int):
         first.b_in.fill_(-1)  # relu(1 + 1 − 1) for its own pair, relu(1 − 1) for one operand alone
         second.W_in.zero_()
         second.b_in.zero_()
-        second.W_in[:, :neurons] = entries(task.symmetric_group, shape, neurons)[task.answers] + 20
+        second.W_in[:, :neurons] = entries(task.operation.group, shape, neurons)[task.answers] + 20
     return model, task
 
 
-@pytest.mark.parametrize("shape", [(3, 1), (2, 2), (1, 1, 1, 1)])
+@pytest.mark.parametrize("shape", ["(3,1)", "(2,2)", "(1,1,1,1)"])
 def test_measure_on_a_model_that_represents_the_product(shape) -> None:
     model, task = product_reader(shape, 40)
     result = fsd(Snapshot(model, task), site="blocks.1.hook_post")
-    assert str(result["dominant_irrep"].item()) == f"({','.join(map(str, shape))})"
+    assert str(result["dominant_irrep"].item()) == shape
     assert float(result["fsd"].sel(top=1)) == pytest.approx(1)
     assert float(result["participation"].sel(irrep=str(result["dominant_irrep"].item()))) == pytest.approx(1)
     assert float(result["fourier_rank"].sel(variance_share=0.9)) == 1
@@ -157,7 +159,7 @@ def test_measure_on_a_model_that_represents_the_product(shape) -> None:
 
 
 def test_silent_models_have_no_degree() -> None:
-    model, task = product_reader((3, 1), 0)
+    model, task = product_reader("(3,1)", 0)
     result = fsd(Snapshot(model, task), site="blocks.1.hook_post")
     assert np.isnan(result["fsd"]).all()
     assert result["dominant_irrep"].item() == ""

@@ -34,8 +34,8 @@ def test_ablation_at_the_logits_is_restricted_and_excluded_loss(build, dtype) ->
     task = build(13).split(0.4, seed=0)
     model = model_for(task, dtype)
     measured = progress(Snapshot(model, task), frequencies=[2, 5])
-    pairs, elements = task.pairs.flatten(), torch.tensor(task.group.tokens)
-    element_of = torch.argsort(elements) if task.group.order == 13 else torch.cat([torch.tensor([-1]), torch.argsort(elements)])
+    pairs, elements = task.pairs.flatten(), task.operation.token_of
+    element_of = torch.argsort(elements) if task.operation.order == 13 else torch.cat([torch.tensor([-1]), torch.argsort(elements)])
     answers, train = element_of[task.answers[pairs]], task.train[pairs]
     for mode, name in (("keep", "restricted_loss"), ("remove", "excluded_loss")):
         logits = run(model, task, FourierAblation("logits", (2, 5), mode))[pairs][:, elements]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from grokinterp import GrokinterpError, presets, tasks
-from grokinterp.groups.fourier import combination_table, fourier_basis
+from grokinterp.groups.fourier import fourier_basis
 from grokinterp.measures.progress import key_frequencies, progress
 from grokinterp.measures.spectrum import spectrum
 from grokinterp.models import ModelConfig, build_model
@@ -51,14 +51,14 @@ def test_every_group_against_brute_force_projections(build) -> None:
     task = build(13).split(0.4, seed=1)
     model = build_model(ModelConfig(d_model=16, n_heads=2, d_mlp=32), task, seed=3, dtype=torch.float64)
     snapshot = Snapshot(model, task)
-    n, keys = task.group.order, [1, task.group.order // 2]
+    n, keys = task.operation.order, [1, task.operation.order // 2]
     result = progress(snapshot, frequencies=keys)
 
     with torch.no_grad():
         full = model(task.tokens)[:, -1, : task.n_classes]
-    pairs, elements = task.pairs.flatten(), torch.tensor(task.group.tokens)
+    pairs, elements = task.pairs.flatten(), task.operation.token_of
     logits = full[pairs][:, elements]
-    answers = combination_table(task.group).flatten()
+    answers = task.operation.combination().flatten()
     basis = fourier_basis(n)
     rows = [2 * k - 1 for k in keys] + [2 * k for k in keys if 2 * k < n]
     waves = basis[rows][:, answers]  # cos and sin of the combination, over pairs
@@ -87,7 +87,7 @@ def test_variance_explained_is_that_of_a_regression() -> None:
     snapshot = Snapshot(model, task)
     result = progress(snapshot, frequencies=[2, 4])
     logits = snapshot.logit_table.numpy()
-    s, c = combination_table(task.group).numpy()[:, :, None], np.arange(11)
+    s, c = task.operation.combination().numpy()[:, :, None], np.arange(11)
     design = np.stack([np.cos(2 * np.pi * k * (s - c) / 11).ravel() for k in (2, 4)], axis=1)
     forms = {"raw": logits - logits.mean(), "row_centred": logits - logits.mean(2, keepdims=True)}
     forms["class_centred"] = forms["row_centred"] - forms["row_centred"].mean((0, 1))

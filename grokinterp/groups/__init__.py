@@ -10,14 +10,17 @@ groups.irrep_power(s5, functions)  # [irrep, …]
 from grokinterp.groups.cosets import Subgroup, subgroups
 from grokinterp.groups.families import alternating, cyclic, dihedral, direct_product, from_table, symmetric
 from grokinterp.groups.group import Group
+from grokinterp.groups.operation import Operation, combined_mean
 from grokinterp.groups.representations import Representation
-from grokinterp.groups.transform import inverse_transform, irrep_power, irrep_projector, product_mean, transform
+from grokinterp.groups.transform import inverse_transform, irrep_power, irrep_projector, transform
 
 __all__ = [
     "Group",
+    "Operation",
     "Representation",
     "Subgroup",
     "alternating",
+    "combined_mean",
     "cyclic",
     "dihedral",
     "direct_product",
@@ -25,7 +28,6 @@ __all__ = [
     "inverse_transform",
     "irrep_power",
     "irrep_projector",
-    "product_mean",
     "subgroups",
     "symmetric",
     "transform",

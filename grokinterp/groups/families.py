@@ -7,12 +7,12 @@ groups.direct_product(groups.cyclic(2), groups.symmetric(3)), groups.from_table(
 from __future__ import annotations
 
 import itertools
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache, partial, wraps
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
@@ -20,63 +20,76 @@ from grokinterp.groups.group import Group
 from grokinterp.groups.representations import Representation, in_order, split
 from grokinterp.groups.young import partition_name, partitions, permutations_of, young_orthogonal
 
-LARGEST = 6  # letters: S_6 has 720 elements and a table of 518,400 pairs
+LETTERS = 6  # S_6 has 720 elements and a table of 518,400 pairs
+ELEMENTS = 8_192  # of Z_n, D_n and products: a table of 67 million pairs, 0.5 GB
 
 
-def _whole(name: str, n: Any, low: int, high: int | None = None) -> int:
-    if isinstance(n, bool) or not isinstance(n, int) or n < low or (high is not None and n > high):
-        raise GrokinterpError(f"{name} is offered for whole numbers n from {low}{'' if high is None else f' to {high}'}; got {n!r}")
-    return n
+def _family(name: str, largest: int) -> Callable[[Callable[[int], Group]], Callable[[int], Group]]:
+    """A family of groups by a whole number n: n is checked, and each group is made once."""
+
+    def checked(make: Callable[[int], Group]) -> Callable[[int], Group]:
+        made = lru_cache(make)
+
+        @wraps(make)
+        def of(n: int) -> Group:
+            if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= largest:
+                raise GrokinterpError(f"{name} is offered for whole numbers n from 1 to {largest:,}; got {n!r}")
+            return made(n)
+
+        return of
+
+    return checked
 
 
-@lru_cache
+@_family("Z_n", ELEMENTS)
 def cyclic(n: int) -> Group:
     """The cyclic group Z_n: element x is x, the product is addition mod n.
 
     Its real irreducible representations go by their frequency: "0" is trivial, "k" the rotation by 2πkx/n, and n/2, for even n, alternates.
 
     Raises:
-        GrokinterpError: n < 1.
+        GrokinterpError: n outside 1 … 8,192.
     """
-    x = torch.arange(_whole("Z_n", n, 1))
-
-    def irreps() -> dict[str, Representation]:
-        found = {"0": torch.ones(n, 1, 1, dtype=torch.float64)}
-        found |= {str(k): _rotations(n, k) for k in range(1, (n + 1) // 2)}
-        if n % 2 == 0:
-            found[str(n // 2)] = (1 - 2 * (x % 2)).double().view(n, 1, 1)
-        return _by_name(found)
-
-    return Group(f"Z_{n}", (x[:, None] + x) % n, irreps=irreps)
+    x = torch.arange(n)
+    return Group(f"Z_{n}", (x[:, None] + x) % n, irreps=partial(_cyclic, n))
 
 
-@lru_cache
+def _cyclic(n: int) -> dict[str, Representation]:
+    found = {"0": torch.ones(n, 1, 1, dtype=torch.float64)}
+    found |= {str(k): _rotations(n, k) for k in range(1, (n + 1) // 2)}
+    if n % 2 == 0:
+        found[str(n // 2)] = (1 - 2 * (torch.arange(n) % 2)).double().view(n, 1, 1)
+    return _by_name(found)
+
+
+@_family("D_n", ELEMENTS // 2)
 def dihedral(n: int) -> Group:
     """The dihedral group D_n of order 2n, the symmetries of a regular n-gon; element r + n·s stands for (r, s).
 
     The product is (r, s)(r', s') = (r ± r' mod n, s + s' mod 2), minus if s = 1 (numbered as by arXiv 2302.03025).
 
     Raises:
-        GrokinterpError: n < 1.
+        GrokinterpError: n outside 1 … 4,096.
     """
-    index = torch.arange(2 * _whole("D_n", n, 1))
+    index = torch.arange(2 * n)
     r, s = index % n, index // n
     product = (r[:, None] + (1 - 2 * s[:, None]) * r) % n + n * ((s[:, None] + s) % 2)
-    flips, turns = (1 - 2 * s).double().view(-1, 1, 1), (1 - 2 * (r % 2)).double().view(-1, 1, 1)
-
-    def irreps() -> dict[str, Representation]:
-        found = {"trivial": torch.ones(2 * n, 1, 1, dtype=torch.float64), "sign": flips}
-        if n % 2 == 0:
-            found |= {"alternating": turns, "alternating sign": turns * flips}
-        mirror = torch.stack([torch.ones(2 * n), (1 - 2 * s).float()], dim=1).double()[:, None]  # diag(1, ±1) from the right
-        found |= {f"rotation {k}": _rotations(n, k)[r] * mirror for k in range(1, (n + 1) // 2)}
-        return _by_name(found)
-
     names = [f"{'s' if flip else ''}r{turn}" for turn, flip in zip(r.tolist(), s.tolist(), strict=True)]
-    return Group(f"D_{n}", product, names, irreps)
+    return Group(f"D_{n}", product, names, partial(_dihedral, n))
 
 
-@lru_cache
+def _dihedral(n: int) -> dict[str, Representation]:
+    r, s = torch.arange(2 * n) % n, torch.arange(2 * n) // n
+    flips, turns = (1 - 2 * s).double().view(-1, 1, 1), (1 - 2 * (r % 2)).double().view(-1, 1, 1)
+    found = {"trivial": torch.ones(2 * n, 1, 1, dtype=torch.float64), "sign": flips}
+    if n % 2 == 0:
+        found |= {"alternating": turns, "alternating sign": turns * flips}
+    mirror = torch.stack([torch.ones(2 * n), (1 - 2 * s).float()], dim=1).double()[:, None]  # diag(1, ±1) from the right
+    found |= {f"rotation {k}": _rotations(n, k)[r] * mirror for k in range(1, (n + 1) // 2)}
+    return _by_name(found)
+
+
+@_family("S_n", LETTERS)
 def symmetric(n: int) -> Group:
     """The symmetric group S_n: permutations of 0 … n − 1 in lexicographic order of their one-line notation; (gh)(i) = g(h(i)).
 
@@ -85,15 +98,15 @@ def symmetric(n: int) -> Group:
     Raises:
         GrokinterpError: n outside 1 … 6.
     """
-    elements = permutations_of(_whole("S_n", n, 1, LARGEST))
-
-    def irreps() -> dict[str, Representation]:
-        return _by_name({partition_name(shape): torch.from_numpy(young_orthogonal(shape)) for shape in partitions(n)})
-
-    return Group(f"S_{n}", _composition(elements), _one_line(elements), irreps)
+    elements = permutations_of(n)
+    return Group(f"S_{n}", _composition(elements), _one_line(elements), partial(_symmetric, n))
 
 
-@lru_cache
+def _symmetric(n: int) -> dict[str, Representation]:
+    return _by_name({partition_name(shape): torch.from_numpy(young_orthogonal(shape)) for shape in partitions(n)})
+
+
+@_family("A_n", LETTERS)
 def alternating(n: int) -> Group:
     """The alternating group A_n: the even permutations, numbered and composed as in `symmetric`.
 
@@ -103,46 +116,51 @@ def alternating(n: int) -> Group:
     Raises:
         GrokinterpError: n outside 1 … 6.
     """
-    everything = permutations_of(_whole("A_n", n, 1, LARGEST))
-    even = np.array([_parity(row) == 0 for row in everything])
-    elements = everything[even]
+    elements = permutations_of(n)[_even(n)]
+    return Group(f"A_{n}", _composition(elements), _one_line(elements), partial(_alternating, n))
 
-    def irreps() -> dict[str, Representation]:
-        found: dict[str, Tensor] = {}
-        for shape in partitions(n):
-            transposed = tuple(sum(row > column for row in shape) for column in range(shape[0]))
-            if shape < transposed:
-                continue
-            restricted = torch.from_numpy(young_orthogonal(shape)[even])
-            parts = split(restricted) if shape == transposed and restricted.shape[1] > 1 else [restricted]
-            found |= {partition_name(shape) + (letter if len(parts) > 1 else ""): part for letter, part in zip("ab", in_order(parts))}
-        return _by_name(found)
 
-    return Group(f"A_{n}", _composition(elements), _one_line(elements), irreps)
+def _alternating(n: int) -> dict[str, Representation]:
+    found: dict[str, Tensor] = {}
+    for shape in partitions(n):
+        transposed = tuple(sum(row > column for row in shape) for column in range(shape[0]))
+        if shape < transposed:
+            continue
+        restricted = torch.from_numpy(young_orthogonal(shape)[_even(n)])
+        parts = split(restricted) if shape == transposed and restricted.shape[1] > 1 else [restricted]
+        found |= {partition_name(shape) + (letter if len(parts) > 1 else ""): part for letter, part in zip("ab", in_order(parts))}
+    return _by_name(found)
 
 
 def direct_product(first: Group, second: Group) -> Group:
     """The direct product of two groups: element i·|H| + j stands for (g_i, h_j), with products by component.
 
     Its representations are the irreducible parts of the tensor products, named "ρ × σ", with "#1" and "#2" where one falls into two.
+
+    Raises:
+        GrokinterpError: more than 8,192 elements.
     """
     n, m = first.order, second.order
+    if n * m > ELEMENTS:
+        raise GrokinterpError(f"products are offered up to {ELEMENTS:,} elements; {first.name} × {second.name} has {n * m:,}")
     index = torch.arange(n * m)
     i, j = index // m, index % m
     product = first.product[i[:, None], i] * m + second.product[j[:, None], j]
-
-    def irreps() -> dict[str, Representation]:
-        found: dict[str, Tensor] = {}
-        for (a, rho), (b, sigma) in itertools.product(first.irreps.items(), second.irreps.items()):
-            d = rho.dimension * sigma.dimension
-            tensor = torch.einsum("gij,gkl->gikjl", rho.matrices[i], sigma.matrices[j]).reshape(n * m, d, d)
-            whole = rho.commuting == 1 or sigma.commuting == 1
-            parts = {"": tensor} if whole else _different(split(tensor))
-            found |= {f"{a} × {b}{suffix}": part for suffix, part in parts.items()}
-        return _by_name(found)
-
     names = [f"({first.elements[a]}, {second.elements[b]})" for a, b in zip(i.tolist(), j.tolist(), strict=True)]
-    return Group(f"{first.name} × {second.name}", product, names, irreps)
+    return Group(f"{first.name} × {second.name}", product, names, partial(_product, first, second))
+
+
+def _product(first: Group, second: Group) -> dict[str, Representation]:
+    n, m = first.order, second.order
+    i, j = torch.arange(n * m) // m, torch.arange(n * m) % m
+    found: dict[str, Tensor] = {}
+    for (a, rho), (b, sigma) in itertools.product(first.irreps.items(), second.irreps.items()):
+        d = rho.dimension * sigma.dimension
+        tensor = torch.einsum("gij,gkl->gikjl", rho.matrices[i], sigma.matrices[j]).reshape(n * m, d, d)
+        whole = rho.commuting == 1 or sigma.commuting == 1
+        parts = {"": tensor} if whole else _different(split(tensor))
+        found |= {f"{a} × {b}{suffix}": part for suffix, part in parts.items()}
+    return _by_name(found)
 
 
 def from_table(product: Int[Tensor, "x y"], name: str = "table") -> Group:
@@ -163,6 +181,11 @@ def _composition(elements: Int[np.ndarray, "element letter"]) -> Int[Tensor, "x 
 
 def _one_line(elements: Int[np.ndarray, "element letter"]) -> list[str]:
     return ["".join(map(str, row)) for row in elements.tolist()]
+
+
+def _even(n: int) -> Bool[np.ndarray, "element"]:
+    """Which permutations of 0 … n − 1 are even."""
+    return np.array([_parity(row) == 0 for row in permutations_of(n)])
 
 
 def _parity(permutation: Int[np.ndarray, "letter"]) -> int:

@@ -3,9 +3,8 @@
 The real basis of functions on Z_n is ``[1/√n, cos 1, sin 1, …, cos ⌊n/2⌋, sin ⌊n/2⌋]``, every row of unit norm (Nanda et
 al. 2023, section 3). For even n the last sine vanishes and is left out, so there are always n rows.
 
-A table of pairs ``X[x, y, …]`` is read through its four marginals: the means over pairs with the same x, the same y, the
-same combination (x + y for addition) and the same opposite combination (x − y). They hold every Fourier component that
-the measures need, so that no full two-dimensional transform is ever computed for them.
+It is the fast path of `transform.py`, and gives the same numbers. A table of pairs is read through its four marginals (`operation.py`), so that no
+full two-dimensional transform is ever computed for it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.groups.cyclic import CyclicGroup
+from grokinterp.groups.operation import Operation, combined_mean
 from grokinterp.shapes import ElementLogits, FourierMatrix, Frequencies
 
 
@@ -98,38 +97,7 @@ def check_frequencies(n: int, frequencies: Frequencies) -> None:
         raise GrokinterpError(f"frequencies of Z_{n} lie in 1 … {n // 2}; got {bad[0]}")
 
 
-def pairs_with(group: CyclicGroup, opposite: bool = False) -> Tensor:
-    """Flat index x·n + y of the pairs that combine to each element, as [element, pair]; n pairs each.
-
-    Args:
-        group: gives the combination, x + y for addition.
-        opposite: combine with the second sign turned round, x − y for addition.
-    """
-    n, (first, second) = group.order, group.signs
-    x = torch.arange(n)
-    s = torch.arange(n)[:, None]
-    y = (s - first * x) * (-second if opposite else second) % n
-    return x * n + y
-
-
-def combination_table(group: CyclicGroup, opposite: bool = False) -> Tensor:
-    """The combination of each pair of elements, [x, y]; with `opposite` the second sign is turned round."""
-    x = torch.arange(group.order)
-    first, second = group.signs
-    return (first * x[:, None] + (-second if opposite else second) * x[None, :]) % group.order
-
-
-def combined_mean(table: Tensor, group: CyclicGroup, opposite: bool = False) -> Tensor:
-    """Mean of a table [x, y, …] over the pairs that combine to each element, as [element, …]."""
-    flat = table.reshape(group.order**2, -1)
-    total = torch.zeros(group.order, flat.shape[1], dtype=table.dtype)
-    # One row of pairs at a time: n additions of an [element, …] block, with no copy of the whole table.
-    for pairs in pairs_with(group, opposite).T:
-        total += flat[pairs]
-    return (total / group.order).reshape(group.order, *table.shape[2:])
-
-
-def neuron_frequency_shares(table: Tensor, group: CyclicGroup) -> Tensor:
+def neuron_frequency_shares(table: Tensor, operation: Operation) -> Tensor:
     """Share of each neuron's variance over all pairs that its {1, cos, sin}² block explains, for each frequency.
 
     The 3×3 block of frequency k holds the eight products of {1, cos k, sin k} of x and of y, the constant left out
@@ -137,19 +105,19 @@ def neuron_frequency_shares(table: Tensor, group: CyclicGroup) -> Tensor:
 
     Args:
         table: activations [x, y, neuron].
-        group: of the operands.
+        operation: of the operands, in a cyclic group.
 
     Returns:
         [frequency, neuron], float64; NaN for a neuron that is constant over all pairs.
     """
-    n = group.order
+    n = operation.order
     mean = table.mean((0, 1))
     # Short float32 sums, then float64: one float32 sum over all n² pairs would lose four digits.
     total = (table - mean).square_().sum(0).double().sum(0)
     # The marginals are small, and in float64 a large mean does not leak into the cosines of a nearly constant neuron.
-    marginals = (table.mean(1), table.mean(0), combined_mean(table, group))
+    marginals = (table.mean(1), table.mean(0), combined_mean(table, operation))
     power = sum((frequency_power(marginal.double()) for marginal in marginals), torch.zeros(()))
-    opposite = frequency_power(combined_mean(table, group, opposite=True).double())
+    opposite = frequency_power(combined_mean(table, operation, opposite=True).double())
     if n % 2 == 0:
         opposite[-1] = 0  # cos(πx)cos(πy) is one function, not two: x + y and x − y agree mod 2
     floor = torch.finfo(table.dtype).eps * mean.square() * n * n

@@ -12,7 +12,7 @@ their representations come from: a closed form where there is one, else `represe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -36,7 +36,7 @@ class Group:
         product: index of gh, [g, h]; every row and every column holds each element once.
         elements: a label for each element; None for "0", "1", …
         irreps: makes the real irreducible representations by name, the trivial one first; None for a numerical decomposition
-            of the regular representation. Called once, when first asked for.
+            of the regular representation. Called once, when first asked for; a function of a module or a partial of one can be pickled.
 
     Raises:
         GrokinterpError: the table is not that of a group; the message names the axiom and the elements.
@@ -59,6 +59,9 @@ class Group:
     def __hash__(self) -> int:
         return hash((self.order, self._product.numpy().tobytes()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Group, (self.name, self._product, self.elements, self._make_irreps)
+
     @property
     def order(self) -> int:
         """The number of elements."""
@@ -78,6 +81,12 @@ class Group:
     def inverse(self) -> Int[Tensor, "element"]:
         """Index of each element's inverse."""
         return (self._product == self.identity).int().argmax(1)
+
+    @cached_property
+    def is_cyclic(self) -> bool:
+        """Whether it is Z_n as it is numbered, gh = g + h mod n, so that Fourier analysis by frequency applies."""
+        x = torch.arange(self.order)
+        return torch.equal(self._product, (x[:, None] + x) % self.order)
 
     @property
     def abelian(self) -> bool:
@@ -119,7 +128,11 @@ class Group:
         new = torch.empty_like(old)
         new[old] = torch.arange(self.order)
         names = [self.elements[i] for i in order]
-        return Group(self.name, new[self._product[old][:, old]], names, lambda: {name: rho.at(old) for name, rho in self.irreps.items()})
+        return Group(self.name, new[self._product[old][:, old]], names, partial(_renumbered, self, old))
+
+
+def _renumbered(group: Group, order: Tensor) -> Irreps:
+    return {name: rho.at(order) for name, rho in group.irreps.items()}
 
 
 def check_table(product: PairGrid) -> PairGrid:

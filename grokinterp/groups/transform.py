@@ -1,4 +1,4 @@
-"""Fourier analysis on any finite group, by matrix products: transforms, power, projectors, means over pairs.
+"""Fourier analysis on any finite group, by matrix products: transforms, power, projectors.
 
 The transform of a function f at a real irreducible representation ρ is the matrix f̂(ρ) = Σ_g f(g) ρ(g). With m the dimension of ρ and c that
 of the algebra that commutes with it (1 for S_n, 2 for the rotations of Z_n),
@@ -83,15 +83,6 @@ def irrep_projector(group: Group, names: Iterable[str]) -> Float64[Tensor, "elem
     check_irreps(group, chosen)
     ratio = group.product[:, group.inverse]  # [g, h] = gh⁻¹
     return torch.stack([group.irreps[name].weight * group.irreps[name].character[ratio] for name in chosen]).sum(0)
-
-
-def product_mean(table: Tensor, group: Group) -> Tensor:
-    """Mean of a table [x, y, …] over the pairs with each product xy, as [element, …], float64."""
-    total = torch.zeros(table.shape[1:], dtype=torch.float64)
-    # One row of pairs at a time: every product occurs once in it, and no copy of the whole table is made.
-    for row, of_row in zip(table, group.product, strict=True):
-        total.index_add_(0, of_row, row.double())
-    return total / group.order
 
 
 def check_irreps(group: Group, names: Iterable[str]) -> None:

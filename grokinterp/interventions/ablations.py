@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.groups.fourier import check_frequencies, combination_table, combined_mean, frequency_projector
+from grokinterp.groups.fourier import check_frequencies, frequency_projector
+from grokinterp.groups.operation import Operation, combined_mean
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.edits import HookFunction, counted
 from grokinterp.models.intervention import Hooks, Intervention
-from grokinterp.tasks import CyclicGroup, Task
+from grokinterp.tasks import Task
 
 Site = Literal["embed", "neurons", "logits"]
 Mode = Literal["keep", "remove"]
@@ -58,16 +59,16 @@ class FourierAblation(Intervention):
                 attention-only model, "embed" (its hook has to see the tokens: use `applied`); when run, a
                 batch that is not the full table.
         """
-        group = self._group(task)
+        operation = self._operation(task)
         if self.site == "embed":
             raise GrokinterpError(
                 "an ablation at the embedding has to see the tokens, which no hook of the model passes on; use `with ablation.applied(model, task):`"
             )
         if self.site == "logits":
-            return [("unembed.hook_out", self._on_pairs(task, lambda table: self._combination_part(table, group)))]
+            return [("unembed.hook_out", self._on_pairs(task, lambda table: self._combination_part(table, operation)))]
         if not (neurons := Adapter(model).neuron_hooks()):
             raise GrokinterpError("there are no neurons to ablate: the model is attention-only")
-        return [(neurons[-1], self._on_pairs(task, lambda table: self._block_part(table, group)))]
+        return [(neurons[-1], self._on_pairs(task, lambda table: self._block_part(table, operation)))]
 
     @contextlib.contextmanager
     def applied(self, model: Any, task: Task) -> Iterator[Any]:
@@ -76,7 +77,7 @@ class FourierAblation(Intervention):
             with super().applied(model, task):
                 yield model
             return
-        change = self._embedding_change(model, self._group(task))
+        change = self._embedding_change(model, self._operation(task))
         with counted(model, ["embed"]) as fired:
 
             def add(module: Any, inputs: Any, output: Tensor) -> Tensor:
@@ -89,23 +90,23 @@ class FourierAblation(Intervention):
             finally:
                 handle.remove()
 
-    def _group(self, task: Task) -> CyclicGroup:
-        if task.group is None:
+    def _operation(self, task: Task) -> Operation:
+        if task.cyclic is None:
             raise GrokinterpError(f"task {task.name!r} has no cyclic group, so it has no frequencies to ablate")
-        check_frequencies(task.group.order, np.array(self.frequencies, dtype=int))
-        return task.group
+        check_frequencies(task.cyclic.order, np.array(self.frequencies, dtype=int))
+        return task.cyclic
 
     def _edit(self, values: Tensor, part: Tensor, over: tuple[int, ...]) -> Tensor:
         """Remove the frequencies' part, or keep only it and the mean."""
         return values - part if self.mode == "remove" else part + values.mean(over, keepdim=True)
 
-    def _embedding_change(self, model: Any, group: CyclicGroup) -> Tensor:
+    def _embedding_change(self, model: Any, operation: Operation) -> Tensor:
         """What is added to the embedding of each token, [token, d_model]; 0 for tokens that are no group elements."""
         weights = model.W_E.detach()
-        elements = torch.tensor(group.tokens)
+        elements = operation.token_of
         table = weights[elements].double()
         change = torch.zeros_like(weights, dtype=torch.float64)
-        change[elements] = self._edit(table, self._projector(group) @ table, over=(0,)) - table
+        change[elements] = self._edit(table, self._projector(operation) @ table, over=(0,)) - table
         return change.to(weights.dtype)
 
     def _on_pairs(self, task: Task, part_of: Callable[[Tensor], Tensor]) -> HookFunction:
@@ -122,19 +123,19 @@ class FourierAblation(Intervention):
 
         return hook_function
 
-    def _combination_part(self, table: Tensor, group: CyclicGroup) -> Tensor:
-        return (self._projector(group) @ combined_mean(table, group))[combination_table(group)]
+    def _combination_part(self, table: Tensor, operation: Operation) -> Tensor:
+        return (self._projector(operation) @ combined_mean(table, operation))[operation.combination()]
 
-    def _block_part(self, table: Tensor, group: CyclicGroup) -> Tensor:
+    def _block_part(self, table: Tensor, operation: Operation) -> Tensor:
         """The {1, cos k, sin k}² parts, from the four marginals: of x, of y, of the combination and of the opposite one."""
         flat = table.flatten(2)
-        projector = self._projector(group)
+        projector = self._projector(operation)
         of_x, of_y = projector @ flat.mean(1), projector @ flat.mean(0)
         # cos(πx)cos(πy) is one function, which the combination's part already has.
-        opposite = self._projector(group, halves=False) @ combined_mean(flat, group, opposite=True)
-        part = of_x[:, None] + of_y[None, :] + self._combination_part(flat, group) + opposite[combination_table(group, opposite=True)]
+        opposite = self._projector(operation, halves=False) @ combined_mean(flat, operation, opposite=True)
+        part = of_x[:, None] + of_y[None, :] + self._combination_part(flat, operation) + opposite[operation.combination(opposite=True)]
         return part.reshape(table.shape)
 
-    def _projector(self, group: CyclicGroup, halves: bool = True) -> Tensor:
+    def _projector(self, operation: Operation, halves: bool = True) -> Tensor:
         """Onto the frequencies; `halves` includes n/2, whose sine vanishes."""
-        return frequency_projector(group.order, np.array([k for k in self.frequencies if halves or 2 * k != group.order], dtype=int))
+        return frequency_projector(operation.order, np.array([k for k in self.frequencies if halves or 2 * k != operation.order], dtype=int))

@@ -279,15 +279,16 @@ class FourierInit(InForce):
         Raises:
             GrokinterpError: a task without a cyclic group, a frequency that the group does not have, or fewer than two dimensions for each.
         """
-        if task.group is None:
+        operation = task.cyclic
+        if operation is None:
             raise GrokinterpError(f"task {task.name!r} has no cyclic group, so its embedding has no frequencies to begin with; leave FourierInit out")
-        check_frequencies(task.group.order, np.array(self.frequencies))
+        check_frequencies(operation.order, np.array(self.frequencies))
         if 2 * len(self.frequencies) > embedding.shape[1]:
             raise GrokinterpError(f"{len(self.frequencies)} frequencies fill {2 * len(self.frequencies)} dimensions; d_model is {embedding.shape[1]}")
-        k, x = torch.tensor(self.frequencies), torch.arange(task.group.order)
-        angle = 2 * torch.pi * (k * x[:, None] % task.group.order).double() / task.group.order
+        k, x = torch.tensor(self.frequencies), torch.arange(operation.order)
+        angle = 2 * torch.pi * (k * x[:, None] % operation.order).double() / operation.order
         waves = self.amplitude * torch.stack([angle.cos(), angle.sin()], dim=2).flatten(1)
-        embedding[torch.tensor(task.group.tokens), : waves.shape[1]] = waves.to(embedding.dtype)
+        embedding[operation.token_of, : waves.shape[1]] = waves.to(embedding.dtype)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.language.grammar import FRAMES, NOUNS, VERBS, Noun, Subject, Verb, sample_subject, spelled
 from grokinterp.shapes import ExampleMask, Tokens
-from grokinterp.tasks.table import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,17 +64,10 @@ class Prompts:
     heads: tuple[str, ...]
     dropped: tuple[str, ...] = ()
 
-    n_classes = 2  # a Snapshot asks for it
-
     @property
     def n_vocab(self) -> int:
         """The smallest vocabulary that holds every token here."""
         return 1 + max(int(ids.max()) for ids in (self.tokens, self.verbs))
-
-    def __getattr__(self, name: str) -> Any:
-        if name in Task.__dataclass_fields__ or hasattr(Task, name):
-            raise GrokinterpError(f'this measure reads the {name} of a task, which agreement prompts do not have; the measure for them is "ace"')
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __len__(self) -> int:
         return len(self.texts)

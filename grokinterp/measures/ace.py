@@ -83,9 +83,9 @@ def ace(
     """
     import xarray as xr
 
+    if isinstance(snapshot.subject, Prompts):
+        return agreement_sweep(snapshot.model, snapshot.subject)
     model, task = snapshot.model, snapshot.task
-    if isinstance(task, Prompts):
-        return agreement_sweep(model, task)
     hook = hook or f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
     positions = readout_of(task) if positions is None else positions
     core = extract(model, task, hook, energy=energy, positions=positions, split=split, n_jacobians=n_jacobians, seed=seed)
@@ -131,9 +131,9 @@ def _dynamics(snapshot: Snapshot, core: Core, split: Literal["all", "train", "te
         means = class_means(z.flatten(0, 1), tokens.flatten(), task.n_vocab)
         relative = {"core_r2_of_oracle": along.relative_to(task.chain.oracle_r_squared("whitened"))}
         return _drawn(along.eigenvalues, means, r2) | relative, dict.fromkeys(_CYCLIC, "a Markov chain is no cycle of answers")
-    if task.group is not None and task.group.order >= 5:
+    if task.cyclic is not None and task.cyclic.order >= 5:
         z = core.project(snapshot.table(snapshot.readout(core.hook)).flatten(0, 1))
-        answers, p = snapshot.answer_table.flatten(), task.group.order
+        answers, p = snapshot.answer_table.flatten(), task.cyclic.order
         cycle = cyclic_dynamics(z, answers, p, n_shuffles=SHUFFLES, seed=seed)
         r2 = [cycle.r_squared, cycle.held_out_r_squared, float(cycle.null.mean()), float(cycle.null.max())]
         round_it = {

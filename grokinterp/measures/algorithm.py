@@ -16,10 +16,9 @@ from torch import Tensor
 
 from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.groups.fourier import combination_table
 from grokinterp.measures.headline import Row, row_of
 from grokinterp.measures.measure import Measure
-from grokinterp.measures.needs import group
+from grokinterp.measures.needs import cyclic
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.edits import applied
 from grokinterp.models.hanging import refuse_dropout
@@ -65,7 +64,7 @@ def algorithm(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0) -> xr.
         raise GrokinterpError(f"{bad} of {table.numel()} logits are NaN or infinite, so that no algorithm can be read off them; take an earlier step")
     right = table.gather(2, answers[..., None])
     wrong = table.scatter(2, answers[..., None], -torch.inf).amax(2)
-    distances = combination_table(snapshot.group, opposite=True)
+    distances = cyclic(snapshot).combination(opposite=True)
     floor = FLAT * float(table.std(correction=0))
     positions = operand_positions(snapshot)
     numbers = {
@@ -107,12 +106,12 @@ def gradient_cosines(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0)
     Raises:
         GrokinterpError: no cyclic group, operands that are not one token each, unknown triples, a model without ``hook_embed``, dropout in force.
     """
-    model, task, group = snapshot.model, snapshot.task, snapshot.group
+    model, task, operation = snapshot.model, snapshot.task, cyclic(snapshot)
     refuse_dropout(model)
     adapter, (at_x, at_y) = Adapter(model), operand_positions(snapshot)
-    asked = _asked(group.order, triples, rng)
+    asked = _asked(operation.order, triples, rng)
     wanted = torch.full((len(asked), len(task)), -1)
-    wanted[:, snapshot.table(torch.arange(len(task))).flatten()] = torch.where(asked < 0, -1, torch.tensor(group.tokens)[asked])
+    wanted[:, snapshot.table(torch.arange(len(task))).flatten()] = torch.where(asked < 0, -1, operation.token_of[asked])
     cosines = torch.full(wanted.shape, torch.nan, dtype=torch.float64)
     leaves: list[Tensor] = []
 
@@ -248,7 +247,7 @@ def verdict(last: xr.Dataset) -> str:
 _VERDICT = {"gradient_symmetricity", "distance_irrelevance", "right_answers", "circularity"}
 MEASURE = Measure(
     algorithm,
-    needs=(group,),
+    needs=(cyclic,),
     rows=(
         Row("clock or pizza", _VERDICT, verdict, "by the thresholds of arXiv 2306.17844"),
         Row(

@@ -1,8 +1,8 @@
 """Frequency Synchronization Degree: how far the neurons of a layer agree on one frequency of the answer.
 
 "Circuit Synchronization Precedes Generalization" (arXiv 2606.12966). A neuron's signal is its mean activation over all pairs with
-the same combination c (the sum, for addition); it takes part in the frequency that dominates the Fourier spectrum of its signal. On
-permutations, which have no frequencies, irreducible representations take their place; what both share is in `synchrony.py`.
+the same combination c (the sum, for addition); it takes part in the frequency that dominates the Fourier spectrum of its signal. In groups that
+are not cyclic irreducible representations take the place of frequencies (the paper's S5); what both share is in `synchrony.py`.
 
 The paper tests significance by shuffling the dominant frequencies across neurons, which leaves their histogram, and so FSD,
 as it is: that test can never reject. `permutation_test` permutes each neuron's signal over the elements instead.
@@ -21,13 +21,14 @@ from torch.nn.functional import cross_entropy, one_hot
 from grokinterp import plots
 from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.groups.fourier import combined_mean, frequency_power
-from grokinterp.groups.symmetric import partition_name
-from grokinterp.groups.symmetric_fourier import irrep_power, product_mean
+from grokinterp.groups.fourier import frequency_power
+from grokinterp.groups.group import Group
+from grokinterp.groups.operation import combined_mean
+from grokinterp.groups.transform import irrep_power
 from grokinterp.interventions import FourierAblation
 from grokinterp.measures.headline import Row, Text, row_of
 from grokinterp.measures.measure import Measure
-from grokinterp.measures.needs import group, neurons
+from grokinterp.measures.needs import cyclic, neurons
 from grokinterp.measures.synchrony import (
     PermutationTest,
     Power,
@@ -43,7 +44,6 @@ from grokinterp.measures.synchrony import (
 from grokinterp.measures.undefined import finite, with_reasons
 from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.snapshot import Snapshot
-from grokinterp.tasks import SymmetricGroup
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -82,11 +82,11 @@ _CHUNK = 2**20  # activations that are permuted and transformed at a time, so th
 def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> xr.Dataset:
     """Frequency Synchronization Degree of a layer and what it is made of.
 
-    On permutations (`SymmetricGroup`) a neuron takes part in the irreducible representations ρ with the largest P(ρ)/d_ρ², where
-    P(ρ) = (d_ρ/|G|)·‖Σ_c φ(c) ρ(c)‖_F² is the power of its signal φ in ρ; the trivial one is left out.
+    In a group that is not cyclic a neuron takes part in the irreducible representations ρ with the largest power of its signal in ρ
+    (`groups.irrep_power`) over the number of ρ's matrix entries that differ as functions, d² for the real type; the trivial one is left out.
 
     Args:
-        snapshot: a model and its task, which must have a cyclic or a symmetric group.
+        snapshot: a model and its task, which must have a group.
         site: hook whose last dimension are the neurons; None for the neurons of layer 0 (of a transformer, its MLP after the
             nonlinearity), or, in an attention-only model, for the attention output of block 0.
         order: over which group signals are transformed: "group", the task's own, discrete logarithms for × and ÷
@@ -99,7 +99,7 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
         Everything but the last is NaN where all neurons are silent, and an entry whose K or k is the number of frequencies or more, with the
         reason in the variable's attribute ``undefined``. The paper calls a layer synchronized from 0.80 on, on S5 from 0.50 on.
 
-        On permutations: the same by irrep, "(4,1)" for example, in place of signal_frequency, K = 1, 2, 3, and ``dominant_irrep``
+        In a group that is not cyclic: the same by irrep, "(4,1)" for example, in place of signal_frequency, K = 1, 2, 3, and ``dominant_irrep``
         ("" where all neurons are silent) in place of ``dominant_frequency``.
 
     Raises:
@@ -107,7 +107,7 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
     """
     import xarray as xr
 
-    group = snapshot.task.symmetric_group if order == "group" else None
+    group = _harmonic_group(snapshot, order)
     phi = signals(snapshot, site, order)
     power, silent = spectrum(phi, group)
     strengths = strength(power, group)
@@ -115,7 +115,7 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
     counts = participation(strengths)
     best = counts.sort(descending=True).values.cumsum(0)
     sets = [float(above_chance(best[k - 1], k / n_harmonics)) if k < n_harmonics else np.nan for k in SET_SIZES]
-    names = np.arange(1, n_harmonics + 1) if group is None else np.array([partition_name(shape) for shape in group.partitions[1:]])
+    names = np.arange(1, n_harmonics + 1) if group is None else np.array(list(group.irreps)[1:])
     harmonic, strongest = ("signal_frequency", "dominant_frequency") if group is None else ("irrep", "dominant_irrep")
     kind, none = (float, np.nan) if group is None else (str, "")
     dataset = xr.Dataset(
@@ -143,6 +143,11 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
     return with_reasons(dataset, {name: f"{every}{labels[name]}{', '.join(map(str, sizes))}" for name, sizes in too_many.items() if sizes})
 
 
+def _harmonic_group(snapshot: Snapshot, order: Order) -> Group | None:
+    """The group whose representations neurons take part in; None for frequencies, those of the task's cyclic group or of the residues."""
+    return None if order == "residue" or snapshot.operation.group.is_cyclic else snapshot.operation.group
+
+
 def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> Signals:
     """Each neuron's mean activation at the read-out position over all pairs with the same combination, float64.
 
@@ -164,19 +169,19 @@ def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group")
         answers, n = snapshot.task.answers, snapshot.task.n_classes
         totals = torch.zeros(n, values.shape[1], dtype=torch.float64).index_add_(0, answers, values.double())
         return totals / torch.bincount(answers, minlength=n)[:, None]
-    if (group := snapshot.task.symmetric_group) is not None:
-        return product_mean(snapshot.table(values), group)
-    return combined_mean(snapshot.table(values), snapshot.group).double()
+    # Frequencies were read off sums in the activations' own precision from the start, and keep it.
+    dtype = values.dtype if snapshot.operation.group.is_cyclic else torch.float64
+    return combined_mean(snapshot.table(values), snapshot.operation, dtype=dtype).double()
 
 
-def spectrum(phi: Signals, group: SymmetricGroup | None = None) -> tuple[Power, int]:
+def spectrum(phi: Signals, group: Group | None = None) -> tuple[Power, int]:
     """Fourier power of the neurons that are not silent, [frequency or irrep, neuron], and how many were left out.
 
     A neuron is silent if its power, the mean removed, is below 1e-6 of the median neuron's (chosen here), or zero.
 
     Args:
         phi: signals, see `signals`.
-        group: None for frequencies of the cyclic group of as many elements; S_n for its representations but the trivial one.
+        group: None for frequencies of the cyclic group of as many elements; another for its representations but the trivial one.
 
     Raises:
         GrokinterpError: signals over so few elements that there is a single frequency or representation.
@@ -185,7 +190,7 @@ def spectrum(phi: Signals, group: SymmetricGroup | None = None) -> tuple[Power, 
     return power, int((~heard).sum())
 
 
-def _spectrum(phi: Signals, group: SymmetricGroup | None) -> tuple[Power, Tensor]:
+def _spectrum(phi: Signals, group: Group | None) -> tuple[Power, Tensor]:
     """The Fourier power of the neurons that are not silent, and which of all neurons these are."""
     if len(phi) < 4:
         raise GrokinterpError(f"FSD needs at least two frequencies, so a group of at least 4 elements; got {len(phi)}")
@@ -194,24 +199,24 @@ def _spectrum(phi: Signals, group: SymmetricGroup | None) -> tuple[Power, Tensor
     return power[:, heard], heard
 
 
-def strength(power: Power, group: SymmetricGroup | None = None) -> Power:
-    """What ranks a neuron's harmonics: the power of a frequency, or P(ρ)/d_ρ² of an irreducible representation.
+def strength(power: Power, group: Group | None = None) -> Power:
+    """What ranks a neuron's harmonics: the power of a frequency, or that in an irreducible representation over the number of its functions.
 
-    A signal without structure has a power of d_ρ² on average in ρ, one for each of its matrix entries.
+    A signal without structure has equal power on average in each function, of which ρ has d² where it is of the real type.
     """
     if group is None:
         return power
-    return power / torch.tensor([rho.shape[1] ** 2 for rho in group.irreps.values()][1:])[:, None]
+    return power / torch.tensor([rho.n_functions for rho in group.irreps.values()][1:])[:, None]
 
 
-def permutation_test(phi: Signals, rng: Rng = 0, draws: int = 1000, group: SymmetricGroup | None = None) -> PermutationTest:
+def permutation_test(phi: Signals, rng: Rng = 0, draws: int = 1000, group: Group | None = None) -> PermutationTest:
     """Test FSD (K = 1) against signals whose values are permuted over the elements, each neuron's independently.
 
     Args:
         phi: signals [element, neuron], see `signals`.
         rng: seed or generator, the only source of chance.
         draws: number of draws.
-        group: S_n where the signals are functions on it, see `spectrum`.
+        group: that the signals are functions on where it is not cyclic, see `spectrum`.
 
     Raises:
         GrokinterpError: every neuron is silent.
@@ -241,10 +246,10 @@ def _cyclic_null(phi: Signals, rng: np.random.Generator, draws: int) -> Int[np.n
     return counts[:, 1:]
 
 
-def _irrep_null(phi: Signals, rng: np.random.Generator, draws: int, group: SymmetricGroup) -> Int[np.ndarray, "draw irrep"]:
+def _irrep_null(phi: Signals, rng: np.random.Generator, draws: int, group: Group) -> Int[np.ndarray, "draw irrep"]:
     """How many neurons each irreducible representation dominates, in every draw; in float32."""
     by_neuron = (phi - phi.mean(0)).float().T.contiguous().numpy()
-    at_once, n_irreps = max(1, _CHUNK // phi.numel()), len(group.partitions) - 1
+    at_once, n_irreps = max(1, _CHUNK // phi.numel()), len(group.irreps) - 1
     counts = []
     for start in range(0, draws, at_once):
         permuted = rng.permuted(np.tile(by_neuron, (min(at_once, draws - start), 1)), axis=1)
@@ -340,6 +345,6 @@ MEASURE = Measure(
 )
 FILTERED_LOSS = Measure(
     filtered_loss,
-    needs=(group, neurons),
+    needs=(cyclic, neurons),
     rows=(row_of("filtered loss", "filtered_loss", ".4g", "only the seven frequencies of most neurons kept in them"),),
 )

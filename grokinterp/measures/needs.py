@@ -6,20 +6,31 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.interventions import NoAttention
 from grokinterp.shapes import ExampleMask
 from grokinterp.snapshot import Snapshot
-from grokinterp.tasks import CyclicGroup
+from grokinterp.tasks import Operation
 
 
 def gradients(snapshot: Snapshot) -> None:
     """That autograd stays on while the measure is computed; it is off for the others."""
 
 
-def group(snapshot: Snapshot) -> CyclicGroup:
-    """The task's cyclic group.
+def group(snapshot: Snapshot) -> Operation:
+    """How operands combine in the task's group.
 
     Raises:
         GrokinterpError: it has none.
     """
-    return snapshot.group
+    return snapshot.operation
+
+
+def cyclic(snapshot: Snapshot) -> Operation:
+    """How operands combine in the task's cyclic group.
+
+    Raises:
+        GrokinterpError: it has none, or another group.
+    """
+    if snapshot.task.cyclic is None:
+        raise GrokinterpError(f"task {snapshot.task.name!r} has no cyclic group, so Fourier measures do not apply to it")
+    return snapshot.task.cyclic
 
 
 def split(snapshot: Snapshot) -> ExampleMask:

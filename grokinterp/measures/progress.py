@@ -21,8 +21,6 @@ from grokinterp import plots
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import (
     check_frequencies,
-    combination_table,
-    combined_mean,
     cosine_coefficients,
     fourier_components,
     frequency_power,
@@ -30,11 +28,12 @@ from grokinterp.groups.fourier import (
     gini,
     neuron_frequency_shares,
 )
+from grokinterp.groups.operation import combined_mean
 from grokinterp.measures.headline import Row, row_of
 from grokinterp.measures.lookup import lookup_sums, mean_by_combination, nearly_all
 from grokinterp.measures.loss import SHOWN, SPLITS, loss
 from grokinterp.measures.measure import Measure
-from grokinterp.measures.needs import group, neurons, split
+from grokinterp.measures.needs import cyclic, neurons, split
 from grokinterp.measures.undefined import finite, with_reasons
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.transformers import trained_parameters
@@ -79,7 +78,7 @@ def neuron_logit_map(snapshot: Snapshot) -> Tensor:
     Raises:
         GrokinterpError: an attention-only model or a task without a cyclic group.
     """
-    model, elements = snapshot.model, torch.tensor(snapshot.group.tokens)
+    model, elements = snapshot.model, cyclic(snapshot).token_of
     if model.cfg.attn_only:
         raise GrokinterpError("W_L needs an MLP, and the model is attention-only; give key_frequencies yourself")
     return Adapter(model).neuron_logit_weights()[:, elements].T
@@ -88,7 +87,7 @@ def neuron_logit_map(snapshot: Snapshot) -> Tensor:
 def embedding_table(snapshot: Snapshot) -> Tensor:
     """W_E's rows of the group's elements, [element, d_model], float64."""
     with torch.no_grad():
-        rows: Tensor = snapshot.model.W_E[torch.tensor(snapshot.group.tokens)]
+        rows: Tensor = snapshot.model.W_E[cyclic(snapshot).token_of]
         return rows.double()
 
 
@@ -122,14 +121,14 @@ def progress(snapshot: Snapshot, frequencies: Sequence[int] | None = None, rule:
     import xarray as xr
 
     keys = key_frequencies(snapshot.reference, rule) if frequencies is None else np.unique(np.asarray(frequencies, dtype=int))
-    check_frequencies(snapshot.group.order, keys)
+    check_frequencies(cyclic(snapshot).order, keys)
     finite(snapshot.logits, "the logits")
-    sums = combined_mean(snapshot.logit_table, snapshot.group)
+    sums = combined_mean(snapshot.logit_table, cyclic(snapshot))
     parts = [_losses(snapshot, keys, sums), _variance_explained(snapshot, keys, sums), _weights(snapshot, keys), _neurons(snapshot)]
     coordinates = {
         "key_frequency": keys,
         "split": list(SPLITS),
-        "frequency": np.arange(1, snapshot.group.n_frequencies + 1),
+        "frequency": np.arange(1, cyclic(snapshot).order // 2 + 1),
         "form": list(FVE_FORMS),
         "matrix": ["W_E", "W_L"],
         "kind": ["components", "frequencies"],
@@ -185,8 +184,8 @@ def _reasons(dataset: xr.Dataset) -> dict[str, str | None]:
 
 def _losses(snapshot: Snapshot, keys: Frequencies, sums: ElementLogits) -> Arrays:
     """Losses and accuracy over the group's pairs; `sums` are the mean logits of the pairs with each combination."""
-    logits, answers, n = snapshot.logit_table, snapshot.answer_table, snapshot.group.order
-    train, s = snapshot.table(split(snapshot)), combination_table(snapshot.group)
+    logits, answers, n = snapshot.logit_table, snapshot.answer_table, cyclic(snapshot).order
+    train, s = snapshot.table(split(snapshot)), cyclic(snapshot).combination()
     masks = {"all": torch.ones_like(train), "train": train, "test": ~train}
     projector = frequency_projector(n, keys)
     key_part = projector @ sums  # [s, c]; a pair's projection is the row of its s
@@ -228,7 +227,7 @@ def _nats_of_rows(rows: Tensor, s: Tensor, answers: Tensor) -> Tensor:
 
 def _variance_explained(snapshot: Snapshot, keys: Frequencies, sums: ElementLogits) -> Arrays:
     """Logit coefficients and the fraction of the logits' variance that the key frequencies' cosines explain."""
-    logits, n = snapshot.logit_table, snapshot.group.order
+    logits, n = snapshot.logit_table, cyclic(snapshot).order
     coefficients = cosine_coefficients(sums, n_pairs=n)
     explained = coefficients[torch.from_numpy(keys - 1)].square().sum()
     # cos w_k(s − c) has mean 0 over c and over pairs, so taking row or class means off leaves the coefficients as they are.
@@ -265,7 +264,7 @@ def _weights(snapshot: Snapshot, keys: Frequencies) -> Arrays:
 
 def _neuron_shares(snapshot: Snapshot) -> Tensor:
     """Share of variance by frequency and neuron of the last MLP, after the nonlinearity, [frequency, neuron]."""
-    return neuron_frequency_shares(snapshot.table(snapshot.readout(snapshot.last_mlp)), snapshot.group)
+    return neuron_frequency_shares(snapshot.table(snapshot.readout(snapshot.last_mlp)), cyclic(snapshot))
 
 
 def _neurons(snapshot: Snapshot) -> Arrays:
@@ -275,7 +274,7 @@ def _neurons(snapshot: Snapshot) -> Arrays:
     share = best.values.numpy()
     frequency = np.where(np.isnan(share), np.nan, best.indices.numpy() + 1.0)
     above = np.array([int((share > threshold).sum()) for threshold in NEURON_THRESHOLDS])
-    published = np.isin(np.arange(1, snapshot.group.n_frequencies + 1), _dominant_frequencies(shares[:-1]))
+    published = np.isin(np.arange(1, cyclic(snapshot).order // 2 + 1), _dominant_frequencies(shares[:-1]))
     return {
         "neuron_frequency": (("neuron",), frequency),
         "neuron_share": (("neuron",), share),
@@ -318,7 +317,7 @@ def _strongest(name: str, n: int = 6) -> Row:
 _ZERO_TO_ONE = "0 all equal, near 1 sparse"
 MEASURE = Measure(
     progress,
-    needs=(group, split, neurons),
+    needs=(cyclic, split, neurons),
     rows=(
         row_of("restricted loss, train / test / all pairs", "restricted_loss", ".4g", "only the key frequencies kept in the logits", split=SHOWN),
         row_of("… of a lookup table", "restricted_loss_lookup", ".4g", "of the training pairs alone, with the model's training loss", split=SHOWN),

@@ -9,7 +9,7 @@ import torch
 from grokinterp import plots
 from grokinterp.groups.fourier import component_names, pair_spectrum
 from grokinterp.measures.measure import Measure
-from grokinterp.measures.needs import group
+from grokinterp.measures.needs import cyclic
 from grokinterp.measures.undefined import finite
 from grokinterp.snapshot import Snapshot
 
@@ -29,11 +29,11 @@ def spectrum(snapshot: Snapshot) -> xr.Dataset:
     """
     import xarray as xr
 
-    names = component_names(snapshot.group.order)
+    names = component_names(cyclic(snapshot).order)
     finite(snapshot.logits, "the logits")
     norm = torch.linalg.vector_norm(pair_spectrum(snapshot.logit_table.float()), dim=2)
     norm[0, 0] = 0
     return xr.Dataset({"logit_component_norm": (("component_x", "component_y"), norm.numpy())}, coords={"component_x": names, "component_y": names})
 
 
-MEASURE = Measure(spectrum, needs=(group,), figures=(plots.logits_2d,))
+MEASURE = Measure(spectrum, needs=(cyclic,), figures=(plots.logits_2d,))

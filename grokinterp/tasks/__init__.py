@@ -1,4 +1,4 @@
-"""WHAT is learned: finite tables of inputs and answers, their group, and seeded splits."""
+"""WHAT is learned: finite tables of inputs and answers, the structure behind them, and seeded splits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from grokinterp.declared import check_fields, conformed
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.groups.cyclic import CyclicGroup
-from grokinterp.groups.symmetric import SymmetricGroup
+from grokinterp.groups.operation import Operation
 from grokinterp.tasks.markov import MarkovChain, markov_chain
 from grokinterp.tasks.modular import (
     modular_addition,
@@ -29,10 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TASKS",
-    "CyclicGroup",
     "MarkovChain",
+    "Operation",
     "Prompts",
-    "SymmetricGroup",
     "Task",
     "TaskConfig",
     "agreement",

@@ -147,4 +147,4 @@ def markov_chain(
     states = torch.cat([chain.sample(n_sequences, length, each) for each in (seed, test_seed) if each is not None])
     tokens, targets = states[:, :-1].contiguous(), states[:, 1:].contiguous()
     n = chain.n_states
-    return Task("markov_chain", tokens, targets[:, -1].contiguous(), n_vocab=n, n_classes=n, targets=targets, chain=chain)
+    return Task("markov_chain", tokens, targets[:, -1].contiguous(), n_vocab=n, n_classes=n, targets=targets, structure=chain)

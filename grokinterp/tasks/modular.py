@@ -12,8 +12,9 @@ from dataclasses import replace
 import torch
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.groups.cyclic import CyclicGroup
-from grokinterp.shapes import Tokens
+from grokinterp.groups.families import cyclic
+from grokinterp.groups.operation import Operation
+from grokinterp.shapes import PairGrid
 from grokinterp.tasks.table import Task
 
 LARGEST_P = 8_192  # 67 million pairs, 1.6 GB of tokens; chosen here
@@ -28,7 +29,7 @@ def modular_addition(p: int, equals: bool = True, separate: bool = False) -> Tas
         separate: whether the second operand has tokens of its own, p … 2p − 1 (arXiv 2306.17844).
     """
     a, b = _operands(p)
-    task = _table("modular_addition", p, a, b, (a + b) % p, equals, CyclicGroup(p, tuple(range(p)), (1, 1)))
+    task = _table("modular_addition", p, a, b, (a + b) % p, equals, Operation(cyclic(p)))
     if not separate:
         return task
     later = torch.arange(task.n_positions) > 0  # b and the equals token move up by p
@@ -38,13 +39,13 @@ def modular_addition(p: int, equals: bool = True, separate: bool = False) -> Tas
 def modular_subtraction(p: int, equals: bool = True) -> Task:
     """a − b mod p over all p² pairs; its group is Z_p, the second operand entering with a minus sign."""
     a, b = _operands(p)
-    return _table("modular_subtraction", p, a, b, (a - b) % p, equals, CyclicGroup(p, tuple(range(p)), (1, -1)))
+    return _table("modular_subtraction", p, a, b, (a - b) % p, equals, Operation(cyclic(p), signs=(1, -1)))
 
 
 def modular_multiplication(p: int, equals: bool = True) -> Task:
     """a · b mod p over all p² pairs; for prime p its group is that of the p − 1 non-zero residues, else None."""
     a, b = _operands(p)
-    return _table("modular_multiplication", p, a, b, (a * b) % p, equals, multiplicative_group(p, (1, 1)) if is_prime(p) else None)
+    return _table("modular_multiplication", p, a, b, (a * b) % p, equals, multiplication(p) if is_prime(p) else None)
 
 
 def modular_division(p: int, equals: bool = True) -> Task:
@@ -58,7 +59,7 @@ def modular_division(p: int, equals: bool = True) -> Task:
         raise GrokinterpError(f"division mod p needs a prime p, so that every b ≠ 0 has an inverse; got p = {p}, the next prime is {_next_prime(p)}")
     a, b = a[b != 0], b[b != 0]
     inverse = torch.tensor([pow(i, -1, p) if i else 0 for i in range(p)])
-    return _table("modular_division", p, a, b, (a * inverse[b]) % p, equals, multiplicative_group(p, (1, -1)))
+    return _table("modular_division", p, a, b, (a * inverse[b]) % p, equals, multiplication(p, signs=(1, -1)))
 
 
 def modular_quadratic(p: int, coefficients: tuple[int, int, int, int, int] = (1, 1, 1, 0, 0), equals: bool = True) -> Task:
@@ -79,8 +80,8 @@ def modular_quadratic(p: int, coefficients: tuple[int, int, int, int, int] = (1,
     return _table("modular_quadratic", p, a, b, (alpha * a * a + beta * a * b + gamma * b * b + delta * a + epsilon * b) % p, equals, None)
 
 
-def multiplicative_group(p: int, signs: tuple[int, int]) -> CyclicGroup:
-    """The non-zero residues mod a prime p as Z_{p−1}: element x stands for the x-th power of the least generator.
+def multiplication(p: int, signs: tuple[int, int] = (1, 1)) -> Operation:
+    """Multiplication of the non-zero residues mod a prime p as Z_{p−1}: element x stands for the x-th power of the least generator.
 
     Raises:
         GrokinterpError: a composite p.
@@ -90,7 +91,7 @@ def multiplicative_group(p: int, signs: tuple[int, int]) -> CyclicGroup:
         while (power := powers[-1] * generator % p) != 1:
             powers.append(power)
         if len(powers) == p - 1:
-            return CyclicGroup(p - 1, tuple(powers), signs)
+            return Operation(cyclic(p - 1), tuple(powers), signs)
     raise GrokinterpError(f"the non-zero residues mod {p} are not a cyclic group: p must be prime")
 
 
@@ -114,15 +115,15 @@ def _operands(p: int) -> tuple[torch.Tensor, torch.Tensor]:
     return a.flatten(), b.flatten()
 
 
-def _table(name: str, p: int, a: torch.Tensor, b: torch.Tensor, answers: torch.Tensor, equals: bool, group: CyclicGroup | None) -> Task:
+def _table(name: str, p: int, a: torch.Tensor, b: torch.Tensor, answers: torch.Tensor, equals: bool, operation: Operation | None) -> Task:
     columns = [a, b, torch.full_like(a, p)] if equals else [a, b]
-    pairs = None if group is None else _pair_grid(p, a, b, group)
-    return Task(name, torch.stack(columns, dim=1), answers, n_vocab=p + equals, n_classes=p, group=group, pairs=pairs)
+    pairs = None if operation is None else _pair_grid(p, a, b, operation)
+    return Task(name, torch.stack(columns, dim=1), answers, n_vocab=p + equals, n_classes=p, structure=operation, pairs=pairs)
 
 
-def _pair_grid(p: int, a: torch.Tensor, b: torch.Tensor, group: CyclicGroup) -> Tokens:
+def _pair_grid(p: int, a: torch.Tensor, b: torch.Tensor, operation: Operation) -> PairGrid:
     """Example index of each pair of group elements [x, y]; every pair of elements is in the table."""
     example_of = torch.full((p, p), -1)
     example_of[a, b] = torch.arange(len(a))
-    tokens = torch.tensor(group.tokens)
+    tokens = operation.token_of
     return example_of[tokens[:, None], tokens[None, :]]

@@ -1,4 +1,4 @@
-"""A task: a finite table of inputs and answers, the group it comes from, and a seeded split."""
+"""A task: a finite table of inputs and answers, the structure behind it, and a seeded split."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.groups.cyclic import CyclicGroup
-from grokinterp.groups.symmetric import SymmetricGroup
+from grokinterp.groups.group import Group
+from grokinterp.groups.operation import Operation
 from grokinterp.shapes import Answers, ExampleMask, Examples, PairGrid, Targets, Tokens
 
 if TYPE_CHECKING:
@@ -37,14 +37,13 @@ class Task:
         n_vocab: number of distinct input tokens (rows of the embedding).
         n_classes: answers lie in 0 … n_classes − 1; measures look at that many logits.
         readout: position at which the answer is read, −1 for the last.
-        group: the cyclic group that Fourier measures use, or None where the operation has none.
+        structure: what the answers come from: an `Operation` in a finite group, with the tokens of its elements (a `Group` alone stands for the
+            product in it, element g as token g); a `MarkovChain`; or None.
         pairs: example index of the operands (x, y) as group elements [x, y], or None without a group.
         train: mask of the training examples; None until `split` is called. May be given as a mask, one True or False (or 1 or 0) an
             example, or as the training examples' indices, each once; what is kept is a mask.
         targets: the right class at every position [example, position], where all of them count, as in sequences: loss and accuracy
             are then means over positions, too. None where the read-out position alone counts.
-        chain: the Markov chain that the sequences come from, or None.
-        symmetric_group: the group S_n that permutations compose in, whose elements are tokens and answers 0 … n! − 1, or None.
     """
 
     name: str
@@ -53,12 +52,10 @@ class Task:
     n_vocab: int
     n_classes: int
     readout: int = -1
-    group: CyclicGroup | None = None
+    structure: Operation | MarkovChain | None = None
     pairs: PairGrid | None = None
     train: ExampleMask | None = None
     targets: Targets | None = None
-    chain: MarkovChain | None = None
-    symmetric_group: SymmetricGroup | None = None
 
     def __post_init__(self) -> None:
         for name, n_dimensions in (("tokens", 2), ("answers", 1), ("targets", 2), ("pairs", 2)):
@@ -83,6 +80,12 @@ class Task:
                 raise GrokinterpError(f"targets must lie in 0 … n_classes − 1 = {self.n_classes - 1}")
         if self.pairs is not None and not (int(self.pairs.min()) >= 0 and int(self.pairs.max()) < len(self)):
             raise GrokinterpError(f"pairs hold indices of examples, 0 … {len(self) - 1}; got {int(self.pairs.min())} … {int(self.pairs.max())}")
+        if isinstance(self.structure, Group):
+            object.__setattr__(self, "structure", Operation(self.structure))
+        if self.operation is not None:
+            n, got = self.operation.order, None if self.pairs is None else tuple(self.pairs.shape)
+            if got != (n, n):
+                raise GrokinterpError(f"pairs give the example of each pair of the {n} elements of {self.operation.group.name}; got the shape {got}")
         if self.train is not None:
             object.__setattr__(self, "train", _mask(self.train, len(self)))
 
@@ -92,6 +95,21 @@ class Task:
     def __repr__(self) -> str:
         split = "not split" if self.train is None else f"{len(self.indices('train')):,} to train on"
         return f"Task({self.name}: {len(self):,} inputs of {self.n_positions} tokens, {self.n_classes} answers, {split})"
+
+    @property
+    def operation(self) -> Operation | None:
+        """The operation in a finite group that the answers come from, or None."""
+        return self.structure if isinstance(self.structure, Operation) else None
+
+    @property
+    def cyclic(self) -> Operation | None:
+        """The operation, if its group is cyclic and numbered so, as Fourier analysis by frequency needs it, else None."""
+        return self.operation if self.operation is not None and self.operation.group.is_cyclic else None
+
+    @property
+    def chain(self) -> MarkovChain | None:
+        """The Markov chain that the sequences come from, or None."""
+        return None if isinstance(self.structure, Operation) else self.structure
 
     @property
     def n_positions(self) -> int:
@@ -184,12 +202,12 @@ class Task:
     def with_random_answers(self, seed: int) -> Task:
         """The same inputs with uniformly random answers: nothing to generalise from, the control that never groks.
 
-        The group of the operands stays, so that the same measures can be read off the control.
+        The group of the operands stays as the structure, so that the same measures can be read off the control.
         """
         generator = torch.Generator().manual_seed(seed)
         if self.targets is not None:
             targets = torch.randint(self.n_classes, self.targets.shape, generator=generator)
-            return replace(self, answers=targets[:, self.readout].contiguous(), targets=targets, chain=None)
+            return replace(self, answers=targets[:, self.readout].contiguous(), targets=targets, structure=None)
         answers = torch.randint(self.n_classes, (len(self),), generator=generator)
         return replace(self, answers=answers)
 

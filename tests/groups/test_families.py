@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from grokinterp import GrokinterpError
 from grokinterp.groups.cosets import subgroups
 from grokinterp.groups.families import alternating, cyclic, dihedral, direct_product, from_table, symmetric
+from grokinterp.groups.fourier import frequency_power
 from grokinterp.groups.group import Group, generators
-from grokinterp.groups.transform import inverse_transform, irrep_power, irrep_projector, product_mean, transform
+from grokinterp.groups.operation import Operation, combined_mean
+from grokinterp.groups.transform import inverse_transform, irrep_power, irrep_projector, representation_power, transform
 
 GOLDEN = (1 + math.sqrt(5)) / 2
 
@@ -132,11 +135,73 @@ def test_transform_inverse_power_and_projector_agree(group: Group) -> None:
         torch.testing.assert_close(irrep_power(group, f)[i], part.square().sum(0))
 
 
-def test_product_mean_is_a_mean_over_pairs() -> None:
-    group = dihedral(4)
-    table = torch.randn(8, 8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    slow = torch.stack([table[group.product == c].mean(0) for c in range(8)])
-    torch.testing.assert_close(product_mean(table, group), slow)
+def test_the_transform_is_the_sum_over_elements_and_turns_convolutions_into_products() -> None:
+    group = symmetric(4)
+    f, g = torch.randn(2, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    convolved = (f[group.product[:, group.inverse]] * g).sum(1)  # Σ_y f(xy⁻¹) g(y)
+    ours, left, right = (transform(group, values) for values in (convolved, f, g))
+    for name, rho in group.irreps.items():
+        torch.testing.assert_close(left[name], sum(rho.matrices[x] * f[x] for x in range(24)), atol=1e-12, rtol=0)
+        torch.testing.assert_close(ours[name], left[name] @ right[name], atol=1e-10, rtol=0)
+
+
+def test_class_functions_transform_to_multiples_of_the_identity() -> None:
+    group = symmetric(5)
+    f = torch.randn(7, generator=torch.Generator().manual_seed(3), dtype=torch.float64)[group.classes]
+    for name, matrix in transform(group, f).items():
+        rho = group.irreps[name]
+        torch.testing.assert_close(matrix, (f * rho.character).sum() / rho.dimension * torch.eye(rho.dimension).double(), atol=1e-10, rtol=0)
+
+
+def test_power_does_not_change_when_the_group_acts() -> None:
+    group = dihedral(6)
+    f = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for moved in (f[group.product[7]], f[group.product[:, 7]]):
+        torch.testing.assert_close(irrep_power(group, moved), irrep_power(group, f))
+
+
+@pytest.mark.parametrize("n", [4, 9, 12])
+def test_frequencies_are_the_representations_of_a_cyclic_group(n: int) -> None:
+    """The fast path of `fourier.py`. Rotations are reducible over the complex numbers: (d/|G|)‖f̂‖² is twice the power of cos and sin."""
+    group = cyclic(n)
+    f = torch.randn(n, 6, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    torch.testing.assert_close(irrep_power(group, f)[1:], frequency_power(f), atol=1e-12, rtol=0)
+    doubled = torch.stack([representation_power(rho.matrices, f) for rho in list(group.irreps.values())[1:]])
+    torch.testing.assert_close(doubled[: (n - 1) // 2], 2 * frequency_power(f)[: (n - 1) // 2], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+@pytest.mark.parametrize("group", [dihedral(4), cyclic(5)])
+def test_combined_means_are_means_over_pairs(group: Group, signs: tuple[int, int]) -> None:
+    operation, n = Operation(group, signs=signs), group.order
+    table = torch.randn(n, n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for opposite in (False, True):
+        powers = (signs[0], -signs[1] if opposite else signs[1])
+        x, y = ([g if sign == 1 else int(group.inverse[g]) for g in range(n)] for sign in powers)
+        combined = torch.tensor([[int(group.product[i, j]) for j in y] for i in x])
+        assert torch.equal(operation.combination(opposite), combined)
+        slow = torch.stack([table[combined == c].mean(0) for c in range(n)])
+        torch.testing.assert_close(combined_mean(table, operation, opposite), slow)
+        assert combined_mean(table.float(), operation, opposite, dtype=torch.float64).dtype == torch.float64
+
+
+def test_operations_say_what_they_are_and_refuse_what_they_cannot_be() -> None:
+    assert repr(Operation(dihedral(5), signs=(1, -1))) == "Operation(xy⁻¹ in D_5)"
+    assert Operation(cyclic(3)) == Operation(cyclic(3), (0, 1, 2)) != Operation(cyclic(3), (2, 1, 0))
+    with pytest.raises(GrokinterpError, match="Z_3 has 3 elements, each with a token of its own; got 2 different tokens"):
+        Operation(cyclic(3), (0, 1, 1))
+    with pytest.raises(GrokinterpError, match=r"exponents of two operands, 1 or −1 each; got \(1, 2\)"):
+        Operation(cyclic(3), signs=(1, 2))
+
+
+@pytest.mark.parametrize("group", [cyclic(6), dihedral(4), symmetric(3), alternating(4), direct_product(cyclic(3), cyclic(3)), quaternions()])
+def test_groups_can_be_sent_to_another_process_with_their_representations(group: Group) -> None:
+    for own in (group, group.renumbered(list(range(group.order))[::-1])):
+        again = pickle.loads(pickle.dumps(own))
+        assert again == own
+        assert hash(again) == hash(own)
+        assert list(again.irreps) == list(own.irreps)
+        assert all(torch.equal(again.irreps[name].matrices, rho.matrices) for name, rho in own.irreps.items())
 
 
 @pytest.mark.parametrize(
@@ -189,6 +254,11 @@ def test_a_table_that_is_no_group_is_refused_for_what_it_is(table: list[list[int
 def test_what_a_group_cannot_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GrokinterpError, match="whole numbers n from 1 to 6; got 7"):
         symmetric(7)
+    for n in (0, True, 5.0, "5", [5], 8_193):
+        with pytest.raises(GrokinterpError, match="Z_n is offered for whole numbers n from 1 to 8,192; got"):
+            cyclic(n)
+    with pytest.raises(GrokinterpError, match="up to 8,192 elements; Z_100 × Z_100 has 10,000"):
+        direct_product(cyclic(100), cyclic(100))
     with pytest.raises(GrokinterpError, match=r"unknown irreducible representation of Z_5 '3'"):
         irrep_projector(cyclic(5), ["3"])
     with pytest.raises(GrokinterpError, match="at least one irreducible representation"):

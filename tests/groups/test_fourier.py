@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grokinterp import GrokinterpError
+from grokinterp.groups.families import cyclic
 from grokinterp.groups.fourier import (
-    combination_table,
-    combined_mean,
     component_frequencies,
     component_names,
     cosine_coefficients,
@@ -25,7 +24,7 @@ from grokinterp.groups.fourier import (
     neuron_frequency_shares,
     pair_spectrum,
 )
-from grokinterp.tasks import CyclicGroup
+from grokinterp.groups.operation import Operation, combined_mean
 
 orders = st.integers(3, 60)
 seeds = st.integers(0, 2**31)
@@ -35,8 +34,8 @@ def normal(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def group(n: int, minus: bool = False) -> CyclicGroup:
-    return CyclicGroup(n, tuple(range(n)), (1, -1 if minus else 1))
+def group(n: int, minus: bool = False) -> Operation:
+    return Operation(cyclic(n), signs=(1, -1 if minus else 1))
 
 
 @given(orders)
@@ -86,7 +85,7 @@ def test_combined_mean_is_the_mean_over_matching_pairs(n: int, seed: int, minus:
         for x in range(n):
             for y in range(n):
                 expected[(x + sign * y) % n] += table[x, y] / n
-                assert combination_table(g, opposite)[x, y] == (x + sign * y) % n
+                assert g.combination(opposite)[x, y] == (x + sign * y) % n
         assert torch.allclose(combined_mean(table, g, opposite), expected)
 
 
@@ -122,7 +121,7 @@ def test_pair_spectrum_keeps_the_norm(n: int, seed: int) -> None:
 def test_cosine_coefficients_are_inner_products_with_unit_functions(n: int, seed: int) -> None:
     logits, g = normal(seed, n, n, n), group(n)
     coefficients = cosine_coefficients(combined_mean(logits, g), n_pairs=n)
-    s, c = combination_table(g)[:, :, None], torch.arange(n)
+    s, c = g.combination()[:, :, None], torch.arange(n)
     for k in range(1, n // 2 + 1):
         wave = torch.cos(2 * torch.pi * (k * (s - c) % n).double() / n)
         assert coefficients[k - 1].item() == pytest.approx((logits * wave / wave.norm()).sum().item(), abs=1e-9)

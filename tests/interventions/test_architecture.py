@@ -295,7 +295,7 @@ def test_fourier_initialisation_writes_waves_of_the_group_and_nothing_else(build
     task = build(11)
     config = ModelConfig(d_model=16, n_heads=2, interventions=(FourierInit((2, 4), amplitude=0.5),))
     model, plain = build_model(config, task, seed=0), build_model(ModelConfig(d_model=16, n_heads=2), task, seed=0)
-    elements, order = list(task.group.tokens), task.group.order
+    elements, order = list(task.operation.tokens), task.operation.order
     power = torch.fft.rfft(model.W_E[elements][:, :4].double(), dim=0).abs().detach()
     assert power.argmax(0).tolist() == [2, 2, 4, 4]
     assert float(power.sort(0).values[:-1].max()) < 1e-5

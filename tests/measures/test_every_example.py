@@ -34,7 +34,7 @@ def config_of(name: str, **changes: object) -> RunConfig:
 def test_losses_are_what_training_recorded_at_that_step(name: str, batch_size: int | None, tmp_path: Path) -> None:
     run = train(config_of(name, batch_size=batch_size), tmp_path / "run", progress_bar=False)
     recorded = run.metrics.set_index("step")
-    for measure in ["loss"] + ["progress"] * (run.task.group is not None):
+    for measure in ["loss"] + ["progress"] * (run.task.cyclic is not None):
         report = analyze(run, [measure], progress_bar=False)
         for quantity in ("loss", "accuracy"):
             measured = {split: report[quantity].sel(split=split) for split in ("train", "test")}

@@ -18,7 +18,7 @@ from grokinterp import GrokinterpError, Report, Run, Snapshot, analyze, plots
 from grokinterp.cli import main
 from grokinterp.measures import MEASURES, Measure, Measures, row_of
 from grokinterp.measures.measure import GIVEN_BY
-from grokinterp.measures.needs import attention, gradients, group, split
+from grokinterp.measures.needs import attention, cyclic, gradients, split
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.tasks import modular_addition, modular_quadratic
 
@@ -128,7 +128,7 @@ def test_what_a_measure_needs_is_asked_before_it_is_computed() -> None:
     task = modular_quadratic(5)
     snapshot = Snapshot(build_model(ModelConfig(d_model=16, n_heads=2, d_mlp=24), task, seed=0), task)
     with pytest.raises(GrokinterpError, match="no cyclic group"):
-        Measure(never, needs=(attention, group))(snapshot)
+        Measure(never, needs=(attention, cyclic))(snapshot)
     with pytest.raises(GrokinterpError, match="needs a train/test split"):
         Measure(never, needs=(split,))(snapshot)
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,10 @@ from grokinterp import GrokinterpError, tasks
 from grokinterp.language.grammar import FRAMES, NOUNS, Noun, Verb, parse, vocabulary
 from grokinterp.language.prompts import agreement, token_ids
 from grokinterp.language.tiny import WordTokenizer
+from grokinterp.measures.fsd import fsd
+from grokinterp.measures.loss import loss
+from grokinterp.measures.progress import progress
+from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts, Task, read_prompts
 
 GPT2 = Path(__file__).parents[3] / "shared" / "data" / "gpt2-tokenizer"
@@ -186,13 +191,16 @@ def test_files_that_are_no_prompts(words: WordTokenizer, tmp_path: Path) -> None
         read_prompts(broken, words)
 
 
-def test_prompts_say_what_of_a_task_they_have_not(words: WordTokenizer) -> None:
-    prompts: Any = agreement(words, n=8)
-    for field in fields(Task):
-        if field.name not in ("name", "tokens", "n_vocab", "n_classes"):
-            with pytest.raises(GrokinterpError, match=f"the {field.name} of a task"):
-                getattr(prompts, field.name)
-    assert not hasattr(prompts, "nonsense")
+def test_prompts_are_a_subject_of_their_own_and_no_task(words: WordTokenizer) -> None:
+    prompts = agreement(words, n=8)
+    assert not any(hasattr(prompts, field.name) for field in fields(Task) if field.name not in ("name", "tokens", "n_vocab"))
+    snapshot = Snapshot(SimpleNamespace(cfg=SimpleNamespace(d_vocab=prompts.n_vocab)), prompts)
+    assert snapshot.subject is prompts
+    for measure in (fsd, loss, progress):
+        with pytest.raises(GrokinterpError, match=r"reads a task, and Prompts\(agreement: 8, .*\) is none"):
+            measure(snapshot)
+    with pytest.raises(GrokinterpError, match="too few for 'agreement' with"):
+        Snapshot(SimpleNamespace(cfg=SimpleNamespace(d_vocab=3)), prompts)
     with pytest.raises(GrokinterpError, match="unknown half 'tset'"):
         prompts.half("tset")
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError, tasks
-from grokinterp.groups.fourier import combination_table
 from grokinterp.tasks import TaskConfig
 
 OPERATIONS = {
@@ -34,16 +33,16 @@ def test_tables_hold_every_pair_with_its_answer(name: str, p: int) -> None:
 @pytest.mark.parametrize("p", [3, 7, 13])
 def test_answers_are_the_groups_combination_of_the_operands(name: str, p: int) -> None:
     task = getattr(tasks, name)(p)
-    elements = torch.tensor(task.group.tokens)
+    elements = task.operation.token_of
     assert torch.equal(task.tokens[task.pairs][..., 0], elements[:, None].expand(task.pairs.shape))
     assert torch.equal(task.tokens[task.pairs][..., 1], elements[None, :].expand(task.pairs.shape))
-    assert torch.equal(task.answers[task.pairs], elements[combination_table(task.group)])
+    assert torch.equal(task.answers[task.pairs], elements[task.operation.combination()])
 
 
 def test_composite_moduli_have_addition_but_no_multiplicative_group() -> None:
-    assert tasks.modular_addition(12).group.order == 12
-    assert tasks.modular_multiplication(12).group is None
-    assert tasks.modular_quadratic(7).group is None
+    assert tasks.modular_addition(12).operation.order == 12
+    assert tasks.modular_multiplication(12).structure is None
+    assert tasks.modular_quadratic(7).structure is None
 
 
 def test_equals_sign_can_be_left_out() -> None:
@@ -78,7 +77,7 @@ def test_random_answers_keep_the_inputs_and_the_group() -> None:
     assert torch.equal(task.tokens, plain.tokens)
     assert torch.equal(task.train, plain.train)
     assert (task.answers == plain.answers).double().mean() < 0.3
-    assert task.group == plain.group
+    assert task.operation == plain.operation
 
 
 @pytest.mark.parametrize(
