@@ -24,13 +24,16 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
     from grokinterp.interventions import (
         AttentionRate as AttentionRate,
         ClipNorm as ClipNorm,
+        Clock as Clock,
         CosineUnembed as CosineUnembed,
+        Equivalent as Equivalent,
         FourierAblation as FourierAblation,
         FourierInit as FourierInit,
         FreezeHeads as FreezeHeads,
         Intervention as Intervention,
         MeanPool as MeanPool,
         NoAttention as NoAttention,
+        Pizza as Pizza,
         PostNorm as PostNorm,
         ReinitialiseHeads as ReinitialiseHeads,
         ResetHeadMoments as ResetHeadMoments,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
         UniformAttention as UniformAttention,
     )
     from grokinterp.measures import MEASURES as MEASURES, Measure as Measure
+    from grokinterp.measures.equivalent import loss_recovered as loss_recovered
     import grokinterp.measures.fsd as fsd  # noqa: F401  (the modules; the names in the room are the measures themselves)
     import grokinterp.measures.heads as heads  # noqa: F401
     from grokinterp.models import (
@@ -68,9 +72,10 @@ _NAMES = {
     "grokinterp.analysis": "analyze when",
     "grokinterp.checkpoints": "Checkpoint load_checkpoint",
     "grokinterp.errors": "GrokinterpError",
-    "grokinterp.interventions": "AttentionRate ClipNorm CosineUnembed FourierAblation FourierInit FreezeHeads Intervention "
-    "MeanPool NoAttention PostNorm ReinitialiseHeads ResetHeadMoments Sphere UniformAttention",
+    "grokinterp.interventions": "AttentionRate ClipNorm Clock CosineUnembed Equivalent FourierAblation FourierInit FreezeHeads Intervention "
+    "MeanPool NoAttention Pizza PostNorm ReinitialiseHeads ResetHeadMoments Sphere UniformAttention",
     "grokinterp.measures": "MEASURES Measure",
+    "grokinterp.measures.equivalent": "loss_recovered",
     "grokinterp.models": "LSTMConfig MLPConfig MambaConfig ModelConfig",
     "grokinterp.models.pretrained": "load_model",
     "grokinterp.papers": "reproduce",

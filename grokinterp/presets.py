@@ -9,7 +9,7 @@ import math
 from typing import Literal, get_args
 
 from grokinterp.errors import unknown_name
-from grokinterp.interventions import CosineUnembed, FourierInit, InForce, PostNorm, Sphere, UniformAttention
+from grokinterp.interventions import AttentionRate, CosineUnembed, FourierInit, InForce, PostNorm, Sphere, UniformAttention
 from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
@@ -341,6 +341,31 @@ def _normalised(arm: Stream, temperature: float | None, fourier: bool = False, u
     return ModelConfig(causal=False, biases=("mlp",), outputs="classes", init="pytorch", interventions=tuple(interventions))
 
 
+def pizza2023(alpha: float = 1.0, p: int = 59, d_model: int = 128, seed: int = 0, steps: int = 20_000) -> RunConfig:
+    """The one-layer transformer of "The Clock and the Pizza" (arXiv 2306.17844), with attention of any strength: full batch, no ``=`` token.
+
+    Attention sees both operands, the logits are those at the second, and only the MLP has biases. The split is drawn from the seed: the published
+    one has none.
+
+    Args:
+        alpha: the attention rate, from 0 for constant attention to 1 for ordinary attention, see `AttentionRate`.
+        p: the modulus of the addition.
+        d_model: the width; 128, or 32 to 512 in the paper's sweep over widths. The MLP is four times as wide.
+        seed: of the initial weights and of the split.
+        steps: updates (full batch, so steps are epochs).
+    """
+    rate = (AttentionRate(alpha),)
+    return RunConfig(
+        task=TaskConfig("modular_addition", {"p": p, "equals": False}, train_fraction=0.8, split_seed=seed),
+        model=ModelConfig(d_model=d_model, d_head=d_model // 4, d_mlp=4 * d_model, causal=False, init="pizza2023", interventions=rate),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=2.0, betas=(0.9, 0.98), warmup_steps=10),
+        steps=steps,
+        seed=seed,
+        eval_every=50,
+        checkpoints=CheckpointSchedule(every=200),
+    )
+
+
 def demo(seed: int = 0) -> RunConfig:
     """A set-up that groks within a minute or so on two cores: `nanda2023` at p = 53 with half of the pairs (chosen here).
 
@@ -362,6 +387,7 @@ PRESETS = {
         weightdecay2026_probe,
         geometric2026,
         geometric2026_s5,
+        pizza2023,
         demo,
     )
 }

@@ -26,22 +26,28 @@ from grokinterp.interventions.architecture import (
     UniformAttention,
 )
 from grokinterp.interventions.attention import AttentionRate
+from grokinterp.interventions.equivalent import Ablated, Clock, Equivalent, Hybrid, Pizza
 from grokinterp.interventions.events import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
 from grokinterp.models.edits import HookFunction
 from grokinterp.models.intervention import InForce, Intervention
 
 __all__ = [
+    "Ablated",
     "AttentionRate",
     "ClipNorm",
+    "Clock",
     "CosineUnembed",
+    "Equivalent",
     "FourierAblation",
     "FourierInit",
     "FreezeHeads",
     "HookFunction",
+    "Hybrid",
     "InForce",
     "Intervention",
     "MeanPool",
     "NoAttention",
+    "Pizza",
     "PostNorm",
     "ReinitialiseHeads",
     "ResetHeadMoments",

@@ -9,6 +9,7 @@ import importlib
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures.ace import MEASURE as ace
 from grokinterp.measures.algorithm import MEASURE as algorithm
+from grokinterp.measures.equivalent import MEASURE as equivalent
 from grokinterp.measures.fsd import FILTERED_LOSS as filtered_loss
 from grokinterp.measures.fsd import MEASURE as fsd
 from grokinterp.measures.headline import Number, Row, row_of
@@ -19,9 +20,9 @@ from grokinterp.measures.progress import MEASURE as progress
 from grokinterp.measures.spectrum import MEASURE as spectrum
 
 __all__ = ["MEASURES", "Measure", "Measures", "Number", "Row", "find", "row_of"]
-__all__ += ["ace", "algorithm", "filtered_loss", "fsd", "heads", "loss", "progress", "spectrum"]
+__all__ += ["ace", "algorithm", "equivalent", "filtered_loss", "fsd", "heads", "loss", "progress", "spectrum"]
 
-MEASURES = Measures({each.name: each for each in (loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, ace)})
+MEASURES = Measures({each.name: each for each in (loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, equivalent, ace)})
 """In the order in which a report shows them; open for your own."""
 
 

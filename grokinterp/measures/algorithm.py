@@ -16,6 +16,7 @@ from torch import Tensor
 
 from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.measures.circles import embeddings, operand_positions
 from grokinterp.measures.headline import Row, row_of
 from grokinterp.measures.measure import Measure
 from grokinterp.measures.needs import cyclic
@@ -66,12 +67,11 @@ def algorithm(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0) -> xr.
     wrong = table.scatter(2, answers[..., None], -torch.inf).amax(2)
     distances = cyclic(snapshot).combination(opposite=True)
     floor = FLAT * float(table.std(correction=0))
-    positions = operand_positions(snapshot)
     numbers = {
         "gradient_symmetricity": ((), float(gradient_cosines(snapshot, triples, rng).mean())),
         "distance_irrelevance": ((), distance_irrelevance(right[..., 0], distances, floor)),
         "distance_irrelevance_wrong": ((), distance_irrelevance(wrong, distances, floor)),
-        "circularity": (("operand",), [circularity(_embedding(snapshot, position, axis)) for axis, position in enumerate(positions)]),
+        "circularity": (("operand",), [circularity(rows) for rows in embeddings(snapshot)]),
         "right_answers": ((), float((table.argmax(2) == answers).double().mean())),
     }
     dataset = xr.Dataset(numbers, coords={"operand": ["x", "y"]})
@@ -194,30 +194,6 @@ def circularity(embedding: Float[Tensor, "element d_model"]) -> float:
         return float("nan")
     power = torch.fft.fft(components[:, :COMPONENTS], dim=0)[1 : (n + 1) // 2].abs().square()
     return float((2 * power.amax(0) / n).mean())
-
-
-def operand_positions(snapshot: Snapshot) -> tuple[int, int]:
-    """The positions of the tokens of x and of y.
-
-    Raises:
-        GrokinterpError: no cyclic group, or an operand that is not exactly one token.
-    """
-    tokens = snapshot.table(snapshot.task.tokens)
-    along_x, along_y = (tokens != tokens[:1]).any(0).any(0), (tokens != tokens[:, :1]).any(0).any(0)
-    places = [torch.nonzero(own & ~other).flatten().tolist() for own, other in ((along_x, along_y), (along_y, along_x))]
-    if [len(place) for place in places] != [1, 1]:
-        raise GrokinterpError(
-            f"this measure reads operands of one token each; in task {snapshot.task.name!r} the positions {places[0]} vary with the first "
-            f"operand alone and {places[1]} with the second"
-        )
-    return places[0][0], places[1][0]
-
-
-def _embedding(snapshot: Snapshot, position: int, axis: int) -> Float[Tensor, "element d_model"]:
-    """W_E's rows of one operand, whose elements run along an axis of the table of pairs."""
-    tokens = snapshot.table(snapshot.task.tokens)[..., position].select(1 - axis, 0)
-    rows: Tensor = snapshot.model.W_E.detach().cpu()
-    return rows[tokens]
 
 
 def verdict(last: xr.Dataset) -> str:

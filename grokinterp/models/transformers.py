@@ -23,7 +23,7 @@ from grokinterp.tasks import Task
 
 Activation = Literal["relu", "gelu"]
 Normalization = Literal["none", "pre"]
-Initialisation = Literal["nanda2023", "pytorch"]
+Initialisation = Literal["nanda2023", "pizza2023", "pytorch"]
 BiasSite = Literal["attn", "mlp", "unembed"]
 _Kind = TypeVar("_Kind", bound=InForce)
 
@@ -46,7 +46,7 @@ class ModelConfig:
         biases: the sites that have trained biases, of "attn", "mlp", "unembed"; the others are frozen at 0.
             LayerNorm always has its bias.
         outputs: "vocab" for one logit a token (Nanda's 114 at p = 113), "classes" for one logit an answer.
-        init: "nanda2023" or "pytorch", see `initialise`.
+        init: "nanda2023", "pizza2023" or "pytorch", see `initialise`.
         interventions: what is in force whenever the model is built, `PostNorm` or `Sphere` for example; see
             `grokinterp.interventions.architecture`. They are kept in one order, whatever the order given.
     """
@@ -217,12 +217,14 @@ def initialise(model: Any, rule: Initialisation, generator: torch.Generator) -> 
     variance 1 / d_model, biases 0, drawn in the published constructors' order and layout, so that
     a published seed gives the published weights.
 
+    "pizza2023" (arXiv 2306.17844, published code, whose seeds are not known): the same, but W_in with variance 1 / (4 d_model).
+
     "pytorch" (chosen here, the initialisation that reproduces the norms reported by arXiv 2606.12966): embeddings and
     positions N(0, 1), every linear map and its bias uniform on ±1/√fan_in.
 
     LayerNorm starts at weight 1 and bias 0 under both.
     """
-    draw: Callable[..., None] = {"nanda2023": _draw_nanda2023, "pytorch": _draw_pytorch}[rule]
+    draw: Callable[..., None] = {"nanda2023": _draw_nanda2023, "pizza2023": _draw_pizza2023, "pytorch": _draw_pytorch}[rule]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.fill_(1.0 if name.endswith(".w") else 0.0)
@@ -245,6 +247,13 @@ def _draw_nanda2023(model: Any, generator: torch.Generator) -> None:
             block.mlp.W_in.copy_(normal(cfg.d_mlp, d, variance=1 / d).T)
             block.mlp.W_out.copy_(normal(d, cfg.d_mlp, variance=1 / d).T)
     model.unembed.W_U.copy_(normal(d, cfg.d_vocab_out, variance=1 / cfg.d_vocab_out))
+
+
+def _draw_pizza2023(model: Any, generator: torch.Generator) -> None:
+    _draw_nanda2023(model, generator)
+    for block in model.blocks:
+        if not model.cfg.attn_only:
+            block.mlp.W_in.div_(2)
 
 
 def _draw_pytorch(model: Any, generator: torch.Generator) -> None:
