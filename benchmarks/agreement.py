@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Row, interleaved, ratio, show
-from grokinterp.ace import agreement_cores, generate, verb_logits
+from grokinterp.ace import agreement_cores, generate, verb_scores
 from grokinterp.ace.core import Core, Project
 from grokinterp.language.grammar import vocabulary
 from grokinterp.language.prompts import agreement
@@ -37,12 +37,12 @@ def rows(repeats: int = 3) -> list[Row]:
         one_pass, sweep, extraction = interleaved(
             [
                 lambda: full_pass(model, test, edits[-1]),
-                lambda: void(verb_logits(model, test, edits)),
+                lambda: void(verb_scores(model, test, edits)),
                 lambda: void(agreement_cores(model, prompts)),
             ],
             repeats,
         )
-        (large,) = interleaved([lambda: void(verb_logits(model, many, edits))], 1)
+        (large,) = interleaved([lambda: void(verb_scores(model, many, edits))], 1)
         core = list(cores.values())[9]
         cached, passes = interleaved([lambda: written(model, core, True), lambda: written(model, core, False)], repeats)
     n_passes = 1 + len(edits)

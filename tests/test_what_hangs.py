@@ -107,7 +107,7 @@ ON_TOYS: dict[str, Callable[[Any], Any]] = {
 }
 ON_LANGUAGE: dict[str, Callable[[Any], Any]] = {
     "ace.agreement_cores": lambda model: [core.projector for core in ace.agreement_cores(model, PROMPTS).values()],
-    "ace.verb_logits": lambda model: ace.verb_logits(model, PROMPTS, EDITS),
+    "ace.verb_scores": lambda model: ace.verb_scores(model, PROMPTS, EDITS),
     "ace.verb_probabilities": lambda model: ace.verb_probabilities(model, PROMPTS, EDITS),
     "ace.coordinates": lambda model: ace.coordinates(model, PROMPTS, core_at(FIRST)),
     "ace.agreement_sweep": lambda model: ace.agreement_sweep(model, PROMPTS, hooks=[FIRST, LAST], strengths=(0.0,), n_random=1),
@@ -236,7 +236,7 @@ class Half(nn.Module):
 
 @pytest.mark.parametrize("path", ["blocks.1.attn.W_V", "blocks.0.mlp.W_in", "unembed.W_U", "ln_final.w"])
 @pytest.mark.parametrize(
-    ("make", "function"), [(small_language_model, "ace.verb_logits"), (lambda: toy(normalization="pre"), "ace.Tail")], ids=["language", "toy"]
+    ("make", "function"), [(small_language_model, "ace.verb_scores"), (lambda: toy(normalization="pre"), "ace.Tail")], ids=["language", "toy"]
 )
 def test_parametrizations_are_seen(make: Callable[[], Any], function: str, path: str) -> None:
     model, run = make(), (ON_LANGUAGE | ON_TOYS)[function]
@@ -250,7 +250,7 @@ def test_parametrizations_are_seen(make: Callable[[], Any], function: str, path:
 def test_a_slow_pass_is_what_one_writes_by_hand() -> None:
     """The wall itself, under a steering hook, against the model run by hand, one unpadded prompt at a time."""
     with GPT2.hooks(fwd_hooks=[("blocks.0.hook_attn_out", lambda value, hook: changed("add", value))]), torch.no_grad():
-        found = ace.verb_logits(GPT2, PROMPTS, EDITS)
+        found = ace.verb_scores(GPT2, PROMPTS, EDITS)
         for i, (tokens, end) in enumerate(zip(PROMPTS.tokens, PROMPTS.ends, strict=True)):
             own = tokens[None, : int(end) + 1]
             assert torch.allclose(found[0, i], GPT2(own)[0, -1, PROMPTS.verbs], atol=1e-10)
@@ -261,9 +261,9 @@ def test_a_slow_pass_is_what_one_writes_by_hand() -> None:
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.hook)
 def test_an_edit_in_force_is_the_edit_as_an_argument(edit: Any) -> None:
-    expected = ace.verb_logits(GPT2, PROMPTS, [edit])[1]
+    expected = ace.verb_scores(GPT2, PROMPTS, [edit])[1]
     with edit.applied(GPT2):
-        assert torch.allclose(ace.verb_logits(GPT2, PROMPTS)[0], expected, atol=1e-10)
+        assert torch.allclose(ace.verb_scores(GPT2, PROMPTS)[0], expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["blocks.0.hook_attn_out", "blocks.1.hook_mlp_out", LAST, "ln_final.hook_normalized", "unembed.hook_out"])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         knob,
         margins,
         pair_accuracy,
-        verb_logits,
+        verb_scores,
         verb_probabilities,
     )
     from grokinterp.language.generation import Generation, generate
@@ -51,7 +51,7 @@ _ABOVE = {
     "knob": "grokinterp.language.agreement:knob",
     "margins": "grokinterp.language.agreement:margins",
     "pair_accuracy": "grokinterp.language.agreement:pair_accuracy",
-    "verb_logits": "grokinterp.language.agreement:verb_logits",
+    "verb_scores": "grokinterp.language.agreement:verb_scores",
     "verb_probabilities": "grokinterp.language.agreement:verb_probabilities",
     "agreement_sweep": "grokinterp.language.sweep:agreement_sweep",
     "best_core": "grokinterp.language.sweep:best_core",
@@ -99,7 +99,7 @@ __all__ = [
     "random_core",
     "sequence_dynamics",
     "size",
-    "verb_logits",
+    "verb_scores",
     "verb_probabilities",
 ]
 

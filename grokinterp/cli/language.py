@@ -52,7 +52,7 @@ def flip(
     core = ace.best_core(language_model, texts, rank=rank, hooks=None if hook is None else [hook])
     test = texts.half("test")
     edits = {"keep": core.keep, "remove": core.remove, "flip": core.flip}
-    base, edited = ace.auc(ace.margins(test, ace.verb_logits(language_model, test, [edits[mode]()])), test.plural)
+    base, edited = ace.auc(ace.margins(test, ace.verb_scores(language_model, test, [edits[mode]()])), test.plural)
     print(f"core of rank {core.rank} at {core.hook}; over {len(test)} test prompts AUC {base:.3f} clean, {edited:.3f} with {mode}")
     print()
     print(ace.generate(language_model, prompt, core, mode, strength, n_tokens=tokens, temperature=temperature, top_k=top_k, seed=seed))

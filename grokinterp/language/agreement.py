@@ -1,6 +1,7 @@
 """The core of grammatical number: at every layer of a language model one axis that carries subject-verb agreement.
 
-The margin of a prompt is the sum of its plural verbs' logits minus that of the singular ones. Its core is extracted from one half of the
+The margin of a prompt is the sum of its plural verbs' log-probabilities minus that of the singular ones; where every verb is one token, logits give the
+same. Its core is extracted from one half of the
 prompts, the layer is chosen there, and what keeping, removing and flipping does is measured on the other half ("Transformers converge to
 invariant algorithmic cores", arXiv 2602.22600; the paper chooses the layer on the half that it reports).
 """
@@ -50,15 +51,15 @@ def agreement_cores(
         batch_size: prompts at once.
 
     Raises:
-        GrokinterpError: prompts of one number only, a hook that the model has not, a rank above d_model or above what so few prompts span.
+        GrokinterpError: prompts of one number only, a hook that the model lacks, a rank above d_model or above what so few prompts span.
     """
     everywhere = hooks is None
     hooks = Adapter(model).residual_hooks() if hooks is None else list(hooks)
     half = prompts.half("extraction")
     check_both_numbers(half, "extraction")
     found = []
-    for examples, reader in last_tokens(model, half.tokens, half.ends, hooks, batch_size):
-        activations, gradients = reader.gradients(hooks, half.verbs.to(Adapter(model).device), half.signs[examples])
+    for examples, reader in last_tokens(model, half.tokens, half.ends, hooks, batch_size, half.forms):
+        activations, gradients = reader.gradients(hooks, half.signs[examples])
         found.append((activations.cpu(), gradients.cpu()))
     activations, gradients = (torch.cat(parts, dim=1).double() for parts in zip(*found, strict=True))
     if everywhere:  # before the first block, prompts that end in the same word at the same position are all alike
@@ -67,28 +68,31 @@ def agreement_cores(
     return {hook: _core(h, g, hook, rank, energy, facts) for hook, h, g in zip(hooks, activations, gradients, strict=True)}
 
 
-def verb_logits(model: Any, prompts: Prompts, edits: Sequence[Project] = (), *, batch_size: int = BATCH) -> Float64[Tensor, "variant example verb"]:
-    """Logits of every verb of the prompts behind their last token: clean first, then under each edit alone, float64.
+def verb_scores(model: Any, prompts: Prompts, edits: Sequence[Project] = (), *, batch_size: int = BATCH) -> Float64[Tensor, "variant example verb"]:
+    """How likely every verb form follows a prompt: clean first, then under each edit alone, float64.
+
+    Where every form is one token, its logit; else log-probabilities of whole forms, natural logarithm. Differences between forms are the same in both.
 
     Args:
         model: a HookedTransformer or TransformerBridge with causal attention.
         prompts: all of them, both halves.
-        edits: like ``core.flip()``; each acts at its hook on the last token.
+        edits: like ``core.flip()``; each acts at its hook on the prompt's last token, whatever a form adds behind it.
         batch_size: prompts at once.
     """
-    found = torch.zeros(1 + len(edits), len(prompts), len(prompts.verbs), dtype=torch.float64)
-    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, [edit.hook for edit in edits], batch_size):
-        found[:, examples] = reader.logits(edits, prompts.verbs.to(Adapter(model).device)).double().cpu()
-    return found
+    return _scores(model, prompts, edits, batch_size, normalised=False)
 
 
 def verb_probabilities(
     model: Any, prompts: Prompts, edits: Sequence[Project] = (), *, batch_size: int = BATCH
 ) -> Float64[Tensor, "variant example verb"]:
-    """Probabilities of every verb of the prompts among the whole vocabulary; for the arguments see `verb_logits`."""
-    found = torch.zeros(1 + len(edits), len(prompts), len(prompts.verbs), dtype=torch.float64)
-    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, [edit.hook for edit in edits], batch_size):
-        found[:, examples] = reader.logits(edits).double().softmax(-1)[..., prompts.verbs.to(Adapter(model).device)].cpu()
+    """Probability of every whole verb form behind a prompt; for the arguments see `verb_scores`."""
+    return _scores(model, prompts, edits, batch_size, normalised=True).exp()
+
+
+def _scores(model: Any, prompts: Prompts, edits: Sequence[Project], batch_size: int, normalised: bool) -> Float64[Tensor, "variant example verb"]:
+    found = torch.zeros(1 + len(edits), len(prompts), len(prompts.forms), dtype=torch.float64)
+    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, [edit.hook for edit in edits], batch_size, prompts.forms):
+        found[:, examples] = reader.scores(edits, normalised=normalised).double().cpu()
     return found
 
 
@@ -107,16 +111,15 @@ def coordinates(model: Any, prompts: Prompts, core: Core, *, batch_size: int = B
     return found
 
 
-def margins(prompts: Prompts, logits: Float[Tensor, "*variant example verb"]) -> Margins:
-    """Σ logits of the plural verbs − Σ logits of the singular ones, [..., example], float64 (paper: are + were − is − was)."""
-    return (logits.double() * prompts.signs).sum(-1)
+def margins(prompts: Prompts, scores: Float[Tensor, "*variant example verb"]) -> Margins:
+    """Σ scores of the plural verbs − Σ scores of the singular ones, [..., example], float64, nats (paper: are + were − is − was)."""
+    return (scores.double() * prompts.signs).sum(-1)
 
 
-def pair_accuracy(prompts: Prompts, logits: Float[Tensor, "*variant example verb"]) -> Float64[Tensor, "*variant"]:
+def pair_accuracy(prompts: Prompts, scores: Float[Tensor, "*variant example verb"]) -> Float64[Tensor, "*variant"]:
     """Share of minimal pairs in which the right form of the verb, in the prompt's tense, is the likelier one; a tie counts half."""
     plural, singular = (
-        logits.double().gather(-1, torch.searchsorted(prompts.verbs, forms[:, :1].contiguous()).expand(*logits.shape[:-1], 1))[..., 0]
-        for forms in (prompts.plural_verbs, prompts.singular_verbs)
+        scores.double().gather(-1, verbs[:, :1].expand(*scores.shape[:-1], 1))[..., 0] for verbs in (prompts.plural_verbs, prompts.singular_verbs)
     )
     right, wrong = torch.where(prompts.plural, plural, singular), torch.where(prompts.plural, singular, plural)
     return ((right > wrong).double() + 0.5 * (right == wrong).double()).mean(-1)

@@ -13,16 +13,18 @@ from torch import Tensor
 from grokinterp.ace.core import Core, Project
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.language.grammar import VERBS, Verb
-from grokinterp.language.prompts import token_ids, verb_ids
+from grokinterp.language.spelling import ids_in_front, spellings, token_ids
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.edits import hooked
+from grokinterp.models.forms import Forms
 from grokinterp.models.hanging import refuse_dropout
 from grokinterp.models.last_token import Resumed
-from grokinterp.models.resume import logits_of, remembers
+from grokinterp.models.resume import Blocks, blocks_of, logits_of
 
 Mode = Literal["flip", "keep", "remove"]
 Strengths = Float[Tensor, "variant text"]
 VariantLogits = Float[Tensor, "variant text vocab"]
+VariantScores = Float[Tensor, "variant text form"]
 
 PROBE = 0.2  # strength of the trial edit (paper)
 LIMIT = 50.0  # of |s| (paper)
@@ -44,6 +46,8 @@ class Generation:
         edited_tokens: generated.
         strengths: s at each generated token of the edited text; 0 where it was left alone.
         probabilities: for each verb form its probability behind the prompt, (clean, edited).
+        mass: probability of all verb forms together at each generated token of the edited text, before it is edited.
+        threshold: of that probability, below which an automatic strength leaves a token alone; None where the strength was given.
     """
 
     prompt: str
@@ -53,10 +57,23 @@ class Generation:
     edited_tokens: tuple[int, ...]
     strengths: tuple[float, ...]
     probabilities: Mapping[str, tuple[float, float]]
+    mass: tuple[float, ...] = ()
+    threshold: float | None = None
+
+    @property
+    def note(self) -> str:
+        """Why nothing was edited, where nothing was; "" otherwise."""
+        if self.threshold is None or not self.mass or max(self.mass) >= self.threshold:
+            return ""
+        return (
+            f"nothing was edited: the verbs {', '.join(self.probabilities)} together have a probability of at most {max(self.mass):.3g} at each of the "
+            f"{len(self.mass)} tokens, below the threshold of {self.threshold:g}; choose other verbs or a lower threshold"
+        )
 
     def __str__(self) -> str:
         rows = [f"{form:<12}{clean:>8.3f}{edited:>10.3f}" for form, (clean, edited) in self.probabilities.items()]
-        return "\n".join([f"{'':<12}{'clean':>8}{'edited':>10}", *rows, "", f"clean   {self.clean}", f"edited  {self.edited}"])
+        texts = [f"clean   {self.clean}", f"edited  {self.edited}"]
+        return "\n".join([f"{'':<12}{'clean':>8}{'edited':>10}", *rows, "", *texts, *([self.note] if self.note else [])])
 
 
 def generate(
@@ -75,6 +92,7 @@ def generate(
     epsilon: float = EPSILON,
     cached: bool = True,
     tokenizer: Any = None,
+    bos: bool | None = None,
 ) -> Generation:
     """A prompt continued with the core edited at the last position, h + s(edit(h) − h), beside its clean continuation.
 
@@ -92,57 +110,62 @@ def generate(
         temperature: of the softmax that is drawn from (paper: 1); 0 for the likeliest token.
         top_k: only the k likeliest tokens are drawn (paper: 50).
         seed: of the random numbers that both texts share, so that they differ only where the edit makes them.
-        verbs: forms whose number is flipped, each one token.
+        verbs: forms whose number is flipped, each of one token or several.
         threshold: see above, 0 to edit every token.
         epsilon: margin aimed at, nats.
-        cached: keep keys and values (a bare HookedTransformer, residual hooks); else pass after pass of the whole model, which
+        cached: keep keys and values (a bare model, residual hooks); else pass after pass of the whole model, which
             any other model or hook gets anyway: the same tokens, later.
         tokenizer: None for the model's own.
+        bos: put the beginning-of-text token in front; None as the tokenizer does by itself.
 
     Raises:
-        GrokinterpError: an empty prompt, a hook that the model has not, a core of another width, a verb that is not one token, an automatic
+        GrokinterpError: an empty prompt, a hook that the model lacks, a core of another width, a verb that the tokenizer does not know, an automatic
             strength of another mode than flip, more tokens than the context holds, numbers out of range.
     """
     tokenizer = tokenizer or model.tokenizer
-    ids = token_ids(tokenizer, prompt)
-    _check(model, core, mode, strength, len(ids), n_tokens, temperature, top_k)
-    forms = verb_ids(tokenizer, verbs)
-    plural, singular = (torch.tensor([forms[form] for form in column]) for column in zip(*((v.plural, v.singular) for v in verbs), strict=True))
+    front, given = ids_in_front(tokenizer, bos), token_ids(tokenizer, prompt)
+    spelled = spellings(tokenizer, [prompt], [[form for verb in verbs for form in verb]])
+    forms, words = Forms(tuple(spelled.values())), list(spelled)
+    _check(model, core, mode, strength, len(front + given), n_tokens + forms.n_behind, temperature, top_k)
+    plural, singular = ([words.index(form) for form in column] for column in zip(*((v.plural, v.singular) for v in verbs), strict=True))
     edit: Project = {"flip": core.flip, "keep": core.keep, "remove": core.remove}[mode]()
-    fast = cached and remembers(model) and Adapter(model).layer_of(core.hook) is not None
-    texts: _Texts = _Cached(model, ids, edit) if fast else _Passes(model, ids, edit)
+    blocks = blocks_of(model) if cached and Adapter(model).layer_of(core.hook) is not None else None
+    texts: _Texts = _Cached(model, front + given, edit, forms, blocks) if blocks else _Passes(model, front + given, edit, forms)
     generator = torch.Generator().manual_seed(seed)
-    tokens, strengths, first = [], [], torch.empty(0)
+    tokens, strengths, mass, first = [], [], [], torch.empty(0)
     for _ in range(n_tokens):
         if strength == "auto":
-            logits = texts.logits(torch.tensor([[0.0, 0.0], [0.0, PROBE]]))
-            s = _secant(logits[:, 1].double(), plural, singular, threshold, epsilon)
+            logits, scores = texts.read(torch.tensor([[0.0, 0.0], [0.0, PROBE]]))
+            mass.append(float(scores[0, 1].exp().sum()))
+            s = 0.0 if mass[-1] < threshold else _secant(scores[:, 1], plural, singular, epsilon)
         else:
             s = float(strength)
         if s or strength != "auto":
-            logits = texts.logits(torch.tensor([[0.0, s]]))
+            logits, scores = texts.read(torch.tensor([[0.0, s]]))
         drawn = _draw(logits[0].double(), temperature, top_k, generator)
-        first = first if len(first) else logits[0].double().softmax(-1)
+        first = first if len(first) else scores[0].exp()
         texts.append(torch.tensor([0.0, s]), drawn)
         tokens.append(drawn)
         strengths.append(s)
     clean, edited = torch.stack(tokens, dim=1).tolist()
     return Generation(
         prompt=prompt,
-        clean=tokenizer.decode(ids + clean),
-        edited=tokenizer.decode(ids + edited),
+        clean=tokenizer.decode(given + clean),
+        edited=tokenizer.decode(given + edited),
         clean_tokens=tuple(clean),
         edited_tokens=tuple(edited),
         strengths=tuple(strengths),
-        probabilities={form: (float(first[0, token]), float(first[1, token])) for form, token in forms.items()},
+        probabilities={form: (float(first[0, i]), float(first[1, i])) for i, form in enumerate(words)},
+        mass=tuple(mass),
+        threshold=threshold if strength == "auto" else None,
     )
 
 
 class _Texts(Protocol):
     """The clean text and the edited one, growing."""
 
-    def logits(self, strengths: Strengths) -> VariantLogits:
-        """Next-token logits with trial strengths at the last position."""
+    def read(self, strengths: Strengths) -> tuple[VariantLogits, VariantScores]:
+        """Next-token logits, and log-probabilities of whole verb forms in float64, with trial strengths at the last position."""
         ...
 
     def append(self, strengths: Float[Tensor, "text"], tokens: Int[Tensor, "text"]) -> None:
@@ -151,50 +174,69 @@ class _Texts(Protocol):
 
 
 class _Cached:
-    """One row for each text and trial through the model's parts, from the edited layer upwards."""
+    """One row for each text and trial through the model's blocks, from the edited layer upwards."""
 
-    def __init__(self, model: Any, ids: list[int], edit: Project) -> None:
+    def __init__(self, model: Any, ids: list[int], edit: Project, forms: Forms, blocks: Blocks) -> None:
         tokens = torch.tensor([ids, ids], device=Adapter(model).device)
-        self.run = Resumed(model, tokens, torch.full((2,), len(ids) - 1, device=tokens.device))
-        self.edit, self.layer = edit, self.run.layer_of(edit.hook)
+        self.run = Resumed(model, tokens, torch.full((2,), len(ids) - 1, device=tokens.device), blocks=blocks)
+        self.edit, self.forms, self.layer = edit, forms, self.run.layer_of(edit.hook)
         self.below: Tensor | None = None
 
     @torch.no_grad()
-    def logits(self, strengths: Strengths) -> VariantLogits:
+    def read(self, strengths: Strengths) -> tuple[VariantLogits, VariantScores]:
         if self.below is None:
-            self.below = self.run.entry[None]
-            for i in range(self.layer):
-                self.below = self.run.block(i, self.below)
-        x = _edited(self.below, self.edit, strengths)
-        for i in range(self.layer, self.run.n_layers):
-            x = self.run.block(i, x)
-        return logits_of(self.run.model, x).cpu()
+            self.below = self._below(self.run)
+        logits = logits_of(self.run.model, self._above(self.run, self.below, strengths)[:, :, 0]).cpu()
+        if self.forms.single:
+            return logits, torch.stack([self.forms.log_probabilities(variant[:, None]) for variant in logits])
+        spelling = self.run.spelling(self.forms)
+        behind = self._above(spelling, self._below(spelling), strengths.repeat(1, len(self.forms.paths)))
+        return logits, spelling.read(behind, normalised=True).cpu()
 
     def append(self, strengths: Float[Tensor, "text"], tokens: Int[Tensor, "text"]) -> None:
         self.run.append(tokens.to(self.run.tokens.device))
         self.below = None
 
+    def _below(self, run: Resumed) -> Tensor:
+        x = run.entry[None]
+        for i in range(self.layer):
+            x = run.block(i, x)
+        return x
+
+    def _above(self, run: Resumed, below: Tensor, strengths: Strengths) -> Tensor:
+        """The stream behind the last block, the first of the positions edited."""
+        x = below.expand(len(strengths), -1, -1, -1)
+        x = torch.cat([_edited(x[:, :, 0], self.edit, strengths)[:, :, None], x[:, :, 1:]], dim=2)
+        for i in range(self.layer, run.n_layers):
+            x = run.block(i, x)
+        return x
+
 
 class _Passes:
     """The whole model for every trial, with the strengths of all positions so far."""
 
-    def __init__(self, model: Any, ids: list[int], edit: Project) -> None:
-        self.model, self.edit, self.start = model, edit, len(ids) - 1
+    def __init__(self, model: Any, ids: list[int], edit: Project, forms: Forms) -> None:
+        self.model, self.edit, self.forms, self.start = model, edit, forms, len(ids) - 1
         self.tokens = torch.tensor([ids, ids], device=Adapter(model).device)
         self.settled = torch.zeros(2, 0)
 
     @torch.no_grad()
-    def logits(self, strengths: Strengths) -> VariantLogits:
-        found = []
+    def read(self, strengths: Strengths) -> tuple[VariantLogits, VariantScores]:
+        n_paths, n_positions = len(self.forms.paths), self.tokens.shape[1]
+        rows, _ = self.forms.behind(self.tokens, torch.full((2,), n_positions - 1))
+        logits, scores = [], []
         for trial in strengths:
-            all_strengths = torch.cat([self.settled, trial[:, None]], dim=1)
+            every = torch.cat([self.settled, trial[:, None]], dim=1).repeat(n_paths, 1)
 
-            def hook_function(value: Tensor, hook: Any, s: Tensor = all_strengths) -> Tensor:
-                return torch.cat([value[:, : self.start], _edited(value[:, self.start :], self.edit, s)], dim=1)
+            def hook_function(value: Tensor, hook: Any, s: Tensor = every) -> Tensor:
+                edited = _edited(value[:, self.start : n_positions], self.edit, s)
+                return torch.cat([value[:, : self.start], edited, value[:, n_positions:]], dim=1)
 
             with hooked(self.model, [(self.edit.hook, hook_function)]):
-                found.append(self.model(self.tokens)[:, -1])
-        return torch.stack(found).cpu()
+                found = self.model(rows, **Adapter(self.model).pass_options)[:, n_positions - 1 :]
+            logits.append(found[:2, 0])
+            scores.append(self.forms.log_probabilities(found))
+        return torch.stack(logits).cpu(), torch.stack(scores).cpu()
 
     def append(self, strengths: Float[Tensor, "text"], tokens: Int[Tensor, "text"]) -> None:
         self.settled = torch.cat([self.settled, strengths[:, None]], dim=1)
@@ -206,11 +248,9 @@ def _edited(h: Float[Tensor, "a b d_model"], edit: Project, strengths: Float[Ten
     return h + strengths.to(h)[..., None] * (edit(h) - h)
 
 
-def _secant(logits: Float[Tensor, "2 vocab"], plural: Tensor, singular: Tensor, threshold: float, epsilon: float) -> float:
-    """The automatic strength from logits without edit and at the probe."""
-    if float(logits[0].softmax(-1)[torch.cat([plural, singular])].sum()) < threshold:
-        return 0.0
-    start, probed = (logits[:, plural].logsumexp(-1) - logits[:, singular].logsumexp(-1)).tolist()
+def _secant(scores: Float[Tensor, "2 form"], plural: Sequence[int], singular: Sequence[int], epsilon: float) -> float:
+    """The automatic strength from the verbs' log-probabilities without edit and at the probe."""
+    start, probed = (scores[:, plural].logsumexp(-1) - scores[:, singular].logsumexp(-1)).tolist()
     wanted = -epsilon if start > 0 else epsilon
     slope = (probed - start) / PROBE
     # A core that does not move the margin gets the limit, on the side that a flip has.

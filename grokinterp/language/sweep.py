@@ -20,7 +20,7 @@ from grokinterp.language.agreement import (
     knob,
     margins,
     pair_accuracy,
-    verb_logits,
+    verb_scores,
     verb_probabilities,
 )
 from grokinterp.language.prompts import Prompts
@@ -97,7 +97,7 @@ def agreement_sweep(
     names = list(Adapter(model).residual_hooks() if hooks is None else hooks)
     cores = list(agreement_cores(model, prompts, hooks, rank=rank).values())
     edits = [edit for core in cores for edit in _edits(core)]
-    logits = {name: _by_layer(verb_logits(model, half, edits), len(cores)) for name, half in halves.items()}
+    logits = {name: _by_layer(verb_scores(model, half, edits), len(cores)) for name, half in halves.items()}
     margin_of = {name: margins(half, logits[name]) for name, half in halves.items()}
     best = _chosen(halves["extraction"], margin_of["extraction"])
     test, margin = halves["test"], margin_of["test"][best]
@@ -141,7 +141,7 @@ def best_core(model: Any, prompts: Prompts, *, rank: int = 1, hooks: Sequence[st
     """
     cores = list(agreement_cores(model, prompts, hooks, rank=rank).values())
     half = prompts.half("extraction")
-    logits = verb_logits(model, half, [edit for core in cores for edit in _edits(core)])
+    logits = verb_scores(model, half, [edit for core in cores for edit in _edits(core)])
     return cores[_chosen(half, margins(half, _by_layer(logits, len(cores))))]
 
 
@@ -172,7 +172,7 @@ def _at_the_best(model: Any, test: Prompts, core: Core, strengths: Sequence[floa
 
     generator = torch.Generator().manual_seed(seed)
     controls = [edit for _ in range(n_random) for edit in _edits(random_core(core, generator))]
-    margin = margins(test, verb_logits(model, test, [*(core.scale(s) for s in strengths), *controls]))
+    margin = margins(test, verb_scores(model, test, [*(core.scale(s) for s in strengths), *controls]))
     scaled, random = margin[1 : 1 + len(strengths)], margin[1 + len(strengths) :].reshape(n_random, len(MODES) - 1, -1)
     control = torch.cat([margin[:1].expand(n_random, 1, -1), random], dim=1)
     z = coordinates(model, test, core)[:, 0]
@@ -180,7 +180,7 @@ def _at_the_best(model: Any, test: Prompts, core: Core, strengths: Sequence[floa
     probabilities = verb_probabilities(model, test, _edits(core))
     numbers = [~test.plural, test.plural]
     by_number = np.stack([probabilities[:, number].mean(1).numpy() for number in numbers], axis=1)
-    verbs = [test.words[int(token)] for token in test.verbs]
+    verbs = list(test.words)
     return {
         "core_coordinate": ("prompt", z.numpy()),
         "verb_probability": xr.DataArray(by_number, dims=("mode", "head_number", "verb"), coords={"verb": verbs}),

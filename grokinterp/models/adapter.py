@@ -97,6 +97,15 @@ class Adapter:
         cap = getattr(self.model.cfg, "output_logits_soft_cap", None)
         return float(cap) if cap is not None and cap > 0 else 0.0
 
+    @property
+    def pass_options(self) -> dict[str, Any]:
+        """What to hand to a pass beside tokens, so that none of them counts as padding.
+
+        A HookedTransformer whose tokenizer pads on the left leaves out every token that it pads with, a BOS that is the same token included.
+        """
+        original = any(cls.__name__ == "HookedTransformer" for cls in type(self.model).__mro__)
+        return {"padding_side": "right"} if original and self.model.tokenizer is not None else {}
+
     # Its hook points
 
     def check_hook(self, hook: str) -> None:

@@ -52,7 +52,7 @@ def at_readout(model: Any, tokens: Tokens, position: int, hooks: Sequence[str] =
     with torch.no_grad(), hooked(model, [*edits, *shortcut, *((name, Look(keep(name))) for name in hooks)]):
         for batch in torch.split(tokens.to(adapter.device), batch_size if bare else max(len(tokens), 1)):
             n_examples = len(batch)
-            kept[OUTPUT].append(adapter.at_position(OUTPUT, model(batch), position, n_positions).cpu())
+            kept[OUTPUT].append(adapter.at_position(OUTPUT, model(batch, **adapter.pass_options), position, n_positions).cpu())
     for name, values in kept.items():
         if len(values) != len(kept[OUTPUT]):
             raise GrokinterpError(f"hook {name!r} fired {len(values)} times in {len(kept[OUTPUT])} passes of this model, so it has no values to read")
@@ -85,7 +85,7 @@ def values_of(model: Any, tokens: Tokens, hooks: Sequence[str], stop: int | None
     # On a TransformerBridge a pass that stops behind the last block goes on to the logits, which is as well.
     options = {"stop_at_layer": behind} if behind is not None and adapter.bare else {}
     with torch.no_grad(), hooked(model, [(name, Look(keep(name))) for name in hooks]):
-        model(tokens.to(adapter.device), **options)
+        model(tokens.to(adapter.device), **options, **adapter.pass_options)
     if silent := [name for name in hooks if name not in kept]:
         raise GrokinterpError(f"hook {silent[0]!r} did not fire in a pass of this model, so it has no values")
     return {name: kept[name] for name in hooks}

@@ -1,35 +1,73 @@
-"""Going on behind a block: a HookedTransformer's own blocks from any layer to any other, with the keys and values of earlier positions at hand."""
+"""Going on behind a block: a model's own blocks from any layer to any other, with the keys and values of earlier positions at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from grokinterp.models.adapter import Adapter
+from grokinterp.models.past import Past
+from grokinterp.models.replay import Replay
+
+
+class Blocks(Protocol):
+    """A model's own blocks, from any to any."""
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """The residual stream before the first block, [row, position, d_model]."""
+        ...
+
+    def forward(self, stream: Tensor, start: int, stop: int, past: dict[int, Past] | None = None) -> tuple[Tensor, dict[int, Past]]:
+        """The residual stream behind blocks `start` to `stop`, and their keys and values, those of earlier positions first."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
-class Past:
-    """Keys and values of one block at earlier positions, each [example, position, head, d_head], as the block computes and stores them."""
+class Own:
+    """The blocks of a HookedTransformer that `remembers`, see `Blocks`."""
 
-    keys: Tensor = field(repr=False)
-    values: Tensor = field(repr=False)
+    model: Any
 
-    def first(self, n_positions: int) -> Past:
-        """Those of the first positions alone."""
-        return Past(self.keys[:, :n_positions], self.values[:, :n_positions])
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """See `Blocks.embedded`."""
+        return embedded(self.model, tokens)
 
-    def then(self, later: Past) -> Past:
-        """These, and those of later positions behind them."""
-        return Past(torch.cat([self.keys, later.keys], dim=1), torch.cat([self.values, later.values], dim=1))
+    def forward(self, stream: Tensor, start: int, stop: int, past: dict[int, Past] | None = None) -> tuple[Tensor, dict[int, Past]]:
+        """See `Blocks.forward`."""
+        return forward(self.model, stream, start, stop, past)
 
-    def repeated(self, times: int) -> Past:
-        """Copies behind each other along the examples."""
-        return Past(self.keys.repeat(times, 1, 1, 1), self.values.repeat(times, 1, 1, 1))
+
+def blocks_of(model: Any) -> Blocks | None:
+    """The blocks of a causal model that can be run alone with the numbers of a whole pass; None where they cannot, as where something hangs on it.
+
+    What holds for a TransformerBridge depends on the model that it wraps, so it is tried out: four tokens in two parts against four at once.
+    """
+    adapter = Adapter(model)
+    if remembers(model):
+        return Own(model)
+    if adapter.bridge and adapter.bare and adapter.causal:
+        replay = Replay(model)
+        return replay if _agrees(replay) else None
+    return None
+
+
+def _agrees(replay: Replay) -> bool:
+    model = replay.model
+    tokens = torch.arange(4, device=Adapter(model).device)[None] % int(model.cfg.d_vocab)
+    try:
+        with torch.no_grad():
+            whole = model(tokens)[:, 2:]
+            stream = replay.embedded(tokens)
+            _, past = replay.forward(stream[:, :2], 0, replay.n_layers)
+            found = logits_of(model, replay.forward(stream[:, 2:], 0, replay.n_layers, past)[0])
+    except Exception:  # another library's model, which may do anything on a path that it was not made for
+        return False
+    scale = float(whole.abs().max())
+    return found.shape == whole.shape and float((found - whole).abs().max()) <= torch.finfo(whole.dtype).eps ** 0.5 * scale
 
 
 def resumes(model: Any) -> bool:
@@ -86,8 +124,8 @@ def _cache(model: Any, n_examples: int, past: dict[int, Past]) -> tuple[Any, Map
 
 
 def embedded(model: Any, tokens: Tensor) -> Tensor:
-    """The residual stream before the first block."""
-    stream: Tensor = model(tokens, stop_at_layer=0)
+    """The residual stream of a HookedTransformer before the first block."""
+    stream: Tensor = model(tokens, stop_at_layer=0, **Adapter(model).pass_options)
     return stream
 
 

@@ -132,7 +132,7 @@ class Tail:
                 return self._replaced(value.detach(), h)
 
             with hooked(self.model, [(self.hook, substitute)]):
-                return self._read(self.model(tokens.to(Adapter(self.model).device)), tokens.shape[1])
+                return self._read(self.model(tokens.to(Adapter(self.model).device), **Adapter(self.model).pass_options), tokens.shape[1])
 
         return h, logits
 

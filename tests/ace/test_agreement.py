@@ -15,7 +15,7 @@ from test_bridge import bridge_of
 from test_resume import by_hooks
 
 from grokinterp import GrokinterpError, ace, analyze
-from grokinterp.ace import agreement_cores, best_core, canonical_correlations, coordinates, margins, verb_logits, verb_probabilities
+from grokinterp.ace import agreement_cores, best_core, canonical_correlations, coordinates, margins, verb_scores, verb_probabilities
 from grokinterp.language.prompts import agreement
 from grokinterp.language.sweep import agreement_sweep
 from grokinterp.models.adapter import Adapter
@@ -60,7 +60,7 @@ def test_the_knob_is_numpys_line() -> None:
 
 
 def test_margins_and_pairs_read_the_verbs_that_they_should(prompts: Prompts) -> None:
-    of = {word: i for i, word in enumerate(prompts.words[int(token)] for token in prompts.verbs)}
+    of = {word: i for i, word in enumerate(prompts.words)}
     logits = torch.zeros(len(prompts), 4, dtype=torch.float64)
     for value, word in ((1.0, " are"), (10.0, " were"), (100.0, " is"), (1_000.0, " was")):
         logits[:, of[word]] = value
@@ -114,7 +114,7 @@ def test_cores_are_those_of_the_general_extraction(model: Any, prompts: Prompts)
     for hook in (LAST, "blocks.0.hook_resid_post"):
 
         def score(logits: torch.Tensor) -> torch.Tensor:
-            return logits[..., same.plural_verbs[0]].sum(-1) - logits[..., same.singular_verbs[0]].sum(-1)
+            return logits[..., same.verbs[same.plural_verbs[0]]].sum(-1) - logits[..., same.verbs[same.singular_verbs[0]]].sum(-1)
 
         general = ace.extract(model, same.tokens, hook, rank=1, score=score, positions=-1, readout=-1, centred=True)
         core = cores[hook]
@@ -138,7 +138,7 @@ def test_the_margin_rises_along_the_core(model: Any, prompts: Prompts) -> None:
     for core in agreement_cores(model, prompts).values():
         up = replace(core, mean=core.mean - 1e-3 * core.basis[:, 0])  # scaling about a shifted mean pushes everything along the axis
         push, still = up.scale(2.0), core.scale(2.0)
-        pushed, plain = (margins(prompts, verb_logits(model, prompts, [edit])[1]) for edit in (push, still))
+        pushed, plain = (margins(prompts, verb_scores(model, prompts, [edit])[1]) for edit in (push, still))
         assert float((pushed - plain)[prompts.extraction].mean()) > 0
 
 

@@ -82,7 +82,7 @@ def test_gradients_are_those_of_each_prompt_alone(model: Any, prompts: Prompts, 
     model.requires_grad_(not frozen)
     hooks = Adapter(model).residual_hooks()
     with torch.no_grad():
-        activations, gradients = reader(model, prompts.tokens, prompts.ends).gradients(hooks, prompts.verbs, prompts.signs)
+        activations, gradients = reader(model, prompts.tokens, prompts.ends, prompts.forms).gradients(hooks, prompts.signs)
     assert torch.allclose(activations, reader(model, prompts.tokens, prompts.ends).activations(hooks))
     for i in (0, 7, 19):
         tokens = prompts.tokens[i : i + 1, : int(prompts.ends[i]) + 1]
@@ -91,7 +91,7 @@ def test_gradients_are_those_of_each_prompt_alone(model: Any, prompts: Prompts, 
             def margin(h: Tensor, name: str = hook, tokens: Tensor = tokens) -> Tensor:
                 with model.hooks(fwd_hooks=[(name, lambda value, hook: torch.cat([value[:, :-1], h[None, None]], dim=1))]):
                     logits = model(tokens)[0, -1]
-                return (logits[prompts.plural_verbs[0]].sum() - logits[prompts.singular_verbs[0]].sum()).double()
+                return (logits[prompts.verbs[prompts.plural_verbs[0]]].sum() - logits[prompts.verbs[prompts.singular_verbs[0]]].sum()).double()
 
             _, cache = model.run_with_cache(tokens)
             assert torch.allclose(activations[j, i], cache[hook][0, -1], atol=1e-10)
@@ -157,12 +157,12 @@ def test_blocks_that_know_positions_share_heads_or_cap_scores_come_along(config:
     hooks = ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_post"]
     edits = edits_at(hooks, model.cfg.d_model)
     expected = torch.stack([by_hooks(model, prompts, edit) for edit in [None, *edits]])
-    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, hooks, 5):
+    for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, hooks, 5, prompts.forms):
         assert isinstance(reader, Resumed)
         assert torch.allclose(reader.logits(edits), expected[:, examples], atol=1e-9)
-        activations, gradients = reader.gradients(hooks, prompts.verbs, prompts.signs[examples])
-        whole = Whole(model, prompts.tokens[examples], prompts.ends[examples])
-        for found, slow in zip((activations, gradients), whole.gradients(hooks, prompts.verbs, prompts.signs[examples]), strict=True):
+        activations, gradients = reader.gradients(hooks, prompts.signs[examples])
+        whole = Whole(model, prompts.tokens[examples], prompts.ends[examples], prompts.forms)
+        for found, slow in zip((activations, gradients), whole.gradients(hooks, prompts.signs[examples]), strict=True):
             assert torch.allclose(found, slow, atol=1e-9)
 
 

@@ -29,12 +29,10 @@ OBJECTS = [{"prompt": text, "number": "singular" if text in SINGULAR else "plura
 
 
 class Characters:
-    """A tokenizer that knows every text: a token a character, and one for each verb."""
-
-    verbs = (" is", " are", " was", " were")
+    """A tokenizer that knows every text: a token a character, so that a verb is several."""
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        return [0x110000 + self.verbs.index(text)] if text in self.verbs else [ord(character) for character in text]
+        return [ord(character) for character in text]
 
 
 def read(path: Path, content: str | bytes, tokenizer: Any = WORDS, seed: int = 0) -> Prompts:
@@ -77,7 +75,7 @@ def test_the_same_prompts_however_they_are_written(what: str, tmp_path: Path) ->
     prompts = read(tmp_path / f"own{suffix}", content)
     assert prompts.texts == tuple(TEXTS)
     assert prompts.plural.tolist() == [True, False, True, False]
-    assert set(prompts.words.values()) == {" is", " are", " was", " were"}
+    assert set(prompts.words) == {" is", " are", " was", " were"}
 
 
 ODD = ["a,b", 'a "b" c', "a\nb", "a\r\nb", "a\u2028b", "a\x85b", "a\u2029\x0bb", '"', "ünï", "a'b", "a;b\tc", "NULL", "=1+1"]
@@ -220,11 +218,12 @@ class Blind(Characters):
     unk_token_id, unk_token = 0, "<unk>"
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        return [7] if text in self.verbs else [ord(character) if character.isascii() else 0 for character in text]
+        text = re.sub(r" (is|are|was|were)$", "\x07", text)
+        return [ord(character) if character.isascii() else 0 for character in text]
 
 
 def test_what_the_tokenizer_does_not_tell_apart_is_said(tmp_path: Path) -> None:
-    with pytest.raises(GrokinterpError, match="the verbs are, is, was, were are one token in both numbers"):
+    with pytest.raises(GrokinterpError, match="the verbs are, is, was, were are the same tokens in both numbers"):
         read(tmp_path / "own.csv", CSV, Blind())
     with pytest.raises(GrokinterpError, match="'The ünits' has a word that this tokenizer does not know"):
         token_ids(Blind(), "The ünits")

@@ -94,7 +94,7 @@ def test_every_size_of_gpt2_goes_through_in_outline(size: str, tmp_path: Path) -
     core = ace.best_core(model, prompts)
     assert core.hook == str(report["hook"][int(report["chosen_layer"][0])].item())
     test = prompts.half("test")
-    flipped = ace.margins(test, ace.verb_logits(model, test, [core.flip()])[1])
+    flipped = ace.margins(test, ace.verb_scores(model, test, [core.flip()])[1])
     np.testing.assert_allclose(report["margin"].isel(step=0).sel(mode="flip"), flipped, atol=1e-4)
     for i in (0, 11):
         tokens = test.tokens[i : i + 1, : int(test.ends[i]) + 1]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from grokinterp import GrokinterpError
-from grokinterp.ace import margins, pair_accuracy, verb_logits
+from grokinterp.ace import margins, pair_accuracy, verb_scores
 from grokinterp.files import read_json
 from grokinterp.language.grammar import MISMATCH, parse, sentences_of, vocabulary
 from grokinterp.language.prompts import agreement
@@ -27,7 +27,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_trained_model_has_learned_agreement_across_attractors(grammar_model: Any) -> None:
     prompts = agreement(grammar_model.tokenizer, n=200, seed=5)
-    logits = verb_logits(grammar_model, prompts)[0]
+    logits = verb_scores(grammar_model, prompts)[0]
     assert float(pair_accuracy(prompts, logits)) > 0.98
     assert bool(((margins(prompts, logits) > 0) == prompts.plural).double().mean() > 0.98)
     assert not any(parameter.requires_grad for parameter in grammar_model.parameters())

@@ -157,7 +157,7 @@ def across_frames(model: Any, *, n: int = 400, seed: int = 0) -> pd.DataFrame:
         core, test = ace.best_core(model, prompts), prompts.half("test")
         controls = [ace.random_core(core, generator) for _ in range(N_RANDOM)]
         edits = [core.keep(), core.remove(), core.flip(), *(edit for c in controls for edit in (c.remove(), c.flip()))]
-        margins.append(ace.margins(test, ace.verb_logits(model, test, edits)))
+        margins.append(ace.margins(test, ace.verb_scores(model, test, edits)))
         numbers.append(test.plural)
         rows[frame] = {"layer": float(Adapter(model).residual_hooks().index(core.hook)), **_aucs(margins[-1], test.plural, modes)}
     rows["all"] = {"layer": float("nan"), **_aucs(torch.cat(margins, dim=1), torch.cat(numbers), modes)}
