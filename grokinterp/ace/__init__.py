@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         knob,
         margins,
         pair_accuracy,
-        verb_scores,
         verb_probabilities,
+        verb_scores,
     )
     from grokinterp.language.generation import Generation, generate
     from grokinterp.language.sweep import agreement_sweep, best_core, random_core
@@ -99,8 +99,8 @@ __all__ = [
     "random_core",
     "sequence_dynamics",
     "size",
-    "verb_scores",
     "verb_probabilities",
+    "verb_scores",
 ]
 
 

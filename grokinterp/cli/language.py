@@ -42,7 +42,8 @@ def flip(
     """
     from grokinterp import ace
     from grokinterp.language.prompt_files import read_prompts
-    from grokinterp.language.prompts import agreement, token_ids
+    from grokinterp.language.prompts import agreement
+    from grokinterp.language.spelling import token_ids
     from grokinterp.language.tiny import tiny
     from grokinterp.models.pretrained import load_model
 

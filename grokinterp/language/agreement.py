@@ -1,9 +1,8 @@
 """The core of grammatical number: at every layer of a language model one axis that carries subject-verb agreement.
 
-The margin of a prompt is the sum of its plural verbs' log-probabilities minus that of the singular ones; where every verb is one token, logits give the
-same. Its core is extracted from one half of the
-prompts, the layer is chosen there, and what keeping, removing and flipping does is measured on the other half ("Transformers converge to
-invariant algorithmic cores", arXiv 2602.22600; the paper chooses the layer on the half that it reports).
+The margin of a prompt is the sum of its plural verbs' log-probabilities minus that of the singular ones; where every verb is one token, logits give
+the same. Its core is extracted from one half of the prompts, the layer is chosen there, and what keeping, removing and flipping does is measured on
+the other half ("Transformers converge to invariant algorithmic cores", arXiv 2602.22600; the paper chooses the layer on the half that it reports).
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def agreement_cores(
 def verb_scores(model: Any, prompts: Prompts, edits: Sequence[Project] = (), *, batch_size: int = BATCH) -> Float64[Tensor, "variant example verb"]:
     """How likely every verb form follows a prompt: clean first, then under each edit alone, float64.
 
-    Where every form is one token, its logit; else log-probabilities of whole forms, natural logarithm. Differences between forms are the same in both.
+    Where every form is one token, its logit; else log-probabilities of whole forms, natural logarithm. Differences between forms are the same.
 
     Args:
         model: a HookedTransformer or TransformerBridge with causal attention.

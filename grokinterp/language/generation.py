@@ -66,8 +66,8 @@ class Generation:
         if self.threshold is None or not self.mass or max(self.mass) >= self.threshold:
             return ""
         return (
-            f"nothing was edited: the verbs {', '.join(self.probabilities)} together have a probability of at most {max(self.mass):.3g} at each of the "
-            f"{len(self.mass)} tokens, below the threshold of {self.threshold:g}; choose other verbs or a lower threshold"
+            f"nothing was edited: the verbs {', '.join(self.probabilities)} together have a probability of at most {max(self.mass):.3g} at each "
+            f"of the {len(self.mass)} tokens, below the threshold of {self.threshold:g}; choose other verbs or a lower threshold"
         )
 
     def __str__(self) -> str:

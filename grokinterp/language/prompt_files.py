@@ -15,7 +15,8 @@ from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import parse_json, read_text
 from grokinterp.language.grammar import VERBS, Verb
-from grokinterp.language.prompts import Prompts, prompts_of, token_ids
+from grokinterp.language.prompts import Prompts, prompts_of
+from grokinterp.language.spelling import token_ids
 
 COLUMNS = ("prompt", "number", "singular_verb", "plural_verb", "half", "frame", "head")
 """The columns that are read; `Prompts.table` writes all of them."""

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.language.grammar import FRAMES, NOUNS, VERBS, Noun, Subject, Verb, sample_subject, spelled
 from grokinterp.language.spelling import ids_in_front, spellings, token_ids
@@ -244,10 +243,7 @@ def prompts_of(
     bos: bool | None = None,
     **rest: Any,
 ) -> Prompts:
-    """Prompts from their texts, numbers, halves and verbs; the arguments are those of `Prompts`.
-
-    Args:
-        bos: begin every prompt with the beginning-of-text token; None as the tokenizer does by itself.
+    """Prompts from their texts, numbers, halves and verbs; the arguments are those of `Prompts`, and ``bos=None`` is as the tokenizer does by itself.
 
     Raises:
         GrokinterpError: what `token_ids`, `ids_in_front` and `spellings` refuse; verbs that are the same in both numbers; prompts of such different

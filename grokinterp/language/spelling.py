@@ -45,15 +45,15 @@ def ids_in_front(tokenizer: Any, bos: bool | None) -> list[int]:
     if bos is None:
         bos = token is not None and tokenizer.encode("a")[:1] == [token]
     if bos and token is None:
-        raise GrokinterpError("bos=True asks for a beginning-of-text token, and this tokenizer has none; leave bos out")
+        raise GrokinterpError(f"bos=True asks for a beginning-of-text token, and this {type(tokenizer).__name__} has none; leave bos out")
     return [int(token)] if bos and token is not None else []
 
 
 def spellings(tokenizer: Any, texts: Sequence[str], words: Sequence[Sequence[str]]) -> dict[str, Spelling]:
     """The tokens of each word behind a text, with a space between.
 
-    What is asked is what the tokenizer makes of text and word together, less the text: SentencePiece puts a space in front of a text by itself, so that
-    a word with a space before it is spelled otherwise alone.
+    What counts is what the tokenizer makes of text and word together, less the text: SentencePiece puts a space in front of a text by itself, so
+    that a word with a space before it is spelled otherwise alone.
 
     Args:
         tokenizer: of the model.

@@ -20,8 +20,8 @@ from grokinterp.language.agreement import (
     knob,
     margins,
     pair_accuracy,
-    verb_scores,
     verb_probabilities,
+    verb_scores,
 )
 from grokinterp.language.prompts import Prompts
 from grokinterp.models.adapter import Adapter

@@ -71,12 +71,12 @@ class Forms:
         return rows, ends
 
     def log_probabilities(self, logits: Float[Tensor, "row position vocab"]) -> Float[Tensor, "example form"]:
-        """log p of each word as a whole behind each text; natural logarithm, float64.
+        """The logarithm of the probability of each whole word behind each text, natural, float64.
 
         Args:
             logits: of the rows that `behind` gives, from a text's last token on.
         """
-        log_p = logits.double().log_softmax(-1).unflatten(0, (len(self.paths), -1))
+        log_p = logits.double().log_softmax(-1).reshape(len(self.paths), -1, *logits.shape[1:])
         return torch.stack([self._sum(log_p, own) for own in self.tokens], dim=-1)
 
     def _sum(self, log_p: Float[Tensor, "path example position vocab"], own: tuple[int, ...]) -> Float[Tensor, "example"]:

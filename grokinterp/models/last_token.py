@@ -97,7 +97,7 @@ def last_tokens(
         GrokinterpError: see `last_token`.
     """
     blocks = _blocks(model, hooks)
-    mixed = (knows_no_position(model) and not Adapter(model).bridge if blocks else Adapter(model).bare) and not forms.n_behind
+    mixed = (knows_no_position(model) if blocks else Adapter(model).bare) and not forms.n_behind
     order = torch.argsort(ends, stable=True)
     groups = [order] if mixed else [order[ends[order] == end] for end in sorted(set(ends.tolist()))]
     for group in groups:
@@ -134,7 +134,7 @@ def _reader(model: Any, tokens: Tokens, ends: Ends, hooks: Sequence[str], forms:
         raise GrokinterpError(f"the longest prompt has {longest} tokens{verb} and the model's context {model.cfg.n_ctx}")
     tokens, ends = tokens.to(adapter.device), ends.to(adapter.device)
     same = len(set(ends.tolist())) == 1
-    if blocks and (same or (knows_no_position(model) and not adapter.bridge and not forms.n_behind)):
+    if blocks and (same or (knows_no_position(model) and not forms.n_behind)):
         return Resumed(model, tokens, ends, forms, blocks)
     return Whole(model, tokens, ends, forms)
 
@@ -175,7 +175,7 @@ class Resumed:
         assert found is not None
         self.model, self.forms, self.blocks, self.tokens = model, forms, found, tokens
         self.n_layers, self.n_examples, n_before = Adapter(model).n_layers, len(tokens), int(ends.max())
-        self.side_by_side = knows_no_position(model) and not Adapter(model).bridge and not forms.n_behind
+        self.side_by_side = knows_no_position(model) and not forms.n_behind
         rows, ends_of_rows = forms.behind(tokens, ends)
         with torch.no_grad():
             stream = self.blocks.embedded(rows)
@@ -372,4 +372,4 @@ class Whole:
 
 def _over_paths(slopes: Float[Tensor, "row d_model"], forms: Forms) -> Float[Tensor, "example d_model"]:
     """The gradient at a text's last token, which every path of words begins with."""
-    return slopes.unflatten(0, (len(forms.paths), -1)).sum(0)
+    return slopes.reshape(len(forms.paths), -1, slopes.shape[-1]).sum(0)

@@ -67,7 +67,7 @@ def _agrees(replay: Replay) -> bool:
     except Exception:  # another library's model, which may do anything on a path that it was not made for
         return False
     scale = float(whole.abs().max())
-    return found.shape == whole.shape and float((found - whole).abs().max()) <= torch.finfo(whole.dtype).eps ** 0.5 * scale
+    return found.shape == whole.shape and bool((found - whole).abs().max() <= torch.finfo(whole.dtype).eps ** 0.5 * scale)
 
 
 def resumes(model: Any) -> bool:
@@ -84,9 +84,9 @@ def remembers(model: Any) -> bool:
 
 
 def knows_no_position(model: Any) -> bool:
-    """Whether a block does the same wherever a token stands, position being part of the residual stream alone."""
-    cfg = model.cfg
-    return cfg.positional_embedding_type == "standard" and not cfg.use_local_attn and not cfg.use_logn_attn
+    """Whether a block is known to do the same wherever a token stands, position being part of the residual stream alone: of no TransformerBridge."""
+    adapter, cfg = Adapter(model), model.cfg
+    return not adapter.bridge and cfg.positional_embedding_type == "standard" and not cfg.use_local_attn and not cfg.use_logn_attn
 
 
 def forward(model: Any, stream: Tensor, start: int, stop: int | None = None, past: dict[int, Past] | None = None) -> tuple[Tensor, dict[int, Past]]:

@@ -15,7 +15,7 @@ from test_bridge import bridge_of
 from test_resume import by_hooks
 
 from grokinterp import GrokinterpError, ace, analyze
-from grokinterp.ace import agreement_cores, best_core, canonical_correlations, coordinates, margins, verb_scores, verb_probabilities
+from grokinterp.ace import agreement_cores, best_core, canonical_correlations, coordinates, margins, verb_probabilities, verb_scores
 from grokinterp.language.prompts import agreement
 from grokinterp.language.sweep import agreement_sweep
 from grokinterp.models.adapter import Adapter

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from language_models import random_gpt2
+from random_cores import edits_at
 from test_bridge import bridge_of
 from torch import Tensor
 
 from grokinterp import GrokinterpError
-from grokinterp.ace import Core
 from grokinterp.ace.core import Project
 from grokinterp.language.prompts import agreement
 from grokinterp.models.adapter import Adapter
@@ -25,17 +25,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"normalization_type": None},
     {"act_fn": "gelu_new", "scale_attn_by_inverse_layer_idx": True},
 ]
-
-
-def core_at(hook: str, d_model: int, seed: int) -> Core:
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.linalg.qr(torch.randn(d_model, 2, generator=generator, dtype=torch.float64)).Q
-    mean = torch.randn(d_model, generator=generator, dtype=torch.float64)
-    return Core(directions=directions, rank=2, spectrum=torch.ones(2).double(), mean=mean, hook=hook, positions=-1, centred=True)
-
-
-def edits_at(hooks: list[str], d_model: int) -> list[Project]:
-    return [edit for i, hook in enumerate(hooks) for core in [core_at(hook, d_model, i)] for edit in (core.keep(), core.remove(), core.flip())]
 
 
 def by_hooks(model: Any, prompts: Prompts, edit: Project | None) -> Tensor:

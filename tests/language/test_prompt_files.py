@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from grokinterp import GrokinterpError
 from grokinterp.language.grammar import vocabulary
 from grokinterp.language.prompt_files import read_prompts
-from grokinterp.language.prompts import Prompts, agreement, token_ids
+from grokinterp.language.prompts import Prompts, agreement
+from grokinterp.language.spelling import token_ids
 from grokinterp.language.tiny import WordTokenizer
 
 WORDS = WordTokenizer(vocabulary())
