@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
         Equivalent as Equivalent,
         FourierAblation as FourierAblation,
         FourierInit as FourierInit,
-        FreezeHeads as FreezeHeads,
         Intervention as Intervention,
         MeanPool as MeanPool,
         NoAttention as NoAttention,
@@ -56,7 +55,8 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
     from grokinterp.reports.report import Report as Report
     from grokinterp.snapshot import Snapshot as Snapshot
     from grokinterp.tasks import Task as Task, TaskConfig as TaskConfig
-    from grokinterp.training.config import CheckpointSchedule as CheckpointSchedule, OptimizerConfig as OptimizerConfig, RunConfig as RunConfig
+    from grokinterp.training.config import CheckpointSchedule as CheckpointSchedule, RunConfig as RunConfig
+    from grokinterp.training.optimizers import Adam as Adam, AdamW as AdamW, Optimizer as Optimizer, SGD as SGD
     from grokinterp.training.fork import fork as fork
     from grokinterp.training.runs import Run as Run
     from grokinterp.training.sweep import grid as grid, sweep as sweep
@@ -72,7 +72,7 @@ _NAMES = {
     "grokinterp.analysis": "analyze when",
     "grokinterp.checkpoints": "Checkpoint load_checkpoint",
     "grokinterp.errors": "GrokinterpError",
-    "grokinterp.interventions": "AttentionRate ClipNorm Clock CosineUnembed Equivalent FourierAblation FourierInit FreezeHeads Intervention "
+    "grokinterp.interventions": "AttentionRate ClipNorm Clock CosineUnembed Equivalent FourierAblation FourierInit Intervention "
     "MeanPool NoAttention Pizza PostNorm ReinitialiseHeads ResetHeadMoments Sphere UniformAttention",
     "grokinterp.measures": "MEASURES Measure",
     "grokinterp.measures.equivalent": "loss_recovered",
@@ -82,7 +82,8 @@ _NAMES = {
     "grokinterp.reports.report": "Report",
     "grokinterp.snapshot": "Snapshot",
     "grokinterp.tasks": "Task TaskConfig",
-    "grokinterp.training.config": "CheckpointSchedule OptimizerConfig RunConfig",
+    "grokinterp.training.config": "CheckpointSchedule RunConfig",
+    "grokinterp.training.optimizers": "Adam AdamW Optimizer SGD",
     "grokinterp.training.fork": "fork",
     "grokinterp.training.runs": "Run",
     "grokinterp.training.sweep": "grid sweep",

@@ -13,7 +13,8 @@ from grokinterp.interventions import AttentionRate, CosineUnembed, FourierInit, 
 from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
-from grokinterp.training.config import CheckpointSchedule, OptimizerConfig, RunConfig
+from grokinterp.training.config import CheckpointSchedule, RunConfig
+from grokinterp.training.optimizers import AdamW
 
 Normalization = Literal["post", "pre", "none"]
 Size = Literal["small", "medium", "large"]
@@ -37,7 +38,7 @@ def nanda2023(p: int = 113, seed: int = 0, weight_decay: float = 1.0, train_frac
     return RunConfig(
         task=TaskConfig("modular_addition", {"p": p}, train_fraction, split_seed=seed, split_rule="python"),
         model=ModelConfig(n_layers=1, d_model=128, n_heads=4, d_mlp=512, act_fn="relu", biases=("mlp",), outputs="vocab", init="nanda2023"),
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.98), warmup_steps=10),
+        optimizer=AdamW(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.98), warmup_steps=10),
         steps=steps,
         seed=seed,
         eval_every=10,
@@ -64,7 +65,7 @@ def fsd2026(p: int = 97, seed: int = 42, operation: str = "addition", n_layers: 
         model=ModelConfig(
             n_layers=n_layers, act_fn="gelu", normalization="pre", biases=("attn", "mlp", "unembed"), outputs="classes", init="pytorch"
         ),
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
+        optimizer=AdamW(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
         steps=steps,
         batch_size=512,
         seed=seed,
@@ -90,7 +91,7 @@ def cores2026_markov(seed: int = 0, normalization: Normalization = "post", lr: f
     return RunConfig(
         task=TaskConfig("markov_chain", {"n_sequences": 3_000, "length": 32, "seed": 0, "test_seed": 999}, 0.5, split_rule="first"),
         model=_encoder(1, normalization, d_model=64, d_mlp=256),
-        optimizer=OptimizerConfig(lr=lr, weight_decay=0.0, betas=(0.9, 0.999)),
+        optimizer=AdamW(lr=lr, weight_decay=0.0, betas=(0.9, 0.999)),
         steps=steps_an_epoch * epochs,
         batch_size=64,
         seed=seed,
@@ -117,7 +118,7 @@ def cores2026_modular(
     return RunConfig(
         task=TaskConfig("modular_addition", {"p": p, "equals": False}, train_fraction=0.5, split_seed=seed),
         model=_encoder(2, normalization),
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
+        optimizer=AdamW(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
         steps=steps_an_epoch * epochs,
         batch_size=512,
         seed=seed,
@@ -149,7 +150,7 @@ def cores2026_grokking_time(
     return RunConfig(
         task=TaskConfig("modular_addition", {"p": p, "equals": False}, train_fraction=0.5, split_seed=seed),
         model=_encoder(1, normalization),
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
+        optimizer=AdamW(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
         steps=steps,
         batch_size=batch_size,
         seed=seed,
@@ -214,7 +215,7 @@ def weightdecay2026(
             outputs="classes",
             init="pytorch",
         ),
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
+        optimizer=AdamW(lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.999)),
         steps=steps_an_epoch * epochs,
         batch_size=512,
         seed=seed,
@@ -290,7 +291,7 @@ def geometric2026(
     return RunConfig(
         task=TaskConfig(f"modular_{operation}", {"p": p}, train_fraction=0.3, split_seed=seed),
         model=_normalised(arm, temperature if cosine else None, fourier, uniform_attention),
-        optimizer=OptimizerConfig(lr=lr, weight_decay=weight_decay, betas=(0.9, beta2)),
+        optimizer=AdamW(lr=lr, weight_decay=weight_decay, betas=(0.9, beta2)),
         steps=steps,
         seed=seed,
         eval_every=10,

@@ -15,10 +15,11 @@ from grokinterp.interventions.architecture import CosineUnembed, FourierInit, Po
 from grokinterp.interventions.events import ClipNorm, ReinitialiseHeads
 from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig
 from grokinterp.tasks import TaskConfig
-from grokinterp.training.config import CheckpointSchedule, OptimizerConfig, ParentConfig
+from grokinterp.training.config import CheckpointSchedule, ParentConfig
+from grokinterp.training.optimizers import AdamW
 
 CONFIGS = [
-    *(presets.demo(), OptimizerConfig(), CheckpointSchedule(), ModelConfig(), TaskConfig(), ParentConfig("runs/x", "0" * 12, 20)),
+    *(presets.demo(), AdamW(), CheckpointSchedule(), ModelConfig(), TaskConfig(), ParentConfig("runs/x", "0" * 12, 20)),
     *(MLPConfig(), LSTMConfig(), MambaConfig(), Sphere(), CosineUnembed(), PostNorm(), FourierInit(), ClipNorm(1.0), ReinitialiseHeads()),
 ]
 BAD: list[Any] = [math.nan, math.inf, -math.inf, "1", b"1", [], ["a", "b"], [math.nan, math.nan], {}, {"p": math.nan}, object(), True, None]

@@ -18,7 +18,6 @@ from grokinterp.interventions.ablations import FourierAblation
 from grokinterp.interventions.architecture import (
     CosineUnembed,
     FourierInit,
-    FreezeHeads,
     MeanPool,
     NoAttention,
     PostNorm,
@@ -40,7 +39,6 @@ __all__ = [
     "Equivalent",
     "FourierAblation",
     "FourierInit",
-    "FreezeHeads",
     "HookFunction",
     "Hybrid",
     "InForce",

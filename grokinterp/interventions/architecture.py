@@ -291,48 +291,6 @@ class FourierInit(InForce):
         embedding[operation.token_of, : waves.shape[1]] = waves.to(embedding.dtype)
 
 
-@dataclass(frozen=True)
-class FreezeHeads(InForce):
-    """Chosen heads keep their W_Q, W_K, W_V, W_O, b_Q, b_K and b_V through training: no gradient step and no weight decay.
-
-    They count in the weight norm as ever; b_O, which no head owns, is trained.
-
-    Attributes:
-        heads: (layer, head) pairs, from 0.
-    """
-
-    heads: tuple[tuple[int, int], ...]
-    kind: str = field(default="freeze_heads", init=False, repr=False)
-    order = 20
-    in_engine = True
-    position_wise = True
-
-    def __post_init__(self) -> None:
-        try:
-            heads = tuple(sorted({(int(layer), int(head)) for layer, head in self.heads}))
-        except (TypeError, ValueError):
-            raise GrokinterpError(f"heads are pairs of a layer and a head, like ((0, 1), (0, 3)); got {self.heads!r}") from None
-        object.__setattr__(self, "heads", heads)
-
-    def hooks(self, model: Any, task: Task) -> Hooks:
-        """Raise a GrokinterpError: it acts on training, and not on a finished model."""
-        raise GrokinterpError(f"{self} says what a model keeps while it trains; build one with ModelConfig(interventions=({self},))")
-
-    def install(self, model: Any, task: Task) -> None:
-        """See `InForce.install`: nothing acts in a forward pass."""
-
-    def check(self, config: ModelConfig) -> None:
-        """See `InForce.check`."""
-        for layer, head in self.heads:
-            if not (0 <= layer < config.n_layers and 0 <= head < config.n_heads):
-                raise GrokinterpError(f"there is no head {(layer, head)} to freeze in {config.n_layers} layers with {config.n_heads} heads each")
-
-    def of(self, parameter: str) -> list[int]:
-        """The frozen heads of a parameter, by its name in HookedTransformer; none for a parameter without heads."""
-        layer = layer_of_heads(parameter)
-        return [head for own, head in self.heads if own == layer]
-
-
 def _additions(layer: int, attn_only: bool) -> list[str]:
     """The hooks that see the residual stream after each addition of a block."""
     return [f"blocks.{layer}.hook_resid_post"] if attn_only else [f"blocks.{layer}.hook_resid_mid", f"blocks.{layer}.hook_resid_post"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,13 +17,35 @@ from grokinterp.models.adapter import layer_of_heads
 
 Named = Mapping[str, Tensor]
 State = tuple[dict[str, Tensor], dict[str, Tensor]]
-"""Weights by parameter name, and Adam's moments as ``exp_avg.<parameter>`` and ``exp_avg_sq.<parameter>`` beside the count of updates."""
+"""Weights by parameter name, and the optimizer's state as ``<state>.<parameter>`` beside the count of updates."""
 Draw = Callable[[int], Named]
 """Freshly initialised weights of the same model, for a seed."""
 
 
+class Event(ABC):
+    """What ``fork(…, edit=…)`` takes: something that is done once to the weights and to the optimizer's state.
+
+    A subclass is a frozen dataclass with a field ``kind: str = field(default="my_kind", init=False, repr=False)``, under which configurations
+    name it.
+    """
+
+    kind: str
+    needs_state = False
+    """Whether it acts on the optimizer's state alone, so that a fork that resets all of it leaves nothing to do."""
+
+    @abstractmethod
+    def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
+        """New weights and optimizer state; what was given is left as it is.
+
+        Args:
+            weights: by parameter name.
+            moments: the optimizer's state, ``<state>.<parameter>`` beside the count of updates.
+            draw: gives freshly initialised weights of the same model for a seed.
+        """
+
+
 @dataclass(frozen=True)
-class ResetHeadMoments:
+class ResetHeadMoments(Event):
     """Adam's moments of randomly chosen heads in every layer start again from 0, and no weight changes.
 
     It is the sham of `ReinitialiseHeads`: with the same seed it chooses the same heads, so that what the two arms differ in is
@@ -37,13 +59,14 @@ class ResetHeadMoments:
     n_heads: int = 2
     seed: int = 0
     kind: str = field(default="reset_head_moments", init=False, repr=False)
+    needs_state = True
 
     def __post_init__(self) -> None:
         check_fields(self)
         _check(self.n_heads, self.seed)
 
     def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
-        """New weights and moments; what was given is left as it is.
+        """See `Event.apply`.
 
         Raises:
             GrokinterpError: fewer heads in a layer than are to be chosen.
@@ -52,7 +75,7 @@ class ResetHeadMoments:
 
 
 @dataclass(frozen=True)
-class ReinitialiseHeads:
+class ReinitialiseHeads(Event):
     """Randomly chosen heads in every layer are drawn again: their W_Q, W_K, W_V, W_O and biases, with Adam's moments at 0.
 
     The draw follows the model's own initialisation rule (arXiv 2605.20441, intervention B; which weights, and the moments, chosen
@@ -72,7 +95,7 @@ class ReinitialiseHeads:
         _check(self.n_heads, self.seed)
 
     def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
-        """See `ResetHeadMoments.apply`."""
+        """See `Event.apply`."""
         # No run's own seed: drawing the weights that it began with would rewind its heads instead.
         fresh = draw(int(np.random.SeedSequence([self.seed, 1]).generate_state(1, np.uint64)[0]) >> 1)
         chosen = chosen_heads(weights, self.n_heads, self.seed)
@@ -81,7 +104,7 @@ class ReinitialiseHeads:
 
 
 @dataclass(frozen=True)
-class ClipNorm:
+class ClipNorm(Event):
     """All attention weights are scaled by one factor so that their norm is at most a given one; Adam's moments stay.
 
     Weights within the norm stay to the bit (arXiv 2605.20441, intervention C, whose norm is the run's median up to that step).
@@ -100,16 +123,12 @@ class ClipNorm:
             raise GrokinterpError(f"a norm to clip to must be positive; got {self.norm}")
 
     def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
-        """See `ResetHeadMoments.apply`."""
+        """See `Event.apply`."""
         norm = attention_norm(weights)
         if norm <= self.norm:
             return dict(weights), dict(moments)
         clipped = {name: weight * (self.norm / norm) if _is_attention_weight(name) else weight for name, weight in weights.items()}
         return clipped, dict(moments)
-
-
-Event: TypeAlias = ReinitialiseHeads | ResetHeadMoments | ClipNorm
-"""What ``fork(…, edit=…)`` takes."""
 
 
 def attention_norm(weights: Named) -> float:
@@ -151,7 +170,7 @@ def _is_attention_weight(name: str) -> bool:
 
 def _heads(name: str, chosen: Mapping[int, list[int]]) -> list[int]:
     """The chosen heads of a parameter or moment; none where it has no heads."""
-    layer = layer_of_heads(name.removeprefix("exp_avg.").removeprefix("exp_avg_sq."))
+    layer = layer_of_heads(name[max(name.find("blocks."), 0) :])  # of a state its parameter
     return [] if layer is None else chosen[layer]
 
 

@@ -17,44 +17,12 @@ from typing import Any
 from grokinterp.conditions import Condition
 from grokinterp.declared import LARGEST, check_fields, conformed
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.interventions.events import Event, ResetHeadMoments
+from grokinterp.interventions.events import Event
 from grokinterp.models.baseline_configs import Probes
 from grokinterp.models.intervention import subclasses
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with decoupled weight decay on every trained parameter and a linear warm-up.
-
-    Attributes:
-        lr: learning rate after warm-up, per step.
-        weight_decay: λ; each step multiplies the weights by 1 − lr·λ.
-        betas: decay rates of the two moments.
-        eps: added to the root of the second moment.
-        warmup_steps: step t (from 0) uses lr · min(t / warmup_steps, 1), so that step 0 has lr 0; 0 for none.
-    """
-
-    lr: float = 1e-3
-    weight_decay: float = 1.0
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-8
-    warmup_steps: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.lr <= 0 or self.weight_decay < 0 or self.eps <= 0 or self.warmup_steps < 0:
-            raise GrokinterpError(
-                f"the optimizer needs lr > 0, weight_decay >= 0, eps > 0 and warmup_steps >= 0; got lr {self.lr}, weight_decay {self.weight_decay}, "
-                f"eps {self.eps}, warmup_steps {self.warmup_steps}"
-            )
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise GrokinterpError(f"betas are two numbers in [0, 1); got {self.betas}")
-
-    def lr_at(self, step: int) -> float:
-        """The learning rate of the update that leads from `step` to `step + 1`."""
-        return self.lr * min(step / self.warmup_steps, 1.0) if self.warmup_steps else self.lr
+from grokinterp.training.optimizers import AdamW, Optimizer
 
 
 @dataclass(frozen=True)
@@ -65,7 +33,7 @@ class CheckpointSchedule:
         every: spacing in steps.
         dense_every: spacing in steps up to and including `dense_until`.
         dense_until: last step of the dense part; 0 for none.
-        moments: keep Adam's moments of every checkpoint (three times the disk), so that a run can be forked
+        moments: keep the optimizer's state of every checkpoint (with Adam three times the disk), so that a run can be forked
             there; otherwise only those of the newest, which resuming needs.
     """
 
@@ -97,7 +65,7 @@ class ParentConfig:
         path: the parent's folder; looked at only until the fork has its first checkpoint.
         digest: of the parent's config.
         step: of the checkpoint; the fork's step counter goes on from there.
-        moments: "restore" Adam's state with the weights, or "reset" it to none.
+        moments: "restore" the optimizer's state with the weights, or "reset" it to none.
         edit: what is done to the weights and moments before the fork goes on, see `grokinterp.interventions.events`; None for nothing.
     """
 
@@ -113,8 +81,8 @@ class ParentConfig:
             raise GrokinterpError(f"a fork begins at a step >= 0 of its parent; got {self.step}")
         if self.moments not in ("restore", "reset"):
             raise unknown_name("choice for the parent's moments:", self.moments, ("restore", "reset"))
-        if self.moments == "reset" and isinstance(self.edit, ResetHeadMoments):
-            raise GrokinterpError('ResetHeadMoments changes nothing in a fork with moments="reset"; leave one out')
+        if self.moments == "reset" and self.edit is not None and self.edit.needs_state:
+            raise GrokinterpError(f'{type(self.edit).__name__} changes nothing in a fork with moments="reset"; leave one out')
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; without an edit there is no such key, so that older files and digests stay as they are."""
@@ -131,7 +99,7 @@ class RunConfig:
     Attributes:
         task: what is learned, with its split.
         model: the architecture and its initialisation; `MLPConfig`, `LSTMConfig` and `MambaConfig` are other ones than transformers.
-        optimizer: AdamW's settings.
+        optimizer: `AdamW`, `Adam`, `SGD` or one of your own, with its settings.
         steps: number of updates at most.
         batch_size: examples an update; None for the full training set. Minibatches go through a fresh
             seeded shuffle each epoch; the last of an epoch may be smaller.
@@ -148,7 +116,7 @@ class RunConfig:
 
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig | Probes = field(default_factory=ModelConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimizer: Optimizer = field(default_factory=AdamW)
     steps: int = 20_000
     batch_size: int | None = None
     seed: int = 0
@@ -345,7 +313,9 @@ def _one_of(classes: list[Any], value: Any, where: str) -> Any:
     """Build the dataclass that an object's "kind" names; without one, the class that has none."""
     if isinstance(value, tuple(classes)):
         return value
-    by_kind = {getattr(cls, "kind", ""): cls for cls in classes}
+    # Of two classes of one kind the later is meant, as when a notebook's cell is run again; without a kind, the package's own.
+    by_kind = {kind: cls for cls in classes if (kind := getattr(cls, "kind", ""))}
+    by_kind |= {"": cls for cls in reversed(classes) if not getattr(cls, "kind", "")}
     if not isinstance(value, Mapping) or ("kind" not in value and "" not in by_kind):
         raise GrokinterpError(f'{where} must be an object with a "kind"; got {value!r}')
     if not isinstance(value.get("kind", ""), str) or value.get("kind", "") not in by_kind:

@@ -77,13 +77,16 @@ def children(
     if moments == "restore" and origin.step not in parent.steps_with_moments:
         raise GrokinterpError(
             f"{parent.path} has no optimizer state at step {origin.step}, only at {parent.steps_with_moments}; train the parent with "
-            'checkpoints.moments = true to keep all of them, or fork with moments="reset", which starts Adam afresh'
+            'checkpoints.moments = true to keep all of them, or fork with moments="reset", which starts the optimizer afresh'
         )
-    parent_state(origin)  # whole and readable
+    checked: set[tuple[str, ...]] = set()
     found: dict[str, tuple[str, RunConfig]] = {}  # by digest, so that settings given twice are one child
     for settings in combinations(parent.config, changes):
         child = parent.config.with_(parent=origin, **settings)
         _refuse_what_changes_nothing(parent.config, child)
+        if child.optimizer.state not in checked:
+            parent_state(origin, child.optimizer)  # whole and readable
+            checked.add(child.optimizer.state)
         child.task.build()
         found[child.digest] = _name(child, settings), child
     names = [name for name, _ in found.values()]

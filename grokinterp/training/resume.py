@@ -25,6 +25,7 @@ from grokinterp.training.folder import (
     unlike_when_kept,
 )
 from grokinterp.training.learner import Moments, Weights
+from grokinterp.training.optimizers import Optimizer
 from grokinterp.training.runs import Run
 
 State = tuple[Weights, Moments]
@@ -117,7 +118,7 @@ def _beginning(config: RunConfig, state: State | None) -> ResumePoint:
         return ResumePoint(first_step_of(config), (), state)
     if config.parent is None:
         return ResumePoint(0, (), None)
-    return ResumePoint(config.parent.step, (), parent_state(config.parent), adopted=True)
+    return ResumePoint(config.parent.step, (), parent_state(config.parent, config.optimizer), adopted=True)
 
 
 def _refuse_obstacles(path: Path) -> None:
@@ -133,11 +134,16 @@ def _refuse_obstacles(path: Path) -> None:
             raise GrokinterpError(f"{file} is not a file, and the run would write there; move it away")
 
 
-def parent_state(parent: ParentConfig) -> State:
-    """The weights and Adam's state that a fork begins with, edited if it says so.
+def parent_state(parent: ParentConfig, optimizer: Optimizer) -> State:
+    """The weights and the optimizer's state that a fork begins with, edited if it says so.
+
+    Args:
+        parent: where it begins.
+        optimizer: the fork's.
 
     Raises:
-        GrokinterpError: no such run or checkpoint, another run in its place, no moments to restore, or an edit that does not apply.
+        GrokinterpError: no such run or checkpoint, another run in its place, no state to restore or that of another optimizer, or an edit that
+            does not apply.
     """
     run = Run(parent.path)
     if run.config.digest != parent.digest:
@@ -147,8 +153,10 @@ def parent_state(parent: ParentConfig) -> State:
     weights = run.weights(parent.step)
     if parent.moments == "restore":
         moments = run.moments(parent.step)
+        if run.config.optimizer.state != optimizer.state:
+            raise GrokinterpError(f'a fork with {optimizer} cannot restore the state of {run.config.optimizer}; fork with moments="reset"')
     else:
-        zeros = {f"{key}.{name}": torch.zeros_like(weight) for key in ("exp_avg", "exp_avg_sq") for name, weight in weights.items()}
+        zeros = {f"{key}.{name}": torch.zeros_like(weight) for key in optimizer.state for name, weight in weights.items()}
         moments = {"updates": torch.tensor(0, dtype=torch.int64), **zeros}
     if parent.edit is None:
         return weights, moments

@@ -51,7 +51,7 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress_b
     refuse_unless_usable(folder, config)
     task = config.task.build()  # before any folder is made, so that a bad task leaves none behind; nor does a bad parent
     if config.parent is not None and not (folder / "config.json").exists():
-        parent_state(config.parent)
+        parent_state(config.parent, config.optimizer)
     check_device(device)
     if has_ended(folder, config):
         return Run(folder)

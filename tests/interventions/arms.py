@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from grokinterp import AttentionRate, CosineUnembed, FourierInit, FreezeHeads, MeanPool, NoAttention, PostNorm, Sphere, UniformAttention
+from grokinterp import AttentionRate, CosineUnembed, FourierInit, MeanPool, NoAttention, PostNorm, Sphere, UniformAttention
 from grokinterp.interventions import InForce
 
 EACH: list[InForce] = [
@@ -17,12 +17,10 @@ EACH: list[InForce] = [
     NoAttention(),
     MeanPool(),
     FourierInit((1, 3)),
-    FreezeHeads(((0, 1),)),
 ]
 CONTRADICTIONS = {
     frozenset({PostNorm, Sphere}),
     frozenset({NoAttention, UniformAttention}),
-    frozenset({NoAttention, FreezeHeads}),
     frozenset({AttentionRate, UniformAttention}),
     frozenset({AttentionRate, NoAttention}),
     frozenset({PostNorm}),
@@ -37,7 +35,7 @@ def allowed(arm: tuple[InForce, ...]) -> bool:
 PAIRS = [pair for pair in combinations(EACH, 2) if allowed(pair)]
 ARMS: list[tuple[InForce, ...]] = [(one,) for one in EACH if type(one) is not MeanPool] + PAIRS
 ARMS += [(NoAttention(), MeanPool(), Sphere(), CosineUnembed()), (NoAttention(), MeanPool(), PostNorm(at_embedding=True))]
-ARMS += [(PostNorm(at_embedding=True), UniformAttention(), CosineUnembed(), FreezeHeads(((0, 0), (0, 1))))]
+ARMS += [(PostNorm(at_embedding=True), UniformAttention(), CosineUnembed())]
 
 
 def name_of(arm: tuple[InForce, ...]) -> str:

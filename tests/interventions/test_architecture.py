@@ -21,7 +21,6 @@ from grokinterp import (
     AttentionRate,
     CosineUnembed,
     FourierInit,
-    FreezeHeads,
     GrokinterpError,
     MeanPool,
     ModelConfig,
@@ -305,22 +304,6 @@ def test_fourier_initialisation_writes_waves_of_the_group_and_nothing_else(build
         model.W_E[elements, :4] = plain.W_E[elements, :4]
     for name, parameter in plain.named_parameters():
         assert torch.equal(parameter, dict(model.named_parameters())[name])
-
-
-def test_frozen_heads_do_not_move_and_have_no_moments() -> None:
-    model = replace(TINY, biases=("attn", "mlp"), init="pytorch", interventions=(FreezeHeads(((0, 1), (1, 0))),))
-    learner = ModuleLearner(RunConfig(model=model), TASK)
-    before = learner.weights(0)
-    for step in range(5):
-        learner.step(step, None)
-    after, moments = learner.weights(0), learner.moments(0)
-    for layer, frozen in ((0, 1), (1, 0)):
-        for name in (f"blocks.{layer}.attn.{which}" for which in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")):
-            assert torch.equal(after[name][frozen], before[name][frozen])
-            assert not moments[f"exp_avg.{name}"][frozen].any()
-            assert not moments[f"exp_avg_sq.{name}"][frozen].any()
-            assert not torch.equal(after[name][1 - frozen], before[name][1 - frozen])
-    assert all(not torch.equal(after[name], before[name]) for name in before)
 
 
 # Everything else goes on working

@@ -17,8 +17,9 @@ from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig, build_model, t
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.scan import _by_pairs, _by_states, selective_scan
 from grokinterp.snapshot import Snapshot
-from grokinterp.training.config import CheckpointSchedule, OptimizerConfig
+from grokinterp.training.config import CheckpointSchedule
 from grokinterp.training.engine.engine import Engine, why_not
+from grokinterp.training.optimizers import AdamW
 from grokinterp.training.train import train
 
 pytestmark = pytest.mark.lens4
@@ -218,7 +219,7 @@ def config_of(kind: str, steps: int = 150, **changes) -> RunConfig:
     return RunConfig(
         task=TaskConfig("modular_addition", {"p": 7, "equals": False}, train_fraction=0.7),
         model=SMALL[kind],
-        optimizer=OptimizerConfig(lr=5e-3, weight_decay=0.01, betas=(0.9, 0.98)),
+        optimizer=AdamW(lr=5e-3, weight_decay=0.01, betas=(0.9, 0.98)),
         steps=steps,
         eval_every=10,
         checkpoints=CheckpointSchedule(every=50),

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from grokinterp import GrokinterpError, MLPConfig, Run, RunConfig, TaskConfig, grid, presets
-from grokinterp.training.config import CheckpointSchedule, OptimizerConfig, full_names
+from grokinterp.training.config import CheckpointSchedule, full_names
 from grokinterp.training.fork import children
+from grokinterp.training.optimizers import AdamW
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -118,17 +119,17 @@ def test_ambiguous_and_unknown_names_are_refused() -> None:
 
 def test_a_part_is_replaced_before_what_is_inside_it() -> None:
     config = presets.nanda2023()
-    for changes in ({"lr": 0.5, "optimizer": OptimizerConfig(eps=1e-5)}, {"optimizer": OptimizerConfig(eps=1e-5), "optimizer.lr": 0.5}):
-        assert config.with_(**changes).optimizer == OptimizerConfig(eps=1e-5, lr=0.5)
+    for changes in ({"lr": 0.5, "optimizer": AdamW(eps=1e-5)}, {"optimizer": AdamW(eps=1e-5), "optimizer.lr": 0.5}):
+        assert config.with_(**changes).optimizer == AdamW(eps=1e-5, lr=0.5)
     assert config.with_(d_hidden=8, model=MLPConfig()).model == MLPConfig(d_hidden=8)
     with pytest.raises(GrokinterpError, match="unknown config field 'n_heads'"):
         config.with_(n_heads=8, model=MLPConfig())
 
 
 def test_warm_up_starts_at_zero() -> None:
-    optimizer = OptimizerConfig(lr=2.0, warmup_steps=10)
+    optimizer = AdamW(lr=2.0, warmup_steps=10)
     assert [optimizer.lr_at(step) for step in (0, 5, 10, 11)] == [0.0, 1.0, 2.0, 2.0]
-    assert OptimizerConfig(lr=2.0).lr_at(0) == 2.0
+    assert AdamW(lr=2.0).lr_at(0) == 2.0
 
 
 def test_schedule_is_dense_early() -> None:

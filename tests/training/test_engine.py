@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.interventions import FreezeHeads, MeanPool, NoAttention, Sphere, UniformAttention, attention_norm
+from grokinterp.interventions import MeanPool, NoAttention, Sphere, UniformAttention, attention_norm
 from grokinterp.models import ModelConfig
 from grokinterp.models.transformers import BiasSite
 from grokinterp.tasks import Task, TaskConfig
-from grokinterp.training.config import OptimizerConfig, RunConfig
+from grokinterp.training.config import RunConfig
 from grokinterp.training.engine.engine import Engine, adamw_, adamw_coefficients, why_not
 from grokinterp.training.learner import Learner, ModuleLearner, Weights, loss_and_accuracy
+from grokinterp.training.optimizers import AdamW
 
 pytestmark = pytest.mark.lens4
 
 TINY = ModelConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=32)
-NO_NORM = RunConfig(TaskConfig("modular_addition", {"p": 7}, 0.6), TINY, OptimizerConfig(lr=3e-3, weight_decay=1.0, warmup_steps=10), dtype="float64")
+NO_NORM = RunConfig(TaskConfig("modular_addition", {"p": 7}, 0.6), TINY, AdamW(lr=3e-3, weight_decay=1.0, warmup_steps=10), dtype="float64")
 PRE_NORM = NO_NORM.with_(
     model=replace(TINY, n_layers=2, act_fn="gelu", normalization="pre", biases=("attn", "mlp", "unembed"), init="pytorch"), batch_size=12
 )
@@ -33,7 +34,6 @@ SEVERAL = [
     NO_NORM.with_(**{"seed": 2, "task.split_seed": 5, "optimizer.betas": (0.8, 0.95), "optimizer.warmup_steps": 0}),
     NO_NORM.with_(**{"seed": 3, "task.answer_seed": 4, "optimizer.eps": 1e-5}),
 ]
-FROZEN = NO_NORM.with_(**{"model.interventions": (FreezeHeads(((0, 1),)),)})
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 NEGLIGIBLE = 1e-5  # a gradient this much smaller than all of them together is compared with those; b_K's is 0 but for rounding
 
@@ -323,7 +323,7 @@ def test_weights_of_another_model_are_refused() -> None:
         engine.load(0, {**engine.weights(0), "embed.W_E": torch.zeros(2, 2, dtype=torch.float64)}, None)
 
 
-@pytest.mark.parametrize("config", [NO_NORM, PRE_NORM, FROZEN], ids=["no norm", "pre norm", "frozen heads"])
+@pytest.mark.parametrize("config", [NO_NORM, PRE_NORM], ids=["no norm", "pre norm"])
 def test_where_the_parameters_lie_changes_nothing(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU wants each of them at a multiple of some number; what lies between stays 0."""
 

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from grokinterp import GrokinterpError, Run, RunConfig, train
 from grokinterp.files import read_tensors
-from grokinterp.training.config import OptimizerConfig
+from grokinterp.training.optimizers import AdamW
 from grokinterp.training.train import BatchOrder, check_device
 from grokinterp.training.writer import open_for_writing
 
@@ -320,7 +320,7 @@ def test_weights_of_another_run_or_step_are_refused(tiny: RunConfig, tiny_run: R
 
 
 def test_whole_numbers_for_floats_are_the_same_run_when_read(tiny: RunConfig, tmp_path: Path) -> None:
-    config = replace(tiny, optimizer=OptimizerConfig(weight_decay=1))
+    config = replace(tiny, optimizer=AdamW(weight_decay=1))
     assert train(config, tmp_path / "run", progress_bar=False).model(60)
     assert train(config, tmp_path / "run", progress_bar=False).finished
 

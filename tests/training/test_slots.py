@@ -11,13 +11,14 @@ import torch
 from grokinterp.errors import GrokinterpError
 from grokinterp.models import ModelConfig
 from grokinterp.tasks import TaskConfig
-from grokinterp.training.config import CheckpointSchedule, OptimizerConfig, RunConfig
+from grokinterp.training.config import CheckpointSchedule, RunConfig
+from grokinterp.training.optimizers import AdamW
 from grokinterp.training.slots import Job, Slots, load_jobs
 from grokinterp.training.train import train
 
 MODEL = ModelConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=16, normalization="pre", biases=("attn", "mlp", "unembed"), init="pytorch")
 BASE = RunConfig(  # 29 training pairs: epochs of 3 steps, the last with 5 pairs
-    TaskConfig("modular_addition", {"p": 7}, 0.6), MODEL, OptimizerConfig(lr=1e-2), steps=60, batch_size=12, eval_every=6, dtype="float64"
+    TaskConfig("modular_addition", {"p": 7}, 0.6), MODEL, AdamW(lr=1e-2), steps=60, batch_size=12, eval_every=6, dtype="float64"
 )
 
 

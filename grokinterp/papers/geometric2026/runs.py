@@ -26,6 +26,7 @@ from grokinterp.papers.tables import RUN, left, merged
 from grokinterp.papers.training import finished, train_all
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import RunConfig
+from grokinterp.training.optimizers import AdamW
 from grokinterp.training.runs import Run
 
 GROK, GROK_S5 = (0.95, ">"), (0.99, ">=")
@@ -132,6 +133,7 @@ def _arms_of(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
+    assert isinstance(config.optimizer, AdamW)  # of every arm
     cosine = config.model.intervention(CosineUnembed)
     return {
         "seed": config.seed,

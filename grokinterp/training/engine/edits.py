@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from grokinterp.interventions.architecture import CosineUnembed, FreezeHeads, PostNorm, Sphere
+from grokinterp.interventions.architecture import CosineUnembed, PostNorm, Sphere
 from grokinterp.models.transformers import ModelConfig
 
 NORM_EPS = 1e-5  # HookedTransformerConfig's default, which build_model keeps
@@ -45,14 +45,3 @@ def unembedding(config: ModelConfig, weights: Mapping[str, Tensor]) -> Float[Ten
     """W_U as it acts."""
     free, cosine = weights["unembed.W_U"], config.intervention(CosineUnembed)
     return cosine.columns(free) if cosine else free
-
-
-def frozen_entries(config: ModelConfig, shapes: Mapping[str, torch.Size]) -> Int[Tensor, "entry"]:
-    """Where the heads that `FreezeHeads` keeps lie when all parameters are laid out in a row."""
-    frozen = config.intervention(FreezeHeads) or FreezeHeads(())
-    masks = []
-    for name, shape in shapes.items():
-        mask = torch.zeros(shape, dtype=torch.bool)
-        mask[frozen.of(name)] = True
-        masks.append(mask.flatten())
-    return torch.nonzero(torch.cat(masks))[:, 0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -23,10 +23,10 @@ from grokinterp.models.initial import initial_weights
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.shapes import ExampleMask, Examples
 from grokinterp.tasks import Task
-from grokinterp.training.config import OptimizerConfig, RunConfig
-from grokinterp.training.engine.edits import frozen_entries
+from grokinterp.training.config import RunConfig
 from grokinterp.training.engine.forward import Layout, StackedExamples, StackedLogits, logits, take
 from grokinterp.training.learner import Moments, Weights
+from grokinterp.training.optimizers import AdamW
 
 SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 ALIGNED = 32  # entries: on a GPU each parameter of each member begins at a multiple of them, without which matrix products take slower ways
@@ -50,6 +50,8 @@ def why_not(configs: Sequence[RunConfig]) -> str | None:
         return f"the engine computes transformers, and the model is of kind {first.model.kind!r}, which trains by itself"
     if unknown := [part for part in first.model.interventions if not part.in_engine]:
         return f"the engine does not compute {unknown[0]}, which acts through the module's own hooks"
+    if other := [type(config.optimizer).__name__ for config in configs if type(config.optimizer) is not AdamW]:
+        return f"the engine computes the updates of AdamW, and the optimizer is {other[0]}"
     for config in configs[1:]:
         for name in ("model", "dtype", "batch_size"):
             if getattr(config, name) != getattr(first, name):
@@ -103,7 +105,7 @@ class Engine:
         fused: Callable[..., Any] = partial(torch.compile, dynamic=False) if compiled else lambda function: function
         self._fused: Callable[..., StackedLogits] = fused(logits)
         self._excess, self._adamw = fused(_excess), fused(adamw_)
-        self._optimizers = [config.optimizer for config in configs]
+        self._optimizers = [cast("AdamW", config.optimizer) for config in configs]  # `why_not` has seen to it
         self._layout = Layout(tasks[0], self._model, device)
         self._answers = torch.stack([task.answers for task in tasks]).to(device)
         self._splits: dict[str, Tensor] = {split: torch.stack([task.indices(split) for task in tasks]).to(device) for split in SPLITS}
@@ -112,8 +114,6 @@ class Engine:
         initial = [initial_weights(self._model, task, config.seed) for config, task in zip(configs, tasks, strict=True)]
         self._shapes = {name: weight.shape for name, weight in initial[0].items()}
         self.align = ALIGNED if device.startswith("cuda") else self.align
-        entries = self._laid_out({name: torch.arange(shape.numel()) for name, shape in self._shapes.items()}, fill=-1)
-        self._frozen = torch.nonzero(entries >= 0)[:, 0][frozen_entries(self._model, self._shapes)].to(device)
         self._updates = [0] * len(configs)
         with torch.no_grad():
             flat = torch.stack([self._laid_out(member) for member in initial])
@@ -128,10 +128,10 @@ class Engine:
         self._gradients = torch.zeros_like(flat)
         self._graphs: dict[int, _Replay] = {}
 
-    def _laid_out(self, values: Weights, fill: float = 0) -> Tensor:
+    def _laid_out(self, values: Weights) -> Tensor:
         """One member's parameters in a row, each beginning where a GPU reads fastest."""
         pieces = (value.flatten() for value in values.values())
-        return torch.cat([functional.pad(piece, (0, -len(piece) % self.align), value=fill) for piece in pieces])
+        return torch.cat([functional.pad(piece, (0, -len(piece) % self.align)) for piece in pieces])
 
     def _views(self, flat: Tensor) -> dict[str, Tensor]:
         """The last dimension of a flat tensor cut up into named parameters."""
@@ -161,12 +161,7 @@ class Engine:
     def _update(self, batch: StackedExamples, coefficients: Coefficients) -> None:
         gradient = self._gradient(self._logits(batch), batch)
         with torch.no_grad():
-            if not len(self._frozen):
-                self._adamw(self._flat, gradient, self._exp_avg, self._exp_avg_sq, coefficients)
-                return
-            kept = self._flat[:, self._frozen]
-            adamw_(self._flat, gradient.index_fill_(1, self._frozen, 0), self._exp_avg, self._exp_avg_sq, coefficients)
-            self._flat.index_copy_(1, self._frozen, kept)
+            self._adamw(self._flat, gradient, self._exp_avg, self._exp_avg_sq, coefficients)
 
     def _logits(self, batch: StackedExamples) -> StackedLogits:
         # An epoch's last batch may be a small one, for which compiling takes longer than it saves.
@@ -300,11 +295,13 @@ class Engine:
         for name in ("model", "dtype", "batch_size"):
             if getattr(config, name) != getattr(self._config, name):
                 raise GrokinterpError(f"the members of an engine share one {name}; got {getattr(self._config, name)} and {getattr(config, name)}")
+        if (reason := why_not([config])) is not None:
+            raise GrokinterpError(reason)
         if not torch.equal(task.tokens, self._tokens) or [len(task.indices(split)) for split in SPLITS] != [
             self._splits[split].shape[1] for split in SPLITS
         ]:
             raise GrokinterpError(f"the members of an engine share one table of inputs and sizes of the split; task {config.task.name!r} has others")
-        self._optimizers[member] = config.optimizer
+        self._optimizers[member] = cast("AdamW", config.optimizer)
         self._answers[member] = task.answers.to(self._device)
         for split in SPLITS:
             self._splits[split][member] = task.indices(split).to(self._device)
@@ -327,7 +324,7 @@ def unseen_of(task: Task) -> ExampleMask:
     return task.splits().get("unseen", torch.zeros(len(task), dtype=torch.bool))
 
 
-def adamw_coefficients(optimizer: OptimizerConfig, step: int, updates: int) -> tuple[float, ...]:
+def adamw_coefficients(optimizer: AdamW, step: int, updates: int) -> tuple[float, ...]:
     """The numbers of one member's AdamW update, in the order in which `adamw_` takes them.
 
     Args:
