@@ -80,8 +80,8 @@ def conformed(hint: Any, value: Any, where: str) -> Any:
         return value if isinstance(value, int) else int(value)
     kind = str if origin is typing.Literal else hint
     if isinstance(kind, type) and not isinstance(value, kind):
-        known = [sub.__name__ for sub in kind.__subclasses__()] if inspect.isabstract(kind) else []
-        raise _wrong(where, " or ".join(known) or kind.__name__, value)
+        found: list[type] = kind.__subclasses__() if inspect.isabstract(kind) else []
+        raise _wrong(where, " or ".join(each.__name__ for each in found) or kind.__name__, value)
     return _text(value, where) if isinstance(value, str) else value
 
 
