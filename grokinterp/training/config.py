@@ -314,8 +314,8 @@ def _one_of(classes: list[Any], value: Any, where: str) -> Any:
     if isinstance(value, tuple(classes)):
         return value
     # Of two classes of one kind the later is meant, as when a notebook's cell is run again; without a kind, the package's own.
-    by_kind = {kind: cls for cls in classes if (kind := getattr(cls, "kind", ""))}
-    by_kind |= {"": cls for cls in reversed(classes) if not getattr(cls, "kind", "")}
+    plain = [cls for cls in classes if not getattr(cls, "kind", "")]
+    by_kind = {cls.kind: cls for cls in classes if cls not in plain} | ({"": plain[0]} if plain else {})
     if not isinstance(value, Mapping) or ("kind" not in value and "" not in by_kind):
         raise GrokinterpError(f'{where} must be an object with a "kind"; got {value!r}')
     if not isinstance(value.get("kind", ""), str) or value.get("kind", "") not in by_kind:
