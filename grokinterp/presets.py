@@ -359,7 +359,7 @@ def pizza2023(alpha: float = 1.0, p: int = 59, d_model: int = 128, seed: int = 0
     return RunConfig(
         task=TaskConfig("modular_addition", {"p": p, "equals": False}, train_fraction=0.8, split_seed=seed),
         model=ModelConfig(d_model=d_model, d_head=d_model // 4, d_mlp=4 * d_model, causal=False, init="pizza2023", interventions=rate),
-        optimizer=OptimizerConfig(lr=1e-3, weight_decay=2.0, betas=(0.9, 0.98), warmup_steps=10),
+        optimizer=AdamW(lr=1e-3, weight_decay=2.0, betas=(0.9, 0.98), warmup_steps=10),
         steps=steps,
         seed=seed,
         eval_every=50,
