@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,18 +21,17 @@ from grokinterp.measures import MEASURES, Measure, find
 from grokinterp.measures.measure import Function, as_measure
 from grokinterp.measures.undefined import UNDEFINED, has_finite_weights, reasons_of
 from grokinterp.models.published import Published
+from grokinterp.reports.comparison import Comparison, compare
 from grokinterp.reports.report import Report
-from grokinterp.reports.rows import Rows, along_steps
+from grokinterp.reports.rows import Rows, along_steps, recorded
+from grokinterp.reports.several import in_order
 from grokinterp.reports.summary import in_words
 from grokinterp.reports.words import phases
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts, Task
 from grokinterp.training.executors import side_by_side
 from grokinterp.training.runs import Run
-from grokinterp.training.sweep import default_workers
-
-if TYPE_CHECKING:
-    import pandas as pd
+from grokinterp.training.sweep import default_workers, runs_in
 
 
 @os_errors_explained()
@@ -49,7 +48,9 @@ def analyze(
 
     Args:
         subject: a `Run` or its folder; a `Checkpoint` or its file, if that needs no further facts; a HookedTransformer, or models of a training
-            loop of your own as ``{step: model}``, together with `task`.
+            loop of your own as ``{step: model}``, together with `task`. Several of them, as a list or as ``{name: subject}``, and a folder of
+            runs such as a sweep's, give a `Comparison`, with a dimension ``run``; reports among them are taken as they are, and what cannot be
+            read is named in its ``failed``.
         measures: names out of `MEASURES`, or functions of your own that take a `Snapshot` and return named scalars,
             arrays with dimensions, or an xarray Dataset, themselves or as "module:name"; a `Measure` has rows and figures of its own, too.
         task: of a bare model, of models by step, or of a file that states none; or agreement prompts of a language model, for the measure "ace".
@@ -66,6 +67,8 @@ def analyze(
     if workers < 0:
         raise GrokinterpError(f"workers counts processes, with 0 for this one; got {workers}")
     named = dict(_named(measure) for measure in measures)
+    if (several := _several(subject)) is not None:
+        return _comparison(several, measures, task=task, steps=steps, workers=workers, progress_bar=progress_bar)
     if isinstance(subject, str | Path) and Path(subject).suffix not in SUFFIXES:
         subject = Run(subject)
     if isinstance(subject, Run | Published | Checkpoint) and task is not None:
@@ -84,7 +87,7 @@ def analyze(
         if not chosen:
             raise GrokinterpError(f"{subject.path} has no checkpoint yet")
         found, reasons = _measure_run(subject, chosen, named, workers, progress_bar)
-        return _report(found, reasons, named, _recorded(subject.metrics), str(subject.path), subject.config.to_dict(), subject.provenance)
+        return _report(found, reasons, named, recorded(subject.metrics), str(subject.path), subject.config.to_dict(), subject.provenance)
     if isinstance(subject, Checkpoint):
         if workers:
             raise GrokinterpError(f"workers share the checkpoints of a run's folder; {subject.title} is read in this process, so pass workers=0")
@@ -98,6 +101,45 @@ def analyze(
         return _report(found, reasons, named, xr.Dataset(), task.name, {}, getattr(subject, "provenance", {}))
     hint = "pass task=… with a model" if hasattr(subject, "cfg") else "pass a Run or its folder, a published .pth file, or a model with task=…"
     raise GrokinterpError(f"cannot analyze a {type(subject).__name__}: {hint}")
+
+
+def _several(subject: Any) -> dict[str, Any] | list[Any] | None:
+    """The subjects that one of several stands for, by name where they have names; None where it is a single one."""
+    if isinstance(subject, Mapping) and subject and all(isinstance(name, str) for name in subject):
+        return dict(subject)
+    if isinstance(subject, list | tuple):
+        return list(subject)
+    if isinstance(subject, str | Path) and Path(subject).is_dir() and not (Path(subject) / "config.json").exists():
+        runs = runs_in(subject) if any(Path(subject).glob("*/config.json")) else []
+        return [runs[i] for i in in_order([run.config.to_dict() for run in runs])] or None
+    return None
+
+
+def _comparison(subjects: dict[str, Any] | list[Any], measures: Sequence[str | Function | Measure], **options: Any) -> Comparison:
+    """The reports of several subjects as one; those that cannot be read are named in it.
+
+    Raises:
+        GrokinterpError: none of them can be read.
+    """
+    each = list(subjects.values() if isinstance(subjects, dict) else subjects)
+    names = list(subjects) if isinstance(subjects, dict) else [_title(subject, i) for i, subject in enumerate(each, 1)]
+    steps = None if options["steps"] is None else list(options["steps"])
+    found: dict[int, Report] = {}
+    failed: dict[str, str] = {}
+    for i, subject in enumerate(each):
+        try:
+            found[i] = subject if isinstance(subject, Report) else analyze(subject, measures, **(options | {"steps": steps}))
+        except GrokinterpError as error:
+            failed[names[i]] = str(error)
+    if not found:
+        raise GrokinterpError("; ".join(f"{name}: {reason}" for name, reason in failed.items()) or f"a comparison needs subjects; got {len(each)}")
+    chosen = [names[i] for i in found] if isinstance(subjects, dict) else None
+    return Comparison(compare(*found.values(), names=chosen).reports, failed)
+
+
+def _title(subject: Any, i: int) -> str:
+    """What to call a subject of a list that cannot be read."""
+    return str(subject if isinstance(subject, str | Path) else getattr(subject, "path", f"subject {i}"))
 
 
 def _own_task(task: Task | Prompts | None) -> Task | None:
@@ -241,11 +283,6 @@ def _named_steps(steps: Sequence[int]) -> str:
     if len(steps) > 3:
         return f"{len(steps)} checkpoints from step {min(steps):,} to {max(steps):,}"
     return f"step {', '.join(f'{step:,}' for step in steps)}"
-
-
-def _recorded(metrics: pd.DataFrame) -> xr.Dataset:
-    columns = {f"metric_{name}": ("eval_step", metrics[name].to_numpy()) for name in metrics.columns if name != "step"}
-    return xr.Dataset(columns, coords={"eval_step": metrics["step"].to_numpy()}) if columns else xr.Dataset()
 
 
 def _recorded_series(checkpoint: Checkpoint) -> xr.Dataset:

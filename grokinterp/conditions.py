@@ -144,6 +144,30 @@ class Condition:
 
         return self.first([row["step"] for row in rows], map(recorded, rows))
 
+    def first_of(self, dataset: xr.Dataset) -> Stretch | None:
+        """The same in the dataset of a report: over ``eval_step`` for a metric recorded while training, else over ``step`` for a variable.
+
+        Raises:
+            GrokinterpError: the dataset lacks the quantity, or the labels leave several of its entries.
+        """
+        steps, values = self.series(dataset)
+        return self.first(steps, values)
+
+    def series(self, dataset: xr.Dataset) -> tuple[list[float], list[float]]:
+        """The steps of a report's dataset at which the quantity stands, and its value at each; errors are those of `first_of`.
+
+        Raises:
+            GrokinterpError: see `first_of`.
+        """
+        recorded = f"metric_{self.quantity}"
+        if recorded in dataset and not self.labels:
+            return dataset["eval_step"].to_numpy().tolist(), dataset[recorded].to_numpy().tolist()
+        if self.quantity not in dataset or "step" not in dataset[self.quantity].dims:
+            known = [str(name).removeprefix("metric_") for name, array in dataset.data_vars.items() if {"step", "eval_step"} & set(array.dims)]
+            raise unknown_name("quantity over steps", self.quantity, known)
+        variable = dataset[self.quantity]
+        return variable["step"].to_numpy().tolist(), [self.entry(variable.isel(step=i)) for i in range(variable.sizes["step"])]
+
     def require(self, metrics: Iterable[str]) -> None:
         """Raise a GrokinterpError unless the condition is one on a recorded metric.
 

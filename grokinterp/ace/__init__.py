@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from grokinterp.ace.compare import Alignment, Consensus, align, canonical_correlations, consensus, overlap, principal_angles
+from grokinterp.ace.alignment import Alignment, Consensus, align, canonical_correlations, consensus, overlap, principal_angles
 from grokinterp.ace.core import Core, Project
 from grokinterp.ace.dynamics import CyclicDynamics, SequenceDynamics, class_means, cyclic_dynamics, sequence_dynamics
 from grokinterp.ace.extract import energy_rank, extract, from_matrices
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from grokinterp.language.generation import Generation, generate
     from grokinterp.language.sweep import agreement_sweep, best_core, random_core
+    from grokinterp.laws.cores import CoreComparison, compare
     from grokinterp.measures.ace import ace as measure
 
 # What researchers expect under this name although it lies in rooms above this one; loaded when first asked for.
@@ -58,6 +59,8 @@ _ABOVE = {
     "random_core": "grokinterp.language.sweep:random_core",
     "Generation": "grokinterp.language.generation:Generation",
     "generate": "grokinterp.language.generation:generate",
+    "CoreComparison": "grokinterp.laws.cores:CoreComparison",
+    "compare": "grokinterp.laws.cores:compare",
     "measure": "grokinterp.measures.ace:ace",
 }
 
@@ -65,6 +68,7 @@ __all__ = [
     "Alignment",
     "Consensus",
     "Core",
+    "CoreComparison",
     "CoreSize",
     "CyclicDynamics",
     "Generation",
@@ -81,6 +85,7 @@ __all__ = [
     "canonical_correlations",
     "class_means",
     "combined_p_value",
+    "compare",
     "consensus",
     "coordinate_correlations",
     "coordinates",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from grokinterp.cli.arguments import importable, once, setting, show, task_of
+from grokinterp.errors import GrokinterpError
 
 
 def analyze(
@@ -59,16 +60,16 @@ def analyze(
 
 
 def report(
-    path: tyro.conf.Positional[Path],
+    path: tyro.conf.Positional[tuple[Path, ...]],
     out: Path = Path("report.html"),
     measures: tuple[str, ...] = ("progress", "spectrum"),
     workers: int = 0,
     force: bool = False,
 ) -> None:
-    """Write one self-contained HTML page about a run folder, a published .pth file or a saved report.
+    """Write one self-contained HTML page about a run folder, a published .pth file or a saved report, or about several of them side by side.
 
     Args:
-        path: a run folder, an author's checkpoint, or a .nc file that `analyze --save` wrote.
+        path: a run folder, an author's checkpoint, or a .nc file that `analyze --save` wrote; several of these, or a sweep's folder, are compared.
         out: the page to write.
         measures: as for `analyze`; not used for a saved report.
         workers: processes that share the checkpoints of a run; 0 for this one.
@@ -79,6 +80,10 @@ def report(
     from grokinterp.reports.report import Report
 
     check_output(out, PAGE, force=force)  # before anything is computed
-    found = Report.load(path) if path.suffix == ".nc" else analyze_subject(path, importable(measures), workers=workers)
+    if not path:
+        raise GrokinterpError(f"a report is about at least one run or file; got {len(path)}, so name one, like `grokinterp report runs/demo`")
+    subjects = [Report.load(each) if each.suffix == ".nc" else each for each in path]
+    single = subjects[0] if len(subjects) == 1 else subjects
+    found = single if isinstance(single, Report) else analyze_subject(single, importable(measures), workers=workers)
     print(found.summary)
     print(f"\nwrote {found.to_html(out, force=force)}")

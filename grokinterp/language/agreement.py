@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from grokinterp.ace.compare import canonical_correlations
+from grokinterp.ace.alignment import canonical_correlations
 from grokinterp.ace.core import Core, Project
 from grokinterp.ace.extract import ENERGY, ROUNDING, from_matrices
 from grokinterp.errors import GrokinterpError

@@ -16,6 +16,7 @@ from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, minimise, require, resample
 from grokinterp.laws.results import Estimate, Result, interval
+from grokinterp.laws.subjects import column, of_sweep
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,6 +37,7 @@ class LogisticBoundary(Result):
         n_runs: runs that the fit used.
         n_grokked: of these.
         n_left_out: runs with λ outside (0, `weight_decay_max`].
+        n_open: runs of a sweep's table that had neither grokked nor come to their end or to the horizon; left out.
         n_outside: resamples with λ_c outside the λ that were run, and at most half a decade outside: where these are many, the interval
             ends where the runs do.
         n_jumps: resamples whose rates jump from 0 to 1 between two λ: λ_c could be anywhere between these, and is put half-way.
@@ -49,6 +51,7 @@ class LogisticBoundary(Result):
     n_runs: int
     n_grokked: int
     n_left_out: int
+    n_open: int
     n_outside: int
     n_jumps: int
     horizon: float | None
@@ -89,8 +92,8 @@ class LogisticBoundary(Result):
 
 
 def logistic_boundary(
-    weight_decay: ArrayLike,
-    grokked: ArrayLike,
+    weight_decay: ArrayLike | pd.DataFrame,
+    grokked: ArrayLike | None = None,
     horizon: float | None = None,
     *,
     rng: Rng = 0,
@@ -106,9 +109,9 @@ def logistic_boundary(
     into account.
 
     Args:
-        weight_decay: λ of each run.
-        grokked: whether each run grokked within the horizon.
-        horizon: until when runs were followed, in steps or epochs; named in the result and its figure.
+        weight_decay: λ of each run; or the table of a sweep, as `sweep` and `results` give it, which says the rest.
+        grokked: whether each run grokked within the horizon; None with a table.
+        horizon: until when runs were followed, in steps or epochs; named in the result and its figure. With a table, until when they count.
         rng: seed or generator that draws the bootstrap, which resamples runs within each λ.
         n_bootstrap: resamples.
         method: "least squares" gives every λ the same weight, whatever its number of runs; "maximum likelihood" every run.
@@ -117,8 +120,8 @@ def logistic_boundary(
         level: of the intervals.
 
     Raises:
-        GrokinterpError: a λ below 0, fewer than two λ, all or no runs that grok, rates that do not cross ½ within half a decade of the
-            λ that were run.
+        GrokinterpError: a table without λ, or beside `grokked`; a λ below 0, fewer than two λ, all or no runs that grok, rates that do not cross
+            ½ within half a decade of the λ that were run.
 
     Source: arXiv 2605.20441, boundary fit (least squares, 1,500 run-level resamples, 0 < λ ≤ 5, smoothing for its Mamba runs); maximum
     likelihood and the box of steepness are chosen here.
@@ -126,6 +129,15 @@ def logistic_boundary(
     rng = generator(rng)
     if method not in _OBJECTIVES:
         raise unknown_name("method", method, _OBJECTIVES)
+    if isinstance(weight_decay, pd.DataFrame) != (grokked is None):
+        given = f"{type(weight_decay).__name__} as weight_decay and {type(grokked).__name__} as grokked"
+        raise GrokinterpError(f"give a sweep's table alone, or λ and whether each run grokked; got {given}")
+    n_open = 0
+    if isinstance(weight_decay, pd.DataFrame):
+        table = of_sweep(weight_decay, horizon)
+        n_open, table = int(table["open"].sum()), table[~table["open"]]
+        weight_decay, grokked = table[column(table, "weight_decay")].to_numpy(float), table["grokked"].to_numpy()
+    assert grokked is not None
     runs = columns(weight_decay=weight_decay)
     runs["grokked"] = flags("grokked", grokked, len(runs))
     require(runs["weight_decay"] >= 0, runs["weight_decay"], "weight_decay", "weight decay is not negative")
@@ -154,6 +166,7 @@ def logistic_boundary(
         n_runs=int(n.sum()),
         n_grokked=int(x.sum()),
         n_left_out=len(runs) - len(used),
+        n_open=n_open,
         n_outside=int(outside[1:].sum()),
         n_jumps=int(jumps[1:].sum()),
         horizon=horizon,

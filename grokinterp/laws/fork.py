@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, labels, log_survival, minimise, r_squared, require, resample
 from grokinterp.laws.results import Estimate, Result, interval
+from grokinterp.laws.subjects import GROKS, forks_of, is_subject
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -101,11 +102,12 @@ class ForkLaw(Result):
 
 
 def fork_law(
-    weight_decay: ArrayLike,
-    delay: ArrayLike,
+    weight_decay: ArrayLike | Any,
+    delay: ArrayLike | None = None,
     group: ArrayLike | None = None,
     censored: ArrayLike | None = None,
     *,
+    condition: str = GROKS,
     rng: Rng = 0,
     n_bootstrap: int = 2000,
     n_permutations: int = 2000,
@@ -114,22 +116,31 @@ def fork_law(
     """The constant C of Δt = C/λ, the time from a fork of the weight decay to grokking, in each group, three ways.
 
     Args:
-        weight_decay: λ of each draw after the fork, positive.
-        delay: Δt of each draw; of one that never groks, for how long it was followed, 0 if that is not known.
+        weight_decay: λ of each draw after the fork, positive; or the forked runs themselves, as `fork` returns them, or their folder, which
+            say the rest: a group is then a parent.
+        delay: Δt of each draw; of one that never groks, for how long it was followed, 0 if that is not known. None with runs.
         group: what has a C of its own, such as the prime; by default all draws share one.
         censored: which draws never grok; by default none.
+        condition: of runs, what counts as grokking.
         rng: seed or generator that draws the bootstrap, within each λ, and the permutations of the trend test.
         n_bootstrap: resamples.
         n_permutations: of the trend test.
         level: of the intervals.
 
     Raises:
-        GrokinterpError: λ or Δt that are not positive, arrays of different lengths, a group with draws that grok at fewer than two λ.
+        GrokinterpError: runs that are no forks, or beside other arguments; λ or Δt that are not positive, arrays of different lengths, a group
+            with draws that grok at fewer than two λ.
 
     Source: arXiv 2606.12966, fork law; its C is `mean_product`, its R² that of `mean_product` over means. Intervals, censoring and the
     trend test are chosen here.
     """
     rng = generator(rng)
+    if is_subject(weight_decay):
+        if not (delay is None and group is None and censored is None):
+            raise GrokinterpError(f"forked runs say λ, delay, group and what is censored; leave out what is beside the {type(weight_decay).__name__}")
+        weight_decay, delay, censored, group = forks_of(weight_decay, condition).values()
+    elif delay is None:
+        raise GrokinterpError(f"a fork law needs the delay of each draw, or the forked runs; got a {type(weight_decay).__name__} alone")
     draws = columns(weight_decay=weight_decay, delay=delay)
     draws["censored"] = False if censored is None else flags("censored", censored, len(draws))
     draws["group"] = "all" if group is None else labels("group", group, len(draws))

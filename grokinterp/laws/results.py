@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from grokinterp.errors import GrokinterpError
+from grokinterp.laws.printing import latex
 from grokinterp.notebook import html_table
+from grokinterp.outputs import TEXT, output
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,6 +38,30 @@ class Result(ABC):
         """One row for each estimate and count: ``quantity``, ``estimate``, ``low``, ``high``; NaN limits where there is no interval."""
         held = {field.name: getattr(self, field.name) for field in fields(self)}
         return tabulate({name: value for name, value in held.items() if isinstance(value, Estimate | int | float)})
+
+    def to_latex(self, caption: str = "", label: str = "") -> str:
+        """The table as a paper prints it: LaTeX with booktabs, intervals in brackets, "--" for what does not exist.
+
+        Args:
+            caption: of the table; none for a bare tabular.
+            label: to refer to it.
+        """
+        return latex(self.table(), caption, label)
+
+    def to_csv(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the table as CSV, in full precision.
+
+        Args:
+            path: the file; a text that stands there is replaced.
+            force: replace a file of another kind, too.
+
+        Raises:
+            GrokinterpError: nothing may or can be written there.
+        """
+        path = Path(path)
+        with output(path, TEXT, force=force) as temporary:
+            temporary.write_bytes(self.table().to_csv(index=False).encode())
+        return path
 
     @abstractmethod
     def figure(self) -> go.Figure:

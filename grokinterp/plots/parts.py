@@ -108,6 +108,38 @@ def heat_style(hover: str) -> dict[str, Any]:
     return {"colorscale": "Cividis", "colorbar": bar | {"thickness": 10, "nticks": 5, "tickangle": 0, "outlinewidth": 0}, "hovertemplate": hover}
 
 
+def heat_map(
+    title: str,
+    caption: str,
+    z: np.ndarray,
+    x: Sequence[Any],
+    y: Sequence[Any],
+    names: tuple[str, str],
+    quantity: str,
+    limits: tuple[float, float] | None = None,
+    text: np.ndarray | None = None,
+) -> go.Figure:
+    """A map of one quantity over two axes of which each entry is labelled.
+
+    Args:
+        title: of the figure.
+        caption: how it is read.
+        z: the values, [y, x]; NaN stays empty.
+        x: labels of the columns.
+        y: labels of the rows.
+        names: of both axes, with units.
+        quantity: what the colours mean, with units.
+        limits: of the colours; None for those of the values.
+        text: written into the cells, [y, x].
+    """
+    style = heat_style(f"{names[0]} %{{x}}, {names[1]} %{{y}}<br>{quantity} %{{z:.4g}}<extra></extra>")
+    style["colorbar"] = style["colorbar"] | {"title": {"text": quantity, "side": "right"}}
+    ends = {} if limits is None else {"zmin": limits[0], "zmax": limits[1]}
+    written = {} if text is None else {"text": text, "texttemplate": "%{text}"}
+    figure = layout_figure(title, caption, [go.Heatmap(x=list(x), y=list(y), z=z, **style, **ends, **written)], *names)
+    return figure.update_xaxes(type="category").update_yaxes(type="category")
+
+
 def layout_figure(title: str, caption: str, traces: Sequence[Any], x: str, y: str, *, log: bool = False) -> go.Figure:
     """The one layout of every figure: title, caption, named axes, legend below."""
     figure = go.Figure(list(traces), layout={"template": "none"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,6 +19,7 @@ from grokinterp.reports.figures import figures as figures_of
 from grokinterp.reports.words import headline, missing
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
     import xarray as xr
 
@@ -28,6 +30,7 @@ def to_html(
     *,
     figures: Mapping[str, go.Figure] | None = None,
     measures: Mapping[str, Measure] = MEASURES,
+    tables: Sequence[tuple[str, str, pd.DataFrame]] = (),
     force: bool = False,
 ) -> Path:
     """Write a dataset of measures as one HTML file: summary, headline numbers, figures with captions, configuration and provenance.
@@ -38,6 +41,7 @@ def to_html(
         path: the file, replaced whole if it is such a page already; its folder is made.
         figures: by name, in this order; None for those that the measures bring.
         measures: whose headline rows and figures are shown.
+        tables: more tables, each with a title and a caption.
         force: replace a file of another kind, too.
 
     Returns:
@@ -49,11 +53,13 @@ def to_html(
     path = Path(path)
     with output(path, PAGE, force=force) as temporary:
         drawn = figures_of(dataset, measures) if figures is None else figures
-        temporary.write_bytes(_page(dataset, drawn, headline(dataset, measures)).encode("utf-8", "backslashreplace"))  # a path need not be text
+        temporary.write_bytes(
+            _page(dataset, drawn, headline(dataset, measures), tables).encode("utf-8", "backslashreplace")
+        )  # a path need not be text
     return path
 
 
-def _page(dataset: xr.Dataset, drawn: Mapping[str, go.Figure], numbers: Sequence[Number]) -> str:
+def _page(dataset: xr.Dataset, drawn: Mapping[str, go.Figure], numbers: Sequence[Number], tables: Sequence[tuple[str, str, pd.DataFrame]]) -> str:
     from plotly.offline import get_plotlyjs
 
     template = Template(resources.files("grokinterp.reports").joinpath("page.html").read_text(encoding="utf-8"))
@@ -61,7 +67,7 @@ def _page(dataset: xr.Dataset, drawn: Mapping[str, go.Figure], numbers: Sequence
         title=escape(str(dataset.attrs.get("title") or "Report")),
         summary=_paragraphs(str(dataset.attrs.get("summary", ""))),
         notice=_notice(dataset),
-        headline=_headline(numbers),
+        headline="\n".join([_headline(numbers), *(_table(*table) for table in tables)]),
         figures="\n".join(_figure(name, figure) for name, figure in drawn.items()),
         details=_details(dataset),
         version=escape(__version__),
@@ -90,6 +96,27 @@ def _headline(numbers: Sequence[Number]) -> str:
         '<section aria-labelledby="numbers"><h2 id="numbers">Headline numbers</h2>\n'
         f"<table><caption>At the last step; losses in nats.</caption><tbody>\n{body}\n</tbody></table></section>"
     )
+
+
+def _table(title: str, caption: str, frame: pd.DataFrame) -> str:
+    """A table with a row a run."""
+    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in (frame.index.name or "", *frame.columns))
+    rows = [
+        f'<tr><th scope="row">{escape(str(label))}</th>{"".join(f"<td>{escape(_cell(value))}</td>" for value in row)}</tr>'
+        for label, row in zip(frame.index, frame.to_numpy(dtype=object).tolist(), strict=True)
+    ]
+    name = re.sub(r"\W+", "-", title.lower())
+    return (
+        f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(title)}</h2>\n'
+        f'<div class="wide" tabindex="0"><table><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table></div></section>"
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "never" if math.isnan(value) else f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:.6g}"
+    return "none" if value is None else str(value)
 
 
 def _powers_of_ten(text: str) -> str:

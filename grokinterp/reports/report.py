@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.measures.undefined import reasons_of
@@ -83,6 +84,18 @@ class Report:
         """The variables that are not defined, in whole or in part, and why; the values are NaN."""
         return reasons_of(self.dataset)
 
+    def onset(self, condition: str) -> int | None:
+        """The first step at which a condition holds, in what was recorded while training or in what was measured; None if it never does.
+
+        Args:
+            condition: like "test_accuracy >= 0.95" or "fsd[1] >= 0.8 for 2", see `grokinterp.conditions`.
+
+        Raises:
+            GrokinterpError: a condition that cannot be read, or on a quantity that this report lacks.
+        """
+        found = Condition.parse(condition).first_of(self.dataset)
+        return None if found is None else int(found.onset)
+
     def headline(self) -> list[Number]:
         """The numbers of the last step that one quotes, as (quantity, value, meaning) rows."""
         return headline(self.dataset, {**MEASURES, **self.measures})
@@ -152,7 +165,11 @@ class Report:
         if figures is None:
             figures = self.figures
         shown = figures if isinstance(figures, Mapping) else {name: self.plot(name) for name in figures}
-        return to_html(self.dataset, Path(path), figures=shown, measures={**MEASURES, **self.measures}, force=force)
+        return to_html(self.dataset, Path(path), figures=shown, measures={**MEASURES, **self.measures}, tables=self.tables(), force=force)
+
+    def tables(self) -> list[tuple[str, str, pd.DataFrame]]:
+        """The tables of the page besides the headline: title, caption, rows; none for a single run."""
+        return []
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the report as one netCDF file, atomically; any xarray opens it too.

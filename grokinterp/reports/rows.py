@@ -8,9 +8,13 @@ before has left free, and the next activations no longer fit in there. At p = 11
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Rows:
@@ -73,3 +77,13 @@ def _same_form(row: xr.Dataset, form: xr.Dataset) -> bool:
     if list(row.data_vars) != list(form.data_vars) or not row.coords.to_dataset().equals(form.coords.to_dataset()):
         return False
     return all((row[name].dims, row[name].shape, row[name].dtype) == (form[name].dims, form[name].shape, form[name].dtype) for name in form.data_vars)
+
+
+def recorded(metrics: pd.DataFrame) -> xr.Dataset:
+    """What was recorded while training, as in a report: ``metric_…`` over ``eval_step``; empty where nothing was.
+
+    Args:
+        metrics: as `Run.metrics`.
+    """
+    columns = {f"metric_{name}": ("eval_step", metrics[name].to_numpy()) for name in metrics.columns if name != "step"}
+    return xr.Dataset(columns, coords={"eval_step": metrics["step"].to_numpy()}) if columns else xr.Dataset()

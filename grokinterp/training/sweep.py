@@ -24,7 +24,7 @@ from grokinterp.outputs import PARQUET, check_output, output
 from grokinterp.training.config import RunConfig, combinations
 from grokinterp.training.executors import Here, LocalPool, SupportsSubmit, drive
 from grokinterp.training.folder import read_metrics, read_status
-from grokinterp.training.runs import first_step, has_diverged
+from grokinterp.training.runs import Run, first_step, has_diverged
 from grokinterp.training.train import check_device, has_ended, train_together, why_not_together
 from grokinterp.training.writer import FolderInUse, open_for_writing
 
@@ -248,6 +248,19 @@ def _leave_errors(configs: list[RunConfig], out: Path, reason: str) -> dict[str,
 
 
 @os_errors_explained()
+def runs_in(folder: str | Path) -> list[Run]:
+    """The runs whose folders lie in a folder, such as a sweep's or that of forks, by name.
+
+    Raises:
+        GrokinterpError: there are none.
+    """
+    found = [Run(config.parent) for config in sorted(Path(folder).glob("*/config.json"))]
+    if not found:
+        raise GrokinterpError(f"{folder} is neither a run nor a folder of runs: neither it nor a folder in it has a config.json")
+    return found
+
+
+@os_errors_explained()
 def results(configs: Sequence[RunConfig], out: str | Path) -> pd.DataFrame:
     """What a sweep has come to so far, one row a config; reading disturbs no one.
 
@@ -260,7 +273,7 @@ def results(configs: Sequence[RunConfig], out: str | Path) -> pd.DataFrame:
 
 def _table(configs: Sequence[RunConfig], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The settings that vary beside the outcomes."""
-    settings = [_flat(config.to_dict()) for config in configs]
+    settings = [flat_settings(config.to_dict()) for config in configs]
     names = list(dict.fromkeys(name for own in settings for name in own if name != "parent.path"))
     varying = [name for name in names if any(own.get(name) != settings[0].get(name) for own in settings)]
     chosen = [{name: own.get(name) for name in varying} for own in settings]
@@ -274,7 +287,7 @@ def _accumulate(configs: Sequence[RunConfig], rows: Sequence[Mapping[str, Any]],
     with FileLock(file.with_name(".results.lock")):  # another driver may do the same
         table = _accumulated(file)
         for config, row in zip(configs, rows, strict=True):
-            table[config.digest] = {"digest": config.digest, **_flat(config.to_dict()), **row}
+            table[config.digest] = {"digest": config.digest, **flat_settings(config.to_dict()), **row}
         with output(file, PARQUET) as temporary:
             temporary.write_bytes(_frame(list(table.values())).to_parquet(engine="pyarrow"))  # which cannot write to every path
 
@@ -298,7 +311,7 @@ def _accumulated(file: Path) -> dict[str, dict[str, Any]]:
     for digest, row in table.items():
         if not row.keys() >= _ALWAYS:  # written when only settings that varied were
             with contextlib.suppress(GrokinterpError):
-                table[digest] = {**_flat(read_object(file.with_name(digest) / "config.json")), **row}
+                table[digest] = {**flat_settings(read_object(file.with_name(digest) / "config.json")), **row}
     return table
 
 
@@ -346,12 +359,17 @@ def _of_one_type(values: list[Any]) -> list[Any]:
     return [None if value is None else str(value) for value in values]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted name; lists, like betas, as text."""
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name; lists, like betas, as text.
+
+    Args:
+        values: a config as a dict of dicts.
+        prefix: of the names.
+    """
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            flat |= flat_settings(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = str(value) if isinstance(value, list) else value
     return flat

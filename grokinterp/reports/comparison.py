@@ -1,0 +1,228 @@
+"""`Comparison`: the reports of several runs as one, with what differs between them and when each comes to what one waits for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.measures import MEASURES, Measure, Number
+from grokinterp.notebook import html_table
+from grokinterp.reports.figures import of_name
+from grokinterp.reports.overlay import can_overlay, colour_of, one_at_a_time, overlay
+from grokinterp.reports.report import Report
+from grokinterp.reports.several import by_reason, config_of, differences, joined, labels, onset_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+    import xarray as xr
+
+
+class Comparison(Report):
+    """What `analyze` found in several runs, along a dimension ``run`` that is labelled by what differs in their configs.
+
+    It is a `Report`: its dataset, figures, tables and page are those of all runs together. Curves lie over each other, each run in its colour;
+    maps are shown one run at a time. A single run's report is ``comparison.reports[label]``.
+
+    Args:
+        reports: one a run, by the run's label, in the order in which they are shown.
+        failed: runs that could not be read, with the reason.
+
+    Raises:
+        GrokinterpError: no reports.
+    """
+
+    def __init__(self, reports: Mapping[str, Report], failed: Mapping[str, str] | None = None) -> None:
+        if not reports:
+            raise GrokinterpError(f"a comparison shows reports, one a run; got {len(reports)}")
+        own: dict[str, Measure] = {}
+        for report in reports.values():
+            own |= report.measures
+        for name, value in (("reports", dict(reports)), ("failed", dict(failed or {})), ("measures", own)):
+            object.__setattr__(self, name, value)
+
+    reports: dict[str, Report]
+    failed: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.title}: {', '.join(self.reports)})"
+
+    def _repr_html_(self) -> str:
+        table = self.onsets()
+        rows = [[run, *("never" if np.isnan(value) else f"{value:,.0f}" for value in row)] for run, row in zip(table.index, table.to_numpy())]
+        header = ["run", *(f"first step with {name}" if name != "followed" else "followed to" for name in table.columns)]
+        return html_table(f"Comparison: {self.title}", rows, header, paragraphs=self.summary.split("\n\n"))
+
+    @cached_property
+    def dataset(self) -> xr.Dataset:
+        """The runs' datasets along ``run``; what a run lacks is NaN, also at steps that others alone have."""
+        together = joined({run: report.dataset for run, report in self.reports.items()})
+        attributes = {"config": self._configs, "provenance": self._provenance, "failures": self.failures}
+        together.attrs = {"title": self.title, "summary": self.summary, **{name: json.dumps(value) for name, value in attributes.items()}}
+        return together
+
+    @cached_property
+    def title(self) -> str:
+        """How many runs of which task."""
+        tasks = {str(config.get("task", {}).get("name", "")) for config in self._configs.values() if isinstance(config.get("task"), dict)} - {""}
+        return f"{len(self.reports)} runs" + (f" of {' and '.join(sorted(tasks)).replace('_', ' ')}" if tasks else "")
+
+    @property
+    def _configs(self) -> dict[str, dict[str, Any]]:
+        return {run: config_of(report.dataset) for run, report in self.reports.items()}
+
+    @property
+    def _provenance(self) -> dict[str, Any]:
+        return {run: json.loads(str(report.dataset.attrs.get("provenance") or "{}")) for run, report in self.reports.items()}
+
+    @cached_property
+    def summary(self) -> str:
+        """How many runs come to what one waits for, and when, in plain words."""
+        differ = [str(name) for name in self.differences.columns]
+        told = f"{len(self.reports)} runs" + (f", which differ in {_listed(differ)}." if differ else " with the same settings.")
+        onsets = self.onsets()
+        for condition in [name for name in onsets.columns if name != "followed"][-2:]:
+            told += f" {_reached(condition, onsets[condition], onsets['followed'])}"
+        lacking = f"\n\n{len(self.failed)} more could not be read: {', '.join(self.failed)}." if self.failed else ""
+        return told + lacking
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """The measures that do not apply to a run, and the runs that could not be read, with the reasons."""
+        reasons: dict[str, dict[str, str]] = {}
+        for run, report in self.reports.items():
+            for name, reason in report.failures.items():
+                reasons.setdefault(name, {})[run] = reason
+        return {name: by_reason(runs) for name, runs in reasons.items()} | self.failed
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """The settings in which the runs differ: a row a run, a column a setting."""
+        import pandas as pd
+
+        frame: pd.DataFrame = pd.DataFrame(differences(list(self._configs.values())), index=pd.Index(list(self.reports), name="run"))
+        return frame
+
+    def onsets(self, *conditions: str) -> pd.DataFrame:
+        """The first step at which each condition holds in each run, NaN for never, and ``followed``, until when the run was.
+
+        Args:
+            conditions: like "test_accuracy >= 0.95" or "fsd[1] >= 0.8 for 2"; without any, a few on what was recorded while training.
+
+        Raises:
+            GrokinterpError: a condition that cannot be read, or on a quantity that a run lacks.
+        """
+        return onset_table({run: report.dataset for run, report in self.reports.items()}, conditions)
+
+    def headline(self) -> list[Number]:
+        """None: the numbers that one quotes are a run's own, ``comparison.reports[label].headline()``."""
+        return []
+
+    def to_dataframe(self, *variables: str) -> pd.DataFrame:
+        """As `Report.to_dataframe`, one row a run and step; with variables one row for each entry, ``run`` among the columns.
+
+        Args:
+            variables: names; none for one row a run and step.
+
+        Raises:
+            GrokinterpError: an unknown variable.
+        """
+        import pandas as pd
+
+        if variables:
+            return super().to_dataframe(*variables)
+        frame: pd.DataFrame = pd.concat({run: report.to_dataframe() for run, report in self.reports.items()}, names=["run"])
+        return frame
+
+    @cached_property
+    def panels(self) -> dict[str, dict[str, go.Figure]]:
+        """Every figure of every run: by the figure's name, then by the run's label."""
+        drawn: dict[str, dict[str, go.Figure]] = {}
+        for run, report in self.reports.items():
+            for name, figure in report.figures.items():
+                drawn.setdefault(name, {})[run] = figure
+        return drawn
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """The colour of each run."""
+        return {run: colour_of(i) for i, run in enumerate(self.reports)}
+
+    @cached_property
+    def figures(self) -> dict[str, go.Figure]:
+        """Every figure, all runs together: curves over each other, maps with a menu that chooses the run."""
+        return {name: overlay(each, self.colours) if can_overlay(each) else one_at_a_time(each) for name, each in self.panels.items()}
+
+    def plot(self, name: str | None = None) -> go.Figure:
+        """One figure of all runs; see `Report.plot` for what a name may be.
+
+        Args:
+            name: of a figure, or of a measure for the first of its figures; None for the first of all.
+
+        Raises:
+            GrokinterpError: no run has such a figure.
+        """
+        known = {**MEASURES, **self.measures}
+        candidates = list(self.figures) if name is None else [each for own in self.reports.values() for each in of_name(own.dataset, name, known)]
+        for candidate in candidates:
+            if candidate in self.figures:
+                return self.figures[candidate]
+        raise unknown_name("figure", str(name), self.figures)
+
+    def tables(self) -> list[tuple[str, str, pd.DataFrame]]:
+        """The tables of the page: title, caption, and a row a run."""
+        onsets = self.onsets()
+        caption = "What differs between the runs, the first step at which each condition holds, and until when each run was followed."
+        return [("Runs", caption, self.differences.join(onsets))]
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write one netCDF file a run into a folder; `Report.load` reads each, and `compare` puts them side by side again.
+
+        Args:
+            path: the folder.
+            force: replace files of another kind that stand there.
+
+        Raises:
+            GrokinterpError: nothing may or can be written there.
+        """
+        folder = Path(path)
+        for i, report in enumerate(self.reports.values(), 1):
+            report.save(folder / f"run_{i:0{len(str(len(self.reports)))}}.nc", force=force)
+        return folder
+
+
+def compare(*reports: Report, names: Sequence[str] | None = None) -> Comparison:
+    """Reports of several runs as one, along a dimension ``run``.
+
+    Args:
+        reports: as `analyze` gives them or `Report.load` reads them.
+        names: what to call the runs; by default what differs in their configs, or their titles.
+
+    Raises:
+        GrokinterpError: no reports, or names that are not one for each or not different.
+    """
+    if names is None:
+        names = labels([config_of(report.dataset) for report in reports], [str(report.dataset.attrs["title"]) for report in reports])
+    if len(names) != len(reports) or len(set(names)) < len(names):
+        raise GrokinterpError(f"every run needs a name of its own; got {', '.join(names)} for {len(reports)} reports")
+    return Comparison(dict(zip(names, reports, strict=True)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _reached(condition: str, onsets: pd.Series[float], until: pd.Series[float]) -> str:
+    """How many runs meet a condition, and when."""
+    met = onsets.dropna()
+    never = len(onsets) - len(met)
+    if not len(met):
+        return f"None meets {condition} in the {until.max():,.0f} steps that it was followed."
+    span = f"at step {met.iloc[0]:,.0f}" if len(met) == 1 else f"between steps {met.min():,.0f} and {met.max():,.0f}, median {met.median():,.0f}"
+    return f"{len(met)} meet{'s' * (len(met) == 1)} {condition}, {span}" + (f"; {never} never {'does' if never == 1 else 'do'}." if never else ".")
