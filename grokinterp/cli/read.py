@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from grokinterp.cli.arguments import importable, once, setting, show, task_of
-from grokinterp.errors import GrokinterpError
 
 
 def analyze(
@@ -60,7 +59,8 @@ def analyze(
 
 
 def report(
-    path: tyro.conf.Positional[tuple[Path, ...]],
+    path: tyro.conf.Positional[Path],
+    others: tyro.conf.Positional[tuple[Path, ...]] = (),
     out: Path = Path("report.html"),
     measures: tuple[str, ...] = ("progress", "spectrum"),
     workers: int = 0,
@@ -69,7 +69,8 @@ def report(
     """Write one self-contained HTML page about a run folder, a published .pth file or a saved report, or about several of them side by side.
 
     Args:
-        path: a run folder, an author's checkpoint, or a .nc file that `analyze --save` wrote; several of these, or a sweep's folder, are compared.
+        path: a run folder, an author's checkpoint, or a .nc file that `analyze --save` wrote; or a sweep's folder, whose runs are compared.
+        others: more of these, to compare with it.
         out: the page to write.
         measures: as for `analyze`; not used for a saved report.
         workers: processes that share the checkpoints of a run; 0 for this one.
@@ -80,9 +81,7 @@ def report(
     from grokinterp.reports.report import Report
 
     check_output(out, PAGE, force=force)  # before anything is computed
-    if not path:
-        raise GrokinterpError(f"a report is about at least one run or file; got {len(path)}, so name one, like `grokinterp report runs/demo`")
-    subjects = [Report.load(each) if each.suffix == ".nc" else each for each in path]
+    subjects = [Report.load(each) if each.suffix == ".nc" else each for each in (path, *others)]
     single = subjects[0] if len(subjects) == 1 else subjects
     found = single if isinstance(single, Report) else analyze_subject(single, importable(measures), workers=workers)
     print(found.summary)

@@ -109,7 +109,8 @@ class CoreComparison(Result):
         """The pairs, a row each, then the means over pairs."""
         mean = {"a": "mean", "b": "over pairs", "correlation": self.correlation.value, "low": self.correlation.low, "high": self.correlation.high}
         mean |= {"chance": self.chance, **{name: float(self.pairs[name].mean()) for name in ("smallest", "angle", "overlap")}}
-        return pd.concat([self.pairs, pd.DataFrame([mean])], ignore_index=True)
+        whole: pd.DataFrame = pd.concat([self.pairs, pd.DataFrame([mean])], ignore_index=True)
+        return whole
 
     def __str__(self) -> str:
         ranks = " / ".join(str(core.rank) for core in self.cores.values())
@@ -227,8 +228,8 @@ def _eigenvalues(models: Mapping[str, tuple[Any, Task]], cores: Mapping[str, Cor
     found = {}
     for run, (model, task) in models.items():
         snapshot = Snapshot(model, task)
-        if task.group is None or snapshot.group.order < 5:
+        if task.cyclic is None or task.cyclic.order < 5:
             return {}
         z = cores[run].project(snapshot.table(snapshot.readout(cores[run].hook)).flatten(0, 1))
-        found[run] = cyclic_dynamics(z, snapshot.answer_table.flatten(), snapshot.group.order, n_shuffles=0).eigenvalues
+        found[run] = cyclic_dynamics(z, snapshot.answer_table.flatten(), task.cyclic.order, n_shuffles=0).eigenvalues
     return found

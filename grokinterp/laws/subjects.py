@@ -64,7 +64,7 @@ def onsets_of(subjects: Any, condition: str) -> pd.DataFrame:
     """
     wanted = Condition.parse(condition)
     if isinstance(subjects, Comparison):
-        names, settings = list(subjects.reports), subjects.differences.to_dict("records")
+        names, settings = list(subjects.reports), differences([config_of(report.dataset) for report in subjects.reports.values()])
         datasets = [report.dataset for report in subjects.reports.values()]
     else:
         named = [_dataset(each) for each in (subjects if isinstance(subjects, list | tuple) else [subjects])]
@@ -125,7 +125,8 @@ def of_sweep(table: pd.DataFrame, horizon: float | None = None) -> pd.DataFrame:
     limit = np.inf if horizon is None else horizon
     grokked = at <= limit
     ended = table["state"].isin(ENDED).to_numpy() | (step >= limit)
-    return table.assign(grokked=grokked, time=np.where(grokked, at, np.fmin(step, limit)), open=~grokked & ~ended)
+    marked: pd.DataFrame = table.assign(grokked=grokked, time=np.where(grokked, at, np.fmin(step, limit)), open=~grokked & ~ended)
+    return marked
 
 
 def forks_of(children: Any, condition: str) -> dict[str, list[Any]]:

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 
 class Number(NamedTuple):
-    """One number of a report that one quotes."""
+    """One number of a report; what is said only aside is folded away on the page."""
 
     quantity: str
     value: str
     meaning: str = ""
+    aside: bool = False
 
 
 Text = str | Callable[["xr.Dataset"], str]
@@ -30,19 +31,22 @@ class Row:
         variables: what it reads; a report without one of them has no such row.
         value: the number, or several.
         meaning: a few words beside it.
+        aside: whether one quotes it only aside: the page folds it away.
     """
 
     quantity: Text
     variables: Set[str]
     value: Text
     meaning: Text = ""
+    aside: bool = False
 
     def read(self, last: xr.Dataset) -> Number:
         """The row of a step that has the variables."""
-        return Number(*(text if isinstance(text, str) else text(last) for text in (self.quantity, self.value, self.meaning)))
+        quantity, value, meaning = (text if isinstance(text, str) else text(last) for text in (self.quantity, self.value, self.meaning))
+        return Number(quantity, value, meaning, self.aside)
 
 
-def row_of(quantity: Text, name: str, spec: str = ".4g", meaning: Text = "", /, **labels: object) -> Row:
+def row_of(quantity: Text, name: str, spec: str = ".4g", meaning: Text = "", /, *, aside: bool = False, **labels: object) -> Row:
     """A row that shows one variable: its number, or its entries at some labels side by side.
 
     Args:
@@ -50,6 +54,7 @@ def row_of(quantity: Text, name: str, spec: str = ".4g", meaning: Text = "", /, 
         name: of the variable.
         spec: of each number, as `format` takes it.
         meaning: a few words beside it.
+        aside: see `Row`.
         labels: by dimension one label, or a tuple of which each is shown.
     """
 
@@ -64,4 +69,4 @@ def row_of(quantity: Text, name: str, spec: str = ".4g", meaning: Text = "", /, 
         entries = [array.sel({along: label}) for label in several] if several else [array]
         return " / ".join(format(float(entry), spec) for entry in entries)
 
-    return Row(quantity, {name}, value, meaning)
+    return Row(quantity, {name}, value, meaning, aside)

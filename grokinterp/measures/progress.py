@@ -311,7 +311,7 @@ def _strongest(name: str, n: int = 6) -> Row:
         norms = last[name]
         return ", ".join(f"{int(norms['frequency'][i])} ({float(norms[i]):.3g})" for i in np.argsort(-norms.to_numpy())[:n])
 
-    return Row(f"{name.removesuffix('_norm')}, strongest frequencies (norm)", {name}, value)
+    return Row(f"{name.removesuffix('_norm')}, strongest frequencies (norm)", {name}, value, aside=True)
 
 
 _ZERO_TO_ONE = "0 all equal, near 1 sparse"
@@ -321,22 +321,24 @@ MEASURE = Measure(
     rows=(
         row_of("restricted loss, train / test / all pairs", "restricted_loss", ".4g", "only the key frequencies kept in the logits", split=SHOWN),
         row_of("… of a lookup table", "restricted_loss_lookup", ".4g", "of the training pairs alone, with the model's training loss", split=SHOWN),
-        row_of("… when only test pairs are averaged, test", "restricted_loss_held_out", ".4g", "a lookup table has no part in it"),
-        row_of("… without the mean logits, all pairs", "restricted_loss_no_mean", ".3g", split="all"),
+        row_of("… when only test pairs are averaged, test", "restricted_loss_held_out", ".4g", "a lookup table has no part in it", aside=True),
+        row_of("… without the mean logits, all pairs", "restricted_loss_no_mean", ".3g", aside=True, split="all"),
         row_of("excluded loss, train / test", "excluded_loss", ".4g", "the key frequencies taken out of the logits", split=("train", "test")),
-        Row("excluded loss of one key, train", {"excluded_loss_each"}, _excluded_each, "one key frequency taken out at a time"),
+        Row("excluded loss of one key, train", {"excluded_loss_each"}, _excluded_each, "one key frequency taken out at a time", True),
         Row("key frequencies", {"W_L_norm", "excluded_loss_each"}, lambda last: _listed(last["key_frequency"].to_numpy()), _rule),
         Row(
             "key frequencies, published rule",
             {"published_key"},
             lambda last: _listed(last["frequency"].to_numpy()[last["published_key"].to_numpy() == 1]),
             "strongest in at least one neuron",
+            True,
         ),
         row_of(
             "FVE raw / row-centred / less class mean",
             "fve",
             ".4f",
             "share of the logits' variance that cos w(a + b − c) of the keys explains",
+            aside=True,
             form=FVE_FORMS,
         ),
         Row(
@@ -344,15 +346,21 @@ MEASURE = Measure(
             {"neurons_above", "neuron_share"},
             lambda last: f"{' / '.join(f'{float(count):.0f}' for count in last['neurons_above'])} of {last.sizes['neuron']}",
             "of their variance at one frequency",
+            True,
         ),
         _strongest("W_E_norm"),
         _strongest("W_L_norm"),
         row_of(
-            "power in the key frequencies, W_L / W_E", "key_power_share", ".3f", "of the squared norm, the constant removed", matrix=("W_L", "W_E")
+            "power in the key frequencies, W_L / W_E",
+            "key_power_share",
+            ".3f",
+            "of the squared norm, the constant removed",
+            aside=True,
+            matrix=("W_L", "W_E"),
         ),
-        row_of("Gini of W_E, components / frequencies", "gini", ".4f", _ZERO_TO_ONE, matrix="W_E", kind=("components", "frequencies")),
-        row_of("Gini of W_L, components / frequencies", "gini", ".4f", _ZERO_TO_ONE, matrix="W_L", kind=("components", "frequencies")),
-        row_of("sum of squared weights", "sum_of_squares", ".2f", "over all parameters that the model has"),
+        row_of("Gini of W_E, components / frequencies", "gini", ".4f", _ZERO_TO_ONE, aside=True, matrix="W_E", kind=("components", "frequencies")),
+        row_of("Gini of W_L, components / frequencies", "gini", ".4f", _ZERO_TO_ONE, aside=True, matrix="W_L", kind=("components", "frequencies")),
+        row_of("sum of squared weights", "sum_of_squares", ".2f", "over all parameters that the model has", aside=True),
     ),
     figures=(
         plots.progress,

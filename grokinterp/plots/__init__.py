@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from grokinterp.plots.agreement import agreement_by_layer, agreement_knob, agreement_probabilities, agreement_strength, coordinate_correlations
 from grokinterp.plots.cores import core_clock, core_eigenvalues, core_r2, core_size
 from grokinterp.plots.default import default
+from grokinterp.plots.frames import MAX_FRAMES, by_step
 from grokinterp.plots.parts import (
     BLUE,
     GREEN,
@@ -45,6 +46,7 @@ __all__ = [
     "BLUE",
     "GREEN",
     "GREY",
+    "MAX_FRAMES",
     "MAX_POINTS",
     "ORANGE",
     "PURPLE",
@@ -58,6 +60,7 @@ __all__ = [
     "agreement_knob",
     "agreement_probabilities",
     "agreement_strength",
+    "by_step",
     "coordinate_correlations",
     "core_clock",
     "core_eigenvalues",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grokinterp.plots.frames import by_step
 from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import BLUE, GREY, STEPS, at_last_step, layout_figure, lines_of, need, values_of
 
@@ -48,9 +49,14 @@ def core_eigenvalues(dataset: xr.Dataset) -> go.Figure:
 
     Draws ``core_eigenvalue``.
     """
-    values = values_of(at_last_step(need(dataset, "core_eigenvalue")).transpose("eigenvalue", "part"))
+
+    def modes(dataset: xr.Dataset) -> list[go.Scatter]:
+        values = at_last_step(need(dataset, "core_eigenvalue")).transpose("eigenvalue", "part")
+        return [_dots(values_of(values), "eigenvalues")]
+
     caption = "Each dot is a mode of the core: on the circle it turns for ever, its angle being its frequency; inside it decays."
-    return _plane("Eigenvalues of the core's operator", caption, [_dots(values, "eigenvalues")], "real part", "imaginary part", circle=True)
+    figure = _plane("Eigenvalues of the core's operator", caption, modes(dataset), "real part", "imaginary part", circle=True)
+    return by_step(figure, dataset, modes)
 
 
 def core_clock(dataset: xr.Dataset) -> go.Figure:
@@ -58,11 +64,16 @@ def core_clock(dataset: xr.Dataset) -> go.Figure:
 
     Draws ``core_mean``.
     """
-    means = values_of(at_last_step(need(dataset, "core_mean")).transpose("core_class", "core_axis"))
+
+    def ring(dataset: xr.Dataset) -> list[go.Scatter]:
+        means = values_of(at_last_step(need(dataset, "core_mean")).transpose("core_class", "core_axis"))
+        round_it = np.concatenate([means, means[:1]])
+        path = go.Scatter(x=round_it[:, 0], y=round_it[:, 1], mode="lines", line={"color": GREY, "width": 1}, hoverinfo="skip", showlegend=False)
+        return [path, _dots(means, "means")]
+
     caption = "Each dot is an answer of a cyclic task, or a token of a sequence; where the dots go round in order, the core is a clock."
-    ring = np.concatenate([means, means[:1]])
-    path = go.Scatter(x=ring[:, 0], y=ring[:, 1], mode="lines", line={"color": GREY, "width": 1}, hoverinfo="skip", showlegend=False)
-    return _plane("Means in the strongest two core dimensions", caption, [path, _dots(means, "means")], "first dimension", "second dimension")
+    figure = _plane("Means in the strongest two core dimensions", caption, ring(dataset), "first dimension", "second dimension")
+    return by_step(figure, dataset, ring)
 
 
 def _dots(values: np.ndarray, name: str) -> go.Scatter:

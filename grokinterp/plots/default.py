@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grokinterp.plots.frames import by_step
 from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import BAR, BLUE, MAX_COLUMNS, STEPS, MissingVariables, heat_style, layout_figure, need, values_of
 from grokinterp.plots.training import scalar
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def default(dataset: xr.Dataset, name: str) -> go.Figure:
     """A variable by its shape: a scalar as a line over steps, an array of one dimension as bars or, over steps, as a heat map, and one of two
-    dimensions as a heat map at the last step.
+    dimensions as a heat map with a frame for each step.
 
     Title, units and caption are its attributes ``long_name``, ``units`` and ``description``.
 
@@ -31,7 +32,8 @@ def default(dataset: xr.Dataset, name: str) -> go.Figure:
     if len(rest) == 1:
         return _map(value, "step", rest[0]) if over_steps else _bars(value.isel(step=-1) if "step" in value.dims else value, rest[0])
     if len(rest) == 2:
-        return _map(value.isel(step=-1) if "step" in value.dims else value, rest[1], rest[0])
+        figure = _map(value.isel(step=-1) if "step" in value.dims else value, rest[1], rest[0])
+        return by_step(figure, dataset, lambda own: _map(need(own, name).isel(step=-1), rest[1], rest[0]).data) if over_steps else figure
     raise MissingVariables(f"{name} has {len(rest)} dimensions besides the step, and no figure of its own")
 
 

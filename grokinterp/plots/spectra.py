@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grokinterp.plots.frames import by_step
 from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import BAR, BLUE, GREY, MAX_COLUMNS, STEPS, VERMILLION, at_last_step, heat_style, layout_figure, need, values_of
 
@@ -43,17 +44,22 @@ def logits_2d(dataset: xr.Dataset) -> go.Figure:
         "Each cell is a wave over the first operand times a wave over the second; the circuit shows as bright 2 × 2 blocks on the diagonal, "
         "one for each key frequency. Colours are stretched near zero and end at the largest cell other than the constant."
     )
+    cells = _component_cells(dataset)
+    figure = layout_figure("Logits in the two-dimensional Fourier basis", caption, cells, "component of x", "component of y")
+    # Left to itself, plotly stretches cells to the panel and puts the constant at the bottom.
+    figure.update_yaxes(type="category", scaleanchor="x", constrain="domain", autorange="reversed")
+    figure.update_xaxes(type="category", constrain="domain", constraintoward="left", tickangle=-90)
+    return by_step(figure.update_layout(height=700), dataset, _component_cells)
+
+
+def _component_cells(dataset: xr.Dataset) -> list[go.Heatmap]:
     last = at_last_step(need(dataset, "logit_component_norm")).transpose("component_y", "component_x")
     x, y = ([str(name) for name in last[dim].to_numpy()] for dim in ("component_x", "component_y"))
     varying = last.where((last["component_x"] != "1") | (last["component_y"] != "1"))
     hover = "x: %{x}, y: %{y}<br>norm %{z:.4g}<extra></extra>"
     cells = go.Heatmap(x=x, y=y, z=values_of(last), zmin=0, zmax=float(varying.max()), **heat_style(hover))
     cells.colorscale = [(position**2, colour) for position, colour in cells.colorscale]  # else one strong frequency hides the others
-    figure = layout_figure("Logits in the two-dimensional Fourier basis", caption, [cells], "component of x", "component of y")
-    # Left to itself, plotly stretches cells to the panel and puts the constant at the bottom.
-    figure.update_yaxes(type="category", scaleanchor="x", constrain="domain", autorange="reversed")
-    figure.update_xaxes(type="category", constrain="domain", constraintoward="left", tickangle=-90)
-    return figure.update_layout(height=700)
+    return [cells]
 
 
 def neurons(dataset: xr.Dataset) -> go.Figure:
@@ -61,15 +67,21 @@ def neurons(dataset: xr.Dataset) -> go.Figure:
 
     Draws ``neuron_frequency`` and ``neuron_share``.
     """
+    alive = np.isfinite(values_of(at_last_step(need(dataset, "neuron_frequency"))))
+    caption = f"Each neuron counts at the frequency that explains most of its variance, in blue where that is more than {EXPLAINED:.0%}."
+    caption += "" if alive.all() else f" Left out: {(~alive).sum():,} neurons that are constant over all inputs."
+    figure = layout_figure("Neurons by dominant frequency", caption, _neuron_bars(dataset), "frequency", "number of neurons")
+    return by_step(figure.update_layout(barmode="stack"), dataset, _neuron_bars)
+
+
+def _neuron_bars(dataset: xr.Dataset) -> list[go.Bar]:
     frequency, share = (values_of(at_last_step(need(dataset, name))) for name in ("neuron_frequency", "neuron_share"))
     alive = np.isfinite(frequency)
     bars = []
     for label, chosen, colour in ((f"share above {EXPLAINED}", share > EXPLAINED, BLUE), ("share below", ~(share > EXPLAINED), GREY)):
         found, count = np.unique(frequency[alive & chosen].astype(int), return_counts=True)
         bars.append(go.Bar(x=found, y=count, name=label, width=0.8, marker_color=colour, hovertemplate=BAR))
-    caption = f"Each neuron counts at the frequency that explains most of its variance, in blue where that is more than {EXPLAINED:.0%}."
-    caption += "" if alive.all() else f" Left out: {(~alive).sum():,} neurons that are constant over all inputs."
-    return layout_figure("Neurons by dominant frequency", caption, bars, "frequency", "number of neurons").update_layout(barmode="stack")
+    return bars
 
 
 def _spectrum(dataset: xr.Dataset, name: str, title: str, caption: str) -> go.Figure:

@@ -61,7 +61,9 @@ class Report:
             ("figures", ", ".join(self.figures), "report.plot(name)"),
         ]
         paragraphs = [part for part in self.summary.split("\n\n") if part]
-        return html_table(f"Report: {self.dataset.attrs['title']}", [*self.headline(), *failures, *facts], paragraphs=paragraphs)
+        return html_table(
+            f"Report: {self.dataset.attrs['title']}", [*(number[:3] for number in self.headline()), *failures, *facts], paragraphs=paragraphs
+        )
 
     @property
     def summary(self) -> str:

@@ -90,7 +90,10 @@ def headline(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) ->
         if f"metric_{split}_loss" in dataset:
             numbers.append(
                 Number(
-                    f"recorded {split} loss", f"{_last_finite(dataset[f'metric_{split}_loss']):.4e}", "the last that was written down while training"
+                    f"recorded {split} loss",
+                    f"{_last_finite(dataset[f'metric_{split}_loss']):.4e}",
+                    "the last that was written down while training",
+                    aside=True,
                 )
             )
     for measure in measures.values():
@@ -100,7 +103,8 @@ def headline(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) ->
     for split, below in (("train", 1e-2), ("test", 1.0), ("test", 1e-2)):
         if f"metric_{split}_loss" in dataset:
             first = _first(dataset["eval_step"].to_numpy(), dataset[f"metric_{split}_loss"].to_numpy() < below)
-            numbers.append(Number(f"first step with {split} loss < {below:g}", "not reached" if first is None else f"{first:,}"))
+            shown = "not reached" if first is None else f"{first:,}"
+            numbers.append(Number(f"first step with {split} loss < {below:g}", shown, aside=(split, below) != ("test", 1e-2)))
     return numbers
 
 
