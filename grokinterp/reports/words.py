@@ -82,7 +82,7 @@ def headline(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) ->
         dataset: what an analysis gives.
         measures: whose rows are shown. Of a measure that is not among these it is each scalar.
     """
-    if "step" not in dataset.sizes:
+    if "step" not in dataset.sizes or "run" in dataset.sizes:  # what one quotes is a run's own
         return []
     last = dataset.isel(step=-1)
     numbers = [Number("step", f"{int(last['step']):,}", "updates of the weights")]
