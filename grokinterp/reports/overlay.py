@@ -71,7 +71,8 @@ def one_at_a_time(figures: Mapping[str, go.Figure]) -> go.Figure:
     """
     figures = {run: figure for run, figure in figures.items() if figure.data}
     first = next(iter(figures.values()))
-    whole = go.Figure(layout=first.layout).update_layout(sliders=[], updatemenus=[])  # frames are those of a run's own figure
+    layout = {name: value for name, value in first.layout.to_plotly_json().items() if name not in ("sliders", "updatemenus")}
+    whole = go.Figure(layout=layout)  # without frames, which are those of a run's own figure
     for run, figure in figures.items():
         for trace in figure.data:
             whole.add_trace(trace).data[-1].update(visible=figure is first, meta={"run": run})
