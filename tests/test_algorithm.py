@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from circles import clock_transformer, pizza_transformer
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from grokinterp import GrokinterpError, Snapshot, analyze, load_checkpoint
+from grokinterp import GrokinterpError, Snapshot, analyze, load_checkpoint, tasks
 from grokinterp.measures.algorithm import algorithm, circularity, distance_irrelevance, gradient_cosines, verdict
+from grokinterp.measures.algorithm_figures import PUBLISHED, RATES
+from grokinterp.measures.circles import amplitudes, circle_frequencies, isolated_circles, isolated_components
+from grokinterp.measures.verdicts import in_words, stretches
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.models.baselines import ProbeShape
 from grokinterp.tasks import Task, modular_addition
@@ -204,3 +208,91 @@ def test_what_is_not_there_is_said() -> None:
         snapshot.model.unembed.W_U[:, 0] = torch.nan
     with pytest.raises(GrokinterpError, match="25 of 125 logits are NaN or infinite"):
         algorithm(snapshot)
+
+
+# --- one circle at a time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("build", "word", "other"), [(pizza_transformer, "pizza", "clock"), (clock_transformer, "clock", "pizza")])
+def test_transformers_built_by_hand_get_their_verdict_and_each_circle_its_form(build: Any, word: str, other: str) -> None:
+    model, task = build()
+    found = algorithm(Snapshot(model, task))
+    assert verdict(found).startswith(f"{word}: q")
+    assert "hybrid" not in verdict(found)
+    assert found["circle"].to_numpy().tolist() == [1, 3, 4]
+    assert found["circle_share"].to_numpy() == pytest.approx([9 / 14, 4 / 14, 1 / 14])  # by their squared radii
+    fit = found["amplitude_fit"]
+    assert fit.sel(form=word).to_numpy() == pytest.approx([1, 1, 1], abs=1e-3)
+    # Σ |cos(πd/13)| over the distances is 1/sin(π/26), Σ cos² is 13/2: what each form has of the other.
+    assert fit.sel(form=other).to_numpy() == pytest.approx([2 / (169 * math.sin(math.pi / 26) ** 2)] * 3, abs=2e-3)
+    alone = isolated_circles(Snapshot(model, task))
+    assert alone["isolated_fve"].sel(form=word).to_numpy() == pytest.approx([1, 1, 1], abs=1e-3)
+    assert (alone["isolated_fve"].sel(form=other) < 0.81).all()
+
+
+def test_the_plane_of_a_circle_sees_no_skip_connection() -> None:
+    """The skip connection carries the second operand's gradient alone, in directions where the embedding has nothing."""
+    model, task = pizza_transformer()
+    found = algorithm(Snapshot(model, task), "all")
+    assert float(found["gradient_symmetricity"]) < 0.999
+    assert found["plane_symmetricity"].to_numpy() == pytest.approx([1, 1, 1], abs=1e-9)
+
+
+def test_amplitudes_are_those_of_the_logits() -> None:
+    """By a sum over pairs and answers, also where the second operand enters with a minus sign."""
+    for name in ("modular_addition", "modular_subtraction"):
+        task = getattr(tasks, name)(5, equals=False)
+        model = build_model(ModelConfig(d_model=8, n_heads=2, d_mlp=12, init="pytorch"), task, seed=0, dtype=torch.float64)
+        logits, sign = Snapshot(model, task).logit_table, 1 if name == "modular_addition" else -1
+        expected = torch.zeros(2, 5, dtype=torch.float64)
+        for k in (1, 2):
+            for a in range(5):
+                for b in range(5):
+                    wave = torch.cos(2 * torch.pi * k * (a + sign * b - torch.arange(5)).double() / 5)
+                    expected[k - 1, (a - sign * b) % 5] += 2 / 25 * (logits[a, b] * wave).sum()
+        torch.testing.assert_close(amplitudes(Snapshot(model, task), np.array([1, 2])), expected)
+
+
+def test_published_circles_alone_are_the_sheets() -> None:
+    pizza, clock = published("p99zdpze5l"), published("l8k1hzciux")
+    assert circle_frequencies(pizza).tolist() == [3, 6, 15, 17, 25, 29]
+    found = isolated_components(pizza, 3)
+    assert found["circle"].to_numpy().tolist() == [17, 3, 15]
+    assert found["isolated_accuracy"].to_numpy() == pytest.approx([0.3482, 0.3284, 0.2600], abs=1e-3)
+    assert found["isolated_fve"].sel(form="pizza").to_numpy() == pytest.approx([0.9918, 0.9918, 0.9928], abs=1e-3)
+    assert found["isolated_fve"].sel(form="clock").to_numpy() == pytest.approx([0.7541, 0.7562, 0.7538], abs=1e-3)
+    found = isolated_components(clock, 3)
+    assert found["circle"].to_numpy().tolist() == [13, 16, 21]
+    assert float(found["isolated_accuracy"][0]) == pytest.approx(0.1350, abs=1e-3)
+    assert found["isolated_fve"].sel(form="clock").to_numpy() == pytest.approx([0.766, 0.051, -0.599], abs=1.1e-3)
+
+
+def test_a_frequency_on_a_line_has_no_plane(clock_model: Any) -> None:
+    found = algorithm(Snapshot(*clock_model(7, (1, 2))))
+    assert found["plane_symmetricity"].isnull().all()
+    assert "on a line" in found["plane_symmetricity"].attrs["undefined"]
+
+
+# --- over training -------------------------------------------------------------------------------------------------------------------
+
+
+def test_when_it_becomes_a_clock_is_read_off_checkpoints() -> None:
+    """Random weights first, then a pizza, then a clock, as if one training had made them."""
+    task = pizza_transformer()[1]
+    random_model = build_model(ModelConfig(d_model=18, n_heads=1, d_mlp=48), task, seed=0, dtype=torch.float64)
+    report = analyze({0: random_model, 100: pizza_transformer()[0], 200: pizza_transformer()[0]}, ["algorithm"], task=task)
+    assert stretches(report.dataset) == [(0, "no verdict"), (100, "pizza")]
+    (row,) = [number for number in report.headline() if number.quantity == "clock or pizza over training"]
+    assert row.value == in_words(report.dataset) == "no verdict from step 0, pizza from step 100"
+    figure = report.figures["verdict_over_training"]
+    assert "pizza from step 100" in figure.layout.meta["caption"]
+    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes if shape.type == "rect"] == [(100, 200)]
+    cloud = report.figures["symmetricity_and_irrelevance"].data
+    assert [trace.name for trace in cloud] == ["published, all", "published, circular", "this model"]
+    assert len(cloud[2].x) == 3
+    circles = report.figures["embedding_circles"].data
+    assert [trace.name for trace in circles] == ["k = 1", "k = 3", "k = 4"]
+    for place, trace in enumerate(circles):
+        radius = np.hypot(np.array(trace.x) - 2.5 * place, trace.y)
+        assert radius == pytest.approx([radius[0]] * 13)  # a circle is round
+    assert [len(values) for rows in PUBLISHED.values() for values in rows] == [len(RATES)] * 4

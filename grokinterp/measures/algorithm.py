@@ -7,6 +7,7 @@ which gives cos w(a + b − c); the pizza adds them, which gives |cos(w(a − b)
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -16,10 +17,24 @@ from torch import Tensor
 
 from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.measures.circles import embeddings, operand_positions
+from grokinterp.measures.algorithm_figures import embedding_circles, symmetricity_and_irrelevance, verdict_over_training
+from grokinterp.measures.circles import (
+    FORMS,
+    Planes,
+    amplitudes,
+    circle_frequencies,
+    circle_shares,
+    embeddings,
+    operand_positions,
+    pizza_amplitudes,
+    planes,
+    shares_of_form,
+)
 from grokinterp.measures.headline import Row, row_of
 from grokinterp.measures.measure import Measure
 from grokinterp.measures.needs import cyclic
+from grokinterp.measures.undefined import with_reasons
+from grokinterp.measures.verdicts import READ, in_words, verdict
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.edits import applied
 from grokinterp.models.hanging import refuse_dropout
@@ -30,10 +45,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Triples = Literal["one", "all", "published"]
-CIRCULAR = 0.995  # circularity from which on an embedding is circular (the paper)
-CLOCK = 0.4  # distance irrelevance from which on a model reads as a clock (the paper's reading)
-SYMMETRIC = 0.98  # gradient symmetricity above which a model is no clock (the paper's regression over runs)
 COMPONENTS = 4  # principal components whose circularity is averaged (the paper)
+SHOWN = 6  # circles in the headline (chosen here)
 FLAT = 1e-5  # of the standard deviation of all logits: the right logits vary by rounding errors alone (chosen here)
 
 
@@ -52,6 +65,11 @@ def algorithm(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0) -> xr.
           authors' table of runs holds; see `distance_irrelevance`
         - ``circularity`` by operand (x, y), see `circularity`; equal where both have the same tokens
         - ``right_answers``, the share of all pairs
+        - by circle, the frequencies of ``snapshot.reference``'s embedding (`circle_frequencies`): ``circle_share`` of the embedding's variance;
+          ``plane_symmetricity``, the mean of `gradient_cosines` in the plane where the embedding has this frequency, which sees no skip
+          connection around it; ``amplitude`` of cos w(x + y − c) by difference x − y of the operands; ``amplitude_fit`` by form, the share of its
+          square that a constant ("clock") and |cos(w(x − y)/2)| ("pizza") explain, see `circles.amplitudes`. No paper gives thresholds for these
+        - ``circle_plane`` by circle, element and direction: where the embedding of x puts the elements in that plane
 
         NaN where one is not defined, with the reason in the variable's attribute ``undefined``.
 
@@ -67,24 +85,36 @@ def algorithm(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0) -> xr.
     wrong = table.scatter(2, answers[..., None], -torch.inf).amax(2)
     distances = cyclic(snapshot).combination(opposite=True)
     floor = FLAT * float(table.std(correction=0))
+    embedding, circles = embeddings(snapshot), circle_frequencies(snapshot.reference)
+    directions = planes(embedding, circles)
+    cosines = _cosines(snapshot, triples, rng, directions)
     numbers = {
-        "gradient_symmetricity": ((), float(gradient_cosines(snapshot, triples, rng).mean())),
+        "gradient_symmetricity": ((), float(cosines[0].mean())),
         "distance_irrelevance": ((), distance_irrelevance(right[..., 0], distances, floor)),
         "distance_irrelevance_wrong": ((), distance_irrelevance(wrong, distances, floor)),
-        "circularity": (("operand",), [circularity(rows) for rows in embeddings(snapshot)]),
+        "circularity": (("operand",), [circularity(rows) for rows in embedding]),
         "right_answers": ((), float((table.argmax(2) == answers).double().mean())),
     }
-    dataset = xr.Dataset(numbers, coords={"operand": ["x", "y"]})
-    for name, array in dataset.data_vars.items():
-        if bool(array.isnull().any()):
-            array.attrs["undefined"] = _REASONS[str(name)]
-    return dataset
+    amplitude = amplitudes(snapshot, circles)
+    forms = (torch.ones_like(amplitude), pizza_amplitudes(len(amplitude.T), circles))
+    by_circle = {
+        "circle_share": (("circle",), circle_shares(snapshot)[torch.from_numpy(circles - 1)].numpy()),
+        "plane_symmetricity": (("circle",), cosines[1:].mean(1).numpy()),
+        "amplitude": (("circle", "difference"), amplitude.numpy()),
+        "amplitude_fit": (("circle", "form"), torch.stack([shares_of_form(amplitude, form) for form in forms], 1).numpy()),
+        "circle_plane": (("circle", "element", "direction"), ((embedding[0] - embedding[0].mean(0)) @ directions[..., :2]).numpy()),
+    }
+    dataset = xr.Dataset({**numbers, **by_circle}, coords={"operand": ["x", "y"], "circle": circles, "form": list(FORMS)})
+    return with_reasons(dataset, {str(name): _REASONS[str(name)] for name, array in dataset.data_vars.items() if bool(array.isnull().any())})
 
 
 _REASONS = {
     "gradient_symmetricity": "a logit does not depend on an operand, so that its gradient has no direction",
     "distance_irrelevance": "the right answer's logit is the same for every pair",
     "distance_irrelevance_wrong": "the largest wrong logit is the same for every pair",
+    "circle_share": "the embedding does not vary",
+    "plane_symmetricity": "the embedding has a frequency on a line, or a gradient has no part in its plane",
+    "amplitude_fit": "the logits do not have this frequency",
     "circularity": f"the embedding of an operand has fewer than {COMPONENTS} principal components",
 }
 
@@ -106,13 +136,19 @@ def gradient_cosines(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0)
     Raises:
         GrokinterpError: no cyclic group, operands that are not one token each, unknown triples, a model without ``hook_embed``, dropout in force.
     """
+    return _cosines(snapshot, triples, rng, torch.zeros(0, snapshot.model.W_E.shape[1], 0, dtype=torch.float64))[0]
+
+
+def _cosines(snapshot: Snapshot, triples: Triples, rng: Rng, directions: Planes) -> Float[Tensor, "space triple"]:
+    """`gradient_cosines` of whole gradients, then of their parts in each plane; NaN in a plane of fewer than two directions."""
     model, task, operation = snapshot.model, snapshot.task, cyclic(snapshot)
     refuse_dropout(model)
     adapter, (at_x, at_y) = Adapter(model), operand_positions(snapshot)
     asked = _asked(operation.order, triples, rng)
     wanted = torch.full((len(asked), len(task)), -1)
     wanted[:, snapshot.table(torch.arange(len(task))).flatten()] = torch.where(asked < 0, -1, operation.token_of[asked])
-    cosines = torch.full(wanted.shape, torch.nan, dtype=torch.float64)
+    flat = directions.square().sum((1, 2)) < 1.5  # a line: its cosine would be 1 or −1 whatever the model
+    cosines = torch.full((1 + len(directions), *wanted.shape), torch.nan, dtype=torch.float64)
     leaves: list[Tensor] = []
 
     def differentiate(value: Tensor, hook: Any) -> Tensor:
@@ -128,10 +164,18 @@ def gradient_cosines(snapshot: Snapshot, triples: Triples = "one", rng: Rng = 0)
             with torch.enable_grad():
                 chosen = logits.gather(1, answers[:, None]).sum()  # examples do not see each other
             (gradient,) = torch.autograd.grad(chosen, leaves[-1], retain_graph=i + 1 < len(wanted), allow_unused=True, materialize_grads=True)
-            unit = gradient[:, [at_x, at_y]].double()
-            unit = unit / torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
-            cosines[i, batch] = (unit[:, 0] * unit[:, 1]).sum(-1).cpu()
-    return cosines[wanted >= 0]
+            both = gradient[:, [at_x, at_y]].double().cpu()
+            cosines[0, i, batch] = _cosine(both)
+            cosines[1:, i, batch] = _cosine(torch.einsum("eod,kdr->keor", both, directions))
+    cosines[1:][flat] = torch.nan
+    return cosines[:, wanted >= 0]
+
+
+def _cosine(both: Float[Tensor, "*some operand direction"]) -> Float[Tensor, "*some"]:
+    """Cosine between the vectors of two operands; NaN where one is zero."""
+    unit = both / torch.linalg.vector_norm(both, dim=-1, keepdim=True)
+    cosine: Tensor = unit.prod(-2).sum(-1)
+    return cosine
 
 
 def _asked(n: int, triples: Triples, rng: Rng) -> Int[Tensor, "pass pair"]:
@@ -196,36 +240,27 @@ def circularity(embedding: Float[Tensor, "element d_model"]) -> float:
     return float((2 * power.amax(0) / n).mean())
 
 
-def verdict(last: xr.Dataset) -> str:
-    """Clock, pizza or neither in words, each with its values and the thresholds; no verdict where the numbers do not hold one.
-
-    The paper's reading: a model that answers every pair and whose embedding is circular (at least 0.995) is a pizza for q below 0.4 and a clock
-    from there on. A symmetricity above 0.98 speaks against a clock; where the two disagree q decides, and the words say so.
-
-    Args:
-        last: `algorithm` at one step.
-    """
-    s, q, answered = (float(last[name]) for name in ("gradient_symmetricity", "distance_irrelevance", "right_answers"))
-    circle = float(np.min(last["circularity"].to_numpy()))
-    if answered < 1:
-        return f"no verdict: the model answers {answered:.1%} of the pairs, and the thresholds are for models that answer all"
-    missing = {"gradient symmetricity": s, "distance irrelevance": q, "circularity": circle}
-    if undefined := [name for name, value in missing.items() if np.isnan(value)]:
-        return f"no verdict: {' and '.join(undefined)} not defined"
-    if circle < CIRCULAR:
-        return f"neither: circularity {circle:.4f} < {CIRCULAR}, the embedding is not circular (q {q:.3f}, symmetricity {s:.3f})"
-    clock, symmetric = q >= CLOCK, s > SYMMETRIC
-    values = f"q {q:.3f} {'≥' if clock else '<'} {CLOCK}, symmetricity {s:.3f} {'>' if symmetric else '≤'} {SYMMETRIC}, circularity {circle:.4f}"
-    doubt = "; the two disagree and q decides, the model may be a hybrid" if clock == symmetric else ""
-    return f"{'clock' if clock else 'pizza'}: {values}{doubt}"
+_SOURCE = "by the thresholds of arXiv 2306.17844"
 
 
-_VERDICT = {"gradient_symmetricity", "distance_irrelevance", "right_answers", "circularity"}
+def _of_circles(name: str, spec: str) -> Callable[[xr.Dataset], str]:
+    """The numbers of each circle, the strongest first."""
+
+    def value(last: xr.Dataset) -> str:
+        order = np.argsort(-last["circle_share"].to_numpy(), kind="stable")[:SHOWN]
+        values = last[name].isel(circle=order)
+        told = [f"{int(k)}: {' / '.join(format(each, spec) for each in np.atleast_1d(row))}" for k, row in zip(values["circle"], values.to_numpy())]
+        return ", ".join(told) or "no circle"
+
+    return value
+
+
 MEASURE = Measure(
     algorithm,
     needs=(cyclic,),
     rows=(
-        Row("clock or pizza", _VERDICT, verdict, "by the thresholds of arXiv 2306.17844"),
+        Row("clock or pizza", READ, verdict, _SOURCE),
+        Row("clock or pizza over training", READ, in_words, _SOURCE, over_steps=True),
         Row(
             "distance irrelevance, right / largest wrong logit",
             {"distance_irrelevance", "distance_irrelevance_wrong"},
@@ -233,5 +268,15 @@ MEASURE = Measure(
         ),
         row_of("gradient symmetricity", "gradient_symmetricity", ".4f", "1 where a logit's gradients for both operands agree"),
         row_of("circularity of x / y", "circularity", ".4f", "1 where the embedding lies on circles", operand=("x", "y")),
+        Row("circles, share of the embedding", {"circle_share"}, _of_circles("circle_share", ".3f"), f"the {SHOWN} largest by frequency", aside=True),
+        Row("symmetricity in the plane of each circle", {"plane_symmetricity", "circle_share"}, _of_circles("plane_symmetricity", ".3f"), aside=True),
+        Row(
+            "amplitude by distance, constant / |cos(w(x − y)/2)|",
+            {"amplitude_fit", "circle_share"},
+            _of_circles("amplitude_fit", ".3f"),
+            "share of the squared amplitude of each circle that the form explains",
+            aside=True,
+        ),
     ),
+    figures=(verdict_over_training, symmetricity_and_irrelevance, embedding_circles),
 )

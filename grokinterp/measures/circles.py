@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,11 +13,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.groups.fourier import frequency_power
-from grokinterp.interventions import FourierAblation
+from grokinterp.groups.fourier import check_frequencies, frequency_power
+from grokinterp.interventions import FourierAblation, Intervention
 from grokinterp.measures.needs import cyclic
+from grokinterp.models.intervention import Hooks
 from grokinterp.shapes import Frequencies
 from grokinterp.snapshot import Snapshot
+from grokinterp.tasks import Task
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,7 +125,7 @@ def shares_of_form(amplitude: Tensor, form: Tensor) -> Tensor:
 def isolated_circles(snapshot: Snapshot, frequencies: Frequencies | None = None) -> xr.Dataset:
     """What a model computes from one circle at a time: all other frequencies are taken out of its embedding, whose mean stays (the paper).
 
-    One pass a circle. The paper isolates two principal components of the embedding; where each circle has two of its own it is the same.
+    One pass a circle. It tells a clock's circle from a pizza's where the amplitudes of the whole model do not.
 
     Args:
         snapshot: a model and its task, which must have a cyclic group.
@@ -129,34 +133,82 @@ def isolated_circles(snapshot: Snapshot, frequencies: Frequencies | None = None)
 
     Returns:
         By circle ``isolated_accuracy``, the share of right answers; by circle and form ("clock", cos w(x + y − c), and "pizza", that times
-        |cos(w(x − y)/2)|) ``isolated_correlation``, Pearson's r of all n³ logits with the formula, and ``isolated_fve``, 2r − 1,
-        which the paper calls the fraction of variance explained: both scaled to mean 0 and variance 1.
+        |cos(w(x − y)/2)|) ``isolated_correlation``, Pearson's r of all n³ logits with the formula, and ``isolated_fve``, 2r − 1, which the paper
+        calls the fraction of variance explained: both scaled to mean 0 and variance 1.
 
     Raises:
         GrokinterpError: no cyclic group, a frequency that the group does not have, a task without operands of one token each.
     """
+    keys = circle_frequencies(snapshot.reference) if frequencies is None else np.unique(np.asarray(frequencies, dtype=int))
+    check_frequencies(cyclic(snapshot).order, keys)
+    return _isolated(snapshot, [(int(k), FourierAblation("embed", (int(k),), "keep")) for k in keys])
+
+
+def isolated_components(snapshot: Snapshot, n_circles: int = 3) -> xr.Dataset:
+    """The paper's own isolation: `isolated_circles` with two principal components of the embedding in place of a frequency.
+
+    The components are taken two at a time in their order, and read at the frequency that is strongest in the two. It is the same where each
+    circle has two components of its own. Circles of like size share theirs, and then a frequency says more.
+
+    Args:
+        snapshot: a model and its task, whose operands share their tokens.
+        n_circles: pairs of components.
+
+    Raises:
+        GrokinterpError: see `isolated_circles`; fewer components than asked for, or operands with tokens of their own.
+    """
+    both, positions = embeddings(snapshot), operand_positions(snapshot)
+    if not torch.equal(both[0], both[1]):
+        raise GrokinterpError(
+            f"principal components are those of one embedding, and the operands of {snapshot.task.name!r} have tokens of their own; use isolated_circles"
+        )
+    mean = both[0].mean(0)
+    elements, singular, directions = torch.linalg.svd(both[0] - mean, full_matrices=False)
+    if not 0 < 2 * n_circles <= int((singular > 1e-9 * singular[0]).sum()):
+        raise GrokinterpError(f"{n_circles} circles have two principal components each; the embedding has {len(singular)} at most")
+    kept = []
+    for first in range(0, 2 * n_circles, 2):
+        two = slice(first, first + 2)
+        k = int(frequency_power(elements[:, two]).sum(1).argmax()) + 1
+        kept.append((k, _Kept(directions[two].T @ directions[two], mean, positions)))
+    return _isolated(snapshot, kept)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept(Intervention):
+    """The operands' embeddings less their mean, projected, and the mean added again."""
+
+    projector: Tensor
+    mean: Tensor
+    positions: tuple[int, int]
+
+    def hooks(self, model: Any, task: Task) -> Hooks:
+        """See `Intervention.hooks`."""
+        return [("hook_embed", self._project)]
+
+    def _project(self, value: Tensor, hook: Any) -> Tensor:
+        kept, at = value.clone(), list(self.positions)
+        kept[:, at] = ((value[:, at].double() - self.mean) @ self.projector + self.mean).to(value.dtype)
+        return kept
+
+
+def _isolated(snapshot: Snapshot, circles: Sequence[tuple[int, Intervention]]) -> xr.Dataset:
+    """The variables of `isolated_circles`, each circle with what leaves it alone."""
     import xarray as xr
 
-    keys = circle_frequencies(snapshot.reference) if frequencies is None else np.unique(np.asarray(frequencies, dtype=int))
     n, answers, difference = cyclic(snapshot).order, snapshot.answer_table, cyclic(snapshot).combination(opposite=True)
+    keys = np.array([k for k, _ in circles], dtype=int)
     right, correlations = [], []
-    for k, wave, pizza in zip(keys, waves(n, keys)[:, 0], pizza_amplitudes(n, keys), strict=True):
-        with FourierAblation("embed", (int(k),), "keep").applied(snapshot.model, snapshot.task):
+    for (_, alone), wave, pizza in zip(circles, waves(n, keys)[:, 0], pizza_amplitudes(n, keys), strict=True):
+        with alone.applied(snapshot.model, snapshot.task):
             logits = Snapshot(snapshot.model, snapshot.task).logit_table
         clock = wave[(answers[..., None] - torch.arange(n)) % n]  # cos w(s − c)
         right.append(float((logits.argmax(2) == answers).double().mean()))
         correlations.append([_correlation(logits, form) for form in (clock, clock * pizza[difference][..., None])])
-    r = np.array(correlations).reshape(len(keys), len(FORMS))
-    return xr.Dataset(
-        {
-            "isolated_accuracy": ("circle", np.array(right)),
-            "isolated_correlation": (("circle", "form"), r),
-            "isolated_fve": (("circle", "form"), 2 * r - 1),
-        },
-        {"circle": keys, "form": list(FORMS)},
-    )
+    r = np.array(correlations, dtype=float).reshape(len(keys), len(FORMS))
+    variables = {"isolated_accuracy": ("circle", np.array(right)), "isolated_correlation": (("circle", "form"), r)}
+    return xr.Dataset({**variables, "isolated_fve": (("circle", "form"), 2 * r - 1)}, {"circle": keys, "form": list(FORMS)})
 
 
 def _correlation(logits: Tensor, form: Tensor) -> float:
-    pair = torch.stack([logits.flatten(), form.flatten()])
-    return float(torch.corrcoef(pair)[0, 1])
+    return float(torch.corrcoef(torch.stack([logits.flatten(), form.flatten()]))[0, 1])

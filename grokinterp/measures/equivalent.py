@@ -13,7 +13,7 @@ from grokinterp.interventions.equivalent import Ablated, Clock, Equivalent, Hybr
 from grokinterp.measures.circles import circle_frequencies
 from grokinterp.measures.headline import Row
 from grokinterp.measures.measure import Measure
-from grokinterp.measures.needs import neurons
+from grokinterp.measures.needs import cyclic, neurons
 from grokinterp.measures.undefined import finite, with_reasons
 from grokinterp.snapshot import Snapshot
 
@@ -130,7 +130,7 @@ def _told(last: xr.Dataset) -> str:
 
 MEASURE = Measure(
     equivalent,
-    needs=(neurons,),
+    needs=(cyclic, neurons),
     rows=(
         Row("loss recovered by the algorithm at the neurons, inputs / outputs", {"loss_recovered"}, _told, "1 the model's own, 0 without neurons"),
     ),

@@ -32,6 +32,7 @@ class Row:
         value: the number, or several.
         meaning: a few words beside it.
         aside: whether one quotes it only aside: the page folds it away.
+        over_steps: it reads the whole dataset, with its dimension ``step``, in place of the last step.
     """
 
     quantity: Text
@@ -39,9 +40,10 @@ class Row:
     value: Text
     meaning: Text = ""
     aside: bool = False
+    over_steps: bool = False
 
     def read(self, last: xr.Dataset) -> Number:
-        """The row of a step that has the variables."""
+        """The row of a step that has the variables, or of all steps where it is over steps."""
         quantity, value, meaning = (text if isinstance(text, str) else text(last) for text in (self.quantity, self.value, self.meaning))
         return Number(quantity, value, meaning, self.aside)
 

@@ -73,10 +73,11 @@ class Measure:
             variable.attrs.setdefault(GIVEN_BY, self.name)
         return dataset
 
-    def headline(self, last: xr.Dataset) -> list[Number]:
-        """What the headline says of this measure at one step, as far as the step has it."""
+    def headline(self, dataset: xr.Dataset) -> list[Number]:
+        """What the headline says of this measure at the last step of a dataset, as far as the step has it."""
+        last = dataset.isel(step=-1)
         if self.rows:
-            return [row.read(last) for row in self.rows if row.variables <= last.keys()]
+            return [row.read(dataset if row.over_steps else last) for row in self.rows if row.variables <= last.keys()]
         return scalars_of(last, self.name)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -97,7 +97,7 @@ def headline(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) ->
                 )
             )
     for measure in measures.values():
-        numbers += measure.headline(last)
+        numbers += measure.headline(dataset)
     for name in dict.fromkeys(str(array.attrs[GIVEN_BY]) for array in last.data_vars.values() if GIVEN_BY in array.attrs):
         numbers += [] if name in measures else scalars_of(last, name)
     for split, below in (("train", 1e-2), ("test", 1.0), ("test", 1e-2)):

@@ -114,9 +114,9 @@ def test_every_number_is_one_or_has_its_reason(task: str, edit: str) -> None:
 REFUSED = {
     "p = 3": ("fsd", "filtered_loss"),  # a single frequency
     "5 residues": ("ace",),
-    "no group": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm"),
-    "S3": ("progress", "spectrum", "filtered_loss", "algorithm"),
-    "chain": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm"),
+    "no group": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent"),
+    "S3": ("progress", "spectrum", "filtered_loss", "algorithm", "equivalent"),
+    "chain": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent"),
 }
 
 
