@@ -160,7 +160,7 @@ def isolated_components(snapshot: Snapshot, n_circles: int = 3) -> xr.Dataset:
     both, positions = embeddings(snapshot), operand_positions(snapshot)
     if not torch.equal(both[0], both[1]):
         raise GrokinterpError(
-            f"principal components are those of one embedding, and the operands of {snapshot.task.name!r} have tokens of their own; use isolated_circles"
+            f"principal components are of one embedding, and the operands of {snapshot.task.name!r} have tokens of their own; use isolated_circles"
         )
     mean = both[0].mean(0)
     elements, singular, directions = torch.linalg.svd(both[0] - mean, full_matrices=False)
