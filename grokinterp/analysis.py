@@ -20,6 +20,7 @@ from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.measures import MEASURES, Measure, find
 from grokinterp.measures.measure import Function, as_measure
 from grokinterp.measures.undefined import UNDEFINED, has_finite_weights, reasons_of
+from grokinterp.models.adapter import is_model
 from grokinterp.models.published import Published
 from grokinterp.reports.comparison import Comparison, compare
 from grokinterp.reports.report import Report
@@ -96,10 +97,10 @@ def analyze(
         return _report(
             found, reasons, named, _recorded_series(subject), f"{subject.task.name}, {subject.title}", subject.facts(), dict(subject.provenance)
         )
-    if hasattr(subject, "cfg") and task is not None:
+    if is_model(subject) and task is not None:
         found, reasons = _measure([Snapshot(subject, task, step=0)], named)
         return _report(found, reasons, named, xr.Dataset(), task.name, {}, getattr(subject, "provenance", {}))
-    hint = "pass task=… with a model" if hasattr(subject, "cfg") else "pass a Run or its folder, a published .pth file, or a model with task=…"
+    hint = "pass task=… with a model" if is_model(subject) else "pass a Run or its folder, a published .pth file, or a model with task=…"
     raise GrokinterpError(f"cannot analyze a {type(subject).__name__}: {hint}")
 
 

@@ -50,8 +50,8 @@ class Snapshot:
     def __init__(self, model: Any, subject: Subject, step: int | None = None, reference: Snapshot | None = None) -> None:
         if isinstance(subject, Task):
             _refuse_unless_it_fits(model, subject)
-        elif model.cfg.d_vocab < subject.n_vocab:
-            raise GrokinterpError(f"the model has {model.cfg.d_vocab} tokens, too few for {subject.name!r} with {subject.n_vocab}")
+        elif (n_tokens := Adapter(model).n_tokens) < subject.n_vocab:
+            raise GrokinterpError(f"the model has {n_tokens} tokens, too few for {subject.name!r} with {subject.n_vocab}")
         self.model, self.subject, self.step = model, subject, step
         self.reference: Snapshot = reference or self
         self._kept: dict[str, Tensor] = {}
@@ -250,14 +250,14 @@ class Snapshot:
 
 
 def _refuse_unless_it_fits(model: Any, task: Task) -> None:
-    if model.cfg.d_vocab < task.n_vocab or model.cfg.d_vocab_out < task.n_classes:
+    adapter = Adapter(model)
+    if adapter.n_tokens < task.n_vocab or adapter.n_outputs < task.n_classes:
         raise GrokinterpError(
-            f"the model has {model.cfg.d_vocab} tokens and {model.cfg.d_vocab_out} outputs, "
+            f"the model has {adapter.n_tokens} tokens and {adapter.n_outputs} outputs, "
             f"too few for task {task.name!r} with {task.n_vocab} tokens and {task.n_classes} answers"
         )
-    n_ctx = getattr(model.cfg, "n_ctx", None)
-    if n_ctx is not None and n_ctx < task.n_positions:
-        raise GrokinterpError(f"the model's context holds {n_ctx} tokens, too few for task {task.name!r} with inputs of {task.n_positions}")
+    if adapter.n_ctx is not None and adapter.n_ctx < task.n_positions:
+        raise GrokinterpError(f"the model's context holds {adapter.n_ctx} tokens, too few for task {task.name!r} with inputs of {task.n_positions}")
 
 
 def _widened(value: Tensor) -> Tensor:

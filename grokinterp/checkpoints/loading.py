@@ -18,7 +18,7 @@ from grokinterp.checkpoints.reader import Facts, Reader, State
 from grokinterp.checkpoints.torch_layouts import Encoder, NanoGPT
 from grokinterp.checkpoints.transposed import Nanda2023, Pizza2023, PizzaLinear2023
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
-from grokinterp.models.adapter import index_of
+from grokinterp.models.adapter import index_of, is_model
 from grokinterp.models.layouts import wrapper_of
 from grokinterp.models.published import Published, load
 from grokinterp.models.readout import OUTPUT, at_readout
@@ -212,7 +212,7 @@ def checkpoint_of(by_step: Mapping[int, Any], task: Task | None) -> Checkpoint:
     """
     if not by_step or not all(isinstance(step, int) and not isinstance(step, bool) for step in by_step):
         raise GrokinterpError(f"a mapping is analyzed as {{step: model}} with whole numbers; got the keys {list(by_step)[:4]}")
-    models = {step: model for step, model in by_step.items() if hasattr(model, "cfg")}
+    models = {step: model for step, model in by_step.items() if is_model(model)}
     if not models:
         return load_checkpoint(by_step, task)
     if odd := [step for step in by_step if step not in models]:

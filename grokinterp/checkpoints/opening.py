@@ -13,6 +13,7 @@ from torch import Tensor
 from grokinterp.checkpoints.reader import State
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import TENSORS_LIMIT, read_json, regular_file
+from grokinterp.models.adapter import is_model
 from grokinterp.models.pickles import plain, read_pickle
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def opened(source: Any) -> Opened:
         return _folder(path) if path.is_dir() else _file(path)
     if isinstance(source, Mapping) and source and all(isinstance(key, int) and not isinstance(key, bool) for key in source):
         return _by_step({int(step): opened(part) for step, part in source.items()}, "weights by step")
-    if hasattr(source, "state_dict") and not hasattr(source, "cfg"):
+    if hasattr(source, "state_dict") and not is_model(source):
         return opened(source.state_dict())
     return _unpacked(source, "a state dict")
 

@@ -57,11 +57,12 @@ class PostNorm(InForce):
         if self.norm not in get_args(NormKind):
             raise unknown_name("norm", self.norm, get_args(NormKind))
 
-    def sites(self, n_layers: int, attn_only: bool) -> dict[str, str]:
+    def sites(self, model: Any) -> dict[str, str]:
         """The module that normalises, by the hook whose value it normalises."""
+        adapter, names = Adapter(model), ("post_attn_norm", "post_mlp_norm")
         embedding = {EMBEDDED: "post_embed_norm"} if self.at_embedding else {}
-        names = ["post_attn_norm"] if attn_only else ["post_attn_norm", "post_mlp_norm"]
-        return embedding | {hook: f"blocks.{i}.{name}" for i in range(n_layers) for hook, name in zip(_additions(i, attn_only), names, strict=True)}
+        blocks = range(adapter.n_layers)
+        return embedding | {hook: f"blocks.{i}.{name}" for i in blocks for hook, name in zip(adapter.additions(i), names, strict=False)}
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`.
@@ -69,7 +70,7 @@ class PostNorm(InForce):
         Raises:
             GrokinterpError: a model that was not built with it, so that it has no norms to apply.
         """
-        sites = self.sites(model.cfg.n_layers, model.cfg.attn_only)
+        sites = self.sites(model)
         modules = dict(model.named_modules())
         if missing := [name for name in sites.values() if name not in modules]:
             raise GrokinterpError(f"the model has no {missing[0]}; post-norm has weights, so build it with ModelConfig(interventions=({self},))")
@@ -79,7 +80,7 @@ class PostNorm(InForce):
         """See `InForce.build`."""
         from grokinterp.models.edited import add_norm
 
-        for name in self.sites(model.cfg.n_layers, model.cfg.attn_only).values():
+        for name in self.sites(model).values():
             add_norm(model, name, self.norm)
 
 
@@ -107,7 +108,8 @@ class Sphere(InForce):
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
-        additions = [hook for i in range(model.cfg.n_layers) for hook in _additions(i, model.cfg.attn_only or Adapter(model).parallel)]
+        adapter = Adapter(model)
+        additions = [hook for layer in range(adapter.n_layers) for hook in adapter.additions(layer)]
         return for_backend(model, [(hook, partial(_on_sphere, self.eps)) for hook in (EMBEDDED, *additions)])
 
 
@@ -195,16 +197,14 @@ class NoAttention(InForce):
 
     kind: str = field(default="no_attention", init=False, repr=False)
     order = 60
-    contradicts = MappingProxyType(
-        {"uniform_attention": "one says how to attend, the other not to", "freeze_heads": "without attention there are no heads"}
-    )
+    contradicts = MappingProxyType({"uniform_attention": "one says how to attend, the other not to"})
     backends = ("HookedTransformer", "TransformerBridge")
     in_engine = True
     position_wise = True
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
-        return [(f"blocks.{i}.hook_attn_out", _to_zero) for i in range(model.cfg.n_layers)]
+        return [(hook, _to_zero) for hook in Adapter(model).attention_hooks("out")]
 
     def check(self, config: ModelConfig) -> None:
         """See `InForce.check`."""
@@ -289,11 +289,6 @@ class FourierInit(InForce):
         angle = 2 * torch.pi * (k * x[:, None] % operation.order).double() / operation.order
         waves = self.amplitude * torch.stack([angle.cos(), angle.sin()], dim=2).flatten(1)
         embedding[operation.token_of, : waves.shape[1]] = waves.to(embedding.dtype)
-
-
-def _additions(layer: int, attn_only: bool) -> list[str]:
-    """The hooks that see the residual stream after each addition of a block."""
-    return [f"blocks.{layer}.hook_resid_post"] if attn_only else [f"blocks.{layer}.hook_resid_mid", f"blocks.{layer}.hook_resid_post"]
 
 
 # Hook functions are functions of this module with their arguments bound, so that a copy of a model has copies of the modules in them.

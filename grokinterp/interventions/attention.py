@@ -68,10 +68,10 @@ class AttentionRate(InForce):
             GrokinterpError: a model whose attention is local.
         """
         adapter = Adapter(model)
-        if getattr(model.cfg, "use_local_attn", False):
+        if adapter.local_attention:
             raise GrokinterpError(f"{self} is exact where a query sees every earlier position; this model has local attention (use_local_attn)")
         mix = partial(_mixed, self, adapter.causal)
-        return for_backend(model, [(f"blocks.{layer}.attn.hook_pattern", mix) for layer in range(adapter.n_layers)])
+        return for_backend(model, [(hook, mix) for hook in adapter.attention_hooks("pattern")])
 
 
 def _mixed(rate: AttentionRate, causal: bool, value: Tensor, hook: Any) -> Tensor:

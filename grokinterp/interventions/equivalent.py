@@ -79,8 +79,7 @@ class Equivalent(Intervention):
         outputs = neurons[self.layer]
         if self.side == "outputs":
             return outputs
-        inputs = outputs.removesuffix("hook_post") + "hook_pre"
-        if inputs not in model.hook_dict or getattr(model.cfg, "gated_mlp", False):
+        if (inputs := Adapter(model).neuron_inputs(outputs)) is None:
             raise GrokinterpError(f'the inputs of these neurons are no one hook of this model; take side="outputs", which is {outputs}')
         return inputs
 

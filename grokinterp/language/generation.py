@@ -275,12 +275,10 @@ def _check(model: Any, core: Core, mode: str, strength: float | str, n_given: in
         raise GrokinterpError(f'strength is a number or "auto"; got {strength!r}')
     if strength == "auto" and mode != "flip":
         raise GrokinterpError(f'an automatic strength turns the margin over, which is what "flip" does; give {mode!r} a number, 1 for the whole edit')
-    if len(core.mean) != model.cfg.d_model:
-        raise GrokinterpError(f"this core lives in {len(core.mean)} dimensions and the model in {model.cfg.d_model}; extract one from this model")
+    if len(core.mean) != (d_model := Adapter(model).d_model):
+        raise GrokinterpError(f"this core lives in {len(core.mean)} dimensions and the model in {d_model}; extract one from this model")
     for name, value, least in (("n_tokens", n_tokens, 1), ("top_k", top_k, 1), ("temperature", temperature, 0)):
         if not value >= least:
             raise GrokinterpError(f"{name} must be at least {least}; got {value}")
-    if n_given + n_tokens > model.cfg.n_ctx:
-        raise GrokinterpError(
-            f"{n_given} tokens of prompt and {n_tokens} to generate do not fit into the context of {model.cfg.n_ctx}; ask for fewer"
-        )
+    if (n_ctx := Adapter(model).n_ctx) is not None and n_given + n_tokens > n_ctx:
+        raise GrokinterpError(f"{n_given} tokens of prompt and {n_tokens} to generate do not fit into the context of {n_ctx}; ask for fewer")

@@ -17,6 +17,7 @@ from grokinterp.language.sweep import agreement_sweep
 from grokinterp.measures.headline import row_of
 from grokinterp.measures.measure import Measure
 from grokinterp.measures.undefined import with_reasons
+from grokinterp.models.adapter import Adapter
 from grokinterp.models.tail import Tail, readout_of
 from grokinterp.shapes import Positions
 from grokinterp.snapshot import Snapshot
@@ -86,7 +87,7 @@ def ace(
     if isinstance(snapshot.subject, Prompts):
         return agreement_sweep(snapshot.model, snapshot.subject)
     model, task = snapshot.model, snapshot.task
-    hook = hook or f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
+    hook = hook or Adapter(model).residual_hooks()[-1]
     positions = readout_of(task) if positions is None else positions
     core = extract(model, task, hook, energy=energy, positions=positions, split=split, n_jacobians=n_jacobians, seed=seed)
     sizes = size(model, core, task, energy=energy, split=split)

@@ -42,6 +42,7 @@ from grokinterp.measures.synchrony import (
     participation,
 )
 from grokinterp.measures.undefined import finite, with_reasons
+from grokinterp.models.adapter import Adapter
 from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.snapshot import Snapshot
 
@@ -161,7 +162,7 @@ def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group")
     """
     if order not in get_args(Order):
         raise unknown_name("order", order, get_args(Order))
-    name = site or ("blocks.0.hook_attn_out" if snapshot.model.cfg.attn_only else snapshot.neuron_hooks[0])
+    name = site or (snapshot.neuron_hooks or Adapter(snapshot.model).attention_hooks("out"))[0]
     values = finite(snapshot.readout(name), f"activations at {name}")
     if values.ndim != 2:
         raise GrokinterpError(f"{name} has values of shape {tuple(values.shape[1:])} for each example; FSD reads hooks with one dimension of neurons")

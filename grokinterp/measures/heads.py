@@ -17,6 +17,7 @@ from grokinterp.measures import needs
 from grokinterp.measures.headline import row_of
 from grokinterp.measures.measure import Measure
 from grokinterp.measures.undefined import finite, with_reasons
+from grokinterp.models.adapter import Adapter
 from grokinterp.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
     """
     import xarray as xr
 
-    cfg = snapshot.model.cfg
+    adapter = Adapter(snapshot.model)
     needs.attention(snapshot)
-    if cfg.n_heads < 2:
-        raise GrokinterpError(f"head diagnostics compare the heads of a layer, and this model has {'one' if cfg.n_heads else 'none'}")
-    sites = [f"blocks.{layer}.attn.hook_pattern" for layer in range(cfg.n_layers)]
+    if adapter.n_heads < 2:
+        raise GrokinterpError(f"head diagnostics compare the heads of a layer, and this model has {'one' if adapter.n_heads else 'none'}")
+    sites = adapter.attention_hooks("pattern")
     kept = snapshot.activations(sites, snapshot.task.fixed_batch(batch_size))
     patterns = finite(torch.stack([kept[site] for site in sites]), "attention patterns")
     entropy = head_entropy(patterns)

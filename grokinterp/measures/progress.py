@@ -79,7 +79,7 @@ def neuron_logit_map(snapshot: Snapshot) -> Tensor:
         GrokinterpError: an attention-only model or a task without a cyclic group.
     """
     model, elements = snapshot.model, cyclic(snapshot).token_of
-    if model.cfg.attn_only:
+    if Adapter(model).attention_only:
         raise GrokinterpError("W_L needs an MLP, and the model is attention-only; give key_frequencies yourself")
     return Adapter(model).neuron_logit_weights()[:, elements].T
 

@@ -76,6 +76,42 @@ class Adapter:
         return int(self.model.cfg.n_layers)
 
     @property
+    def n_heads(self) -> int:
+        """Attention heads of each block, as its patterns have them."""
+        return int(self.model.cfg.n_heads)
+
+    @property
+    def d_model(self) -> int:
+        """Dimensions of the residual stream."""
+        return int(self.model.cfg.d_model)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that it reads."""
+        return int(self.model.cfg.d_vocab)
+
+    @property
+    def n_outputs(self) -> int:
+        """Tokens or classes that it has logits for."""
+        return int(self.model.cfg.d_vocab_out)
+
+    @property
+    def n_ctx(self) -> int | None:
+        """The most positions that it reads at once; None for no limit."""
+        limit = getattr(self.model.cfg, "n_ctx", None)
+        return None if limit is None else int(limit)
+
+    @property
+    def attention_only(self) -> bool:
+        """Whether its blocks have no MLP."""
+        return bool(self.model.cfg.attn_only)
+
+    @property
+    def local_attention(self) -> bool:
+        """Whether some queries see near positions alone."""
+        return bool(getattr(self.model.cfg, "use_local_attn", False))
+
+    @property
     def causal(self) -> bool:
         """Whether attention sees a position itself and earlier ones alone."""
         return getattr(self.model.cfg, "attention_dir", None) == "causal"
@@ -120,12 +156,27 @@ class Adapter:
         """The residual stream before the first block and after each: n_layers + 1 hooks."""
         return [EMBEDDED, *(f"blocks.{layer}.hook_resid_post" for layer in range(self.n_layers))]
 
+    def additions(self, layer: int) -> list[str]:
+        """The residual stream after each addition of a block: attention's and the MLP's, or one where there is nothing between them."""
+        after = f"blocks.{layer}.hook_resid_post"
+        return [after] if self.attention_only or self.parallel else [f"blocks.{layer}.hook_resid_mid", after]
+
+    def attention_hooks(self, name: str) -> list[str]:
+        """One hook of each block's attention: "pattern", "attn_scores", "q" … by HookedTransformer's names, or "out" for what it adds."""
+        inner = "hook_attn_out" if name == "out" else f"attn.hook_{name}"
+        return [f"blocks.{layer}.{inner}" for layer in range(self.n_layers)]
+
+    def neuron_inputs(self, hook: str) -> str | None:
+        """The hook on the inputs of the neurons at a hook; None where they are no one hook's values, as behind a gate."""
+        inputs = hook.removesuffix("hook_post") + "hook_pre"
+        return None if inputs not in self.model.hook_dict or getattr(self.model.cfg, "gated_mlp", False) else inputs
+
     def neuron_hooks(self) -> list[str]:
         """Hook name of each layer's neurons, none for an attention-only model: a transformer's MLP activations, after the nonlinearity."""
         own: list[str] | None = getattr(self.model, "neuron_hooks", None)
         if own is not None:
             return own
-        return [] if self.model.cfg.attn_only else [f"blocks.{layer}.mlp.hook_post" for layer in range(self.n_layers)]
+        return [] if self.attention_only else [f"blocks.{layer}.mlp.hook_post" for layer in range(self.n_layers)]
 
     def layer_of(self, hook: str) -> int | None:
         """The number of blocks before a hook on the residual stream before or after a block; None for any other hook."""
@@ -186,6 +237,11 @@ class Adapter:
         if hook == HEAD[0] and (gain := getattr(self.model.ln_final, "w", None)) is not None:
             readers = gain.detach().double()[:, None] * readers
         return readers
+
+
+def is_model(value: Any) -> bool:
+    """Whether something is a model with hook points."""
+    return hasattr(value, "cfg") and hasattr(value, "hook_dict")
 
 
 def layer_of_heads(parameter: str) -> int | None:

@@ -13,6 +13,7 @@ from grokinterp.ace import extract
 from grokinterp.errors import GrokinterpError
 from grokinterp.measures.measure import Function
 from grokinterp.measures.progress import key_frequencies, progress
+from grokinterp.models.adapter import Adapter
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.training import measured, side_by_side, train_all
@@ -146,7 +147,7 @@ def circuit_now(snapshot: Snapshot) -> dict[str, float]:
 
 def core(snapshot: Snapshot) -> dict[str, float]:
     """Rank of the algorithmic core behind the last block, at the read-out position."""
-    hook = f"blocks.{snapshot.model.cfg.n_layers - 1}.hook_resid_post"
+    hook = Adapter(snapshot.model).residual_hooks()[-1]
     return {"core_rank": float(extract(snapshot.model, snapshot.task, hook, positions=snapshot.task.readout, n_jacobians=JACOBIANS).rank)}
 
 
