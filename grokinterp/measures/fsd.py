@@ -162,7 +162,8 @@ def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group")
     """
     if order not in get_args(Order):
         raise unknown_name("order", order, get_args(Order))
-    name = site or (snapshot.neuron_hooks or Adapter(snapshot.model).attention_hooks("out"))[0]
+    adapter = Adapter(snapshot.model)
+    name = site or (adapter.neuron_hooks() or adapter.attention_hooks("out"))[0]
     values = finite(snapshot.readout(name), f"activations at {name}")
     if values.ndim != 2:
         raise GrokinterpError(f"{name} has values of shape {tuple(values.shape[1:])} for each example; FSD reads hooks with one dimension of neurons")
