@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
     from grokinterp.models.pretrained import load_model as load_model
     from grokinterp.papers import reproduce as reproduce
     from grokinterp.reports.comparison import Comparison as Comparison, compare as compare
+    from grokinterp.reports.live import Watch as Watch
     from grokinterp.reports.report import Report as Report
     from grokinterp.snapshot import Snapshot as Snapshot
     from grokinterp.tasks import Task as Task, TaskConfig as TaskConfig
@@ -81,6 +82,7 @@ _NAMES = {
     "grokinterp.models.pretrained": "load_model",
     "grokinterp.papers": "reproduce",
     "grokinterp.reports.comparison": "Comparison compare",
+    "grokinterp.reports.live": "Watch",
     "grokinterp.reports.report": "Report",
     "grokinterp.snapshot": "Snapshot",
     "grokinterp.tasks": "Task TaskConfig",

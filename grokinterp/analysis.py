@@ -23,6 +23,7 @@ from grokinterp.measures.undefined import UNDEFINED, has_finite_weights, reasons
 from grokinterp.models.adapter import is_model
 from grokinterp.models.published import Published
 from grokinterp.reports.comparison import Comparison, compare
+from grokinterp.reports.figures import as_ours_see
 from grokinterp.reports.report import Report
 from grokinterp.reports.rows import Rows, along_steps, recorded
 from grokinterp.reports.several import in_order
@@ -322,7 +323,8 @@ def _report(
     dataset = found.merge(recorded)
     title = title.encode("utf-8", "backslashreplace").decode()  # a path need not be text, and netCDF holds nothing else
     dataset.attrs = {"title": title, "config": json.dumps(config), "provenance": json.dumps(provenance), "failures": json.dumps(failures)}
-    if {"loss", "excluded_loss", "restricted_loss"} <= dataset.keys() and dataset.sizes["step"] > 1:
-        dataset.attrs["phases"] = json.dumps(asdict(phases(dataset)))
+    ours = as_ours_see(dataset)
+    if {"loss", "excluded_loss", "restricted_loss"} <= ours.keys() and ours.sizes["step"] > 1:
+        dataset.attrs["phases"] = json.dumps(asdict(phases(ours)))
     dataset.attrs["summary"] = in_words(dataset)
     return Report(dataset, {name: measure for name, measure in measures.items() if MEASURES.get(name) is not measure})

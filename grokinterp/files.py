@@ -93,8 +93,8 @@ def regular_file(path: str | Path, limit: int | None = None) -> Path:
     return path
 
 
-def read_bytes(path: str | Path, limit: int) -> bytes:
-    """The content of an ordinary file of at most ``limit`` bytes, see `regular_file`.
+def read_bytes(path: str | Path, limit: int, start: int = 0) -> bytes:
+    """The content of an ordinary file of at most ``limit`` bytes, see `regular_file`; from a byte on where ``start`` is given.
 
     Raises:
         GrokinterpError: as `regular_file`; or the system does not let it be read.
@@ -103,10 +103,11 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
     try:
         with open(path, "rb", opener=_without_waiting) as handle:
             _check_file(path, os.fstat(handle.fileno()), limit)
-            content = handle.read(limit + 1)
+            handle.seek(start)
+            content = handle.read(limit + 1 - start)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    if len(content) > limit:
+    if start + len(content) > limit:
         raise GrokinterpError(f"{path} grows while it is read, beyond {limit:,} bytes; wait until its writer is done")
     return content
 

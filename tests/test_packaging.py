@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "grokinterp").rglob("*.py")}
+DATA = {"grokinterp/reports/page.html", "grokinterp/reports/live/live.html", "grokinterp/py.typed"}
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +55,14 @@ def test_the_wheel_holds_the_package_and_its_data_and_is_small(built: dict[str, 
     assert wheel.stat().st_size < 2_000_000
     names = set(zipfile.ZipFile(wheel).namelist())
     inside = {name for name in names if ".dist-info/" not in name}
-    assert inside == MODULES | {"grokinterp/reports/page.html", "grokinterp/py.typed"}
+    assert inside == MODULES | DATA
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
 def test_the_source_distribution_builds_the_same_package(built: dict[str, Path]) -> None:
     with tarfile.open(built["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert names >= MODULES | {"grokinterp/reports/page.html", "grokinterp/py.typed", "pyproject.toml", "README.md", "LICENSE"}
+    assert names >= MODULES | DATA | {"pyproject.toml", "README.md", "LICENSE"}
 
 
 SMOKE = """

@@ -1,4 +1,4 @@
-"""The command line: ``grokinterp demo | train | analyze | report | fork | sweep | reproduce | cite | flip``; one function a command.
+"""The command line: ``grokinterp demo | train | analyze | report | watch | fork | sweep | reproduce | cite | flip``; one function a command.
 
 Torch and the rest of the package are imported inside the commands, so that ``grokinterp --help`` answers at once.
 """
@@ -15,7 +15,7 @@ import tyro
 
 from grokinterp.cli.language import flip
 from grokinterp.cli.papers import cite, reproduce
-from grokinterp.cli.read import analyze, report
+from grokinterp.cli.read import analyze, report, watch
 from grokinterp.cli.train import demo, fork, sweep, train
 from grokinterp.errors import GrokinterpError, explained
 
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "train": train,
     "analyze": analyze,
     "report": report,
+    "watch": watch,
     "fork": fork,
     "sweep": sweep,
     "reproduce": reproduce,

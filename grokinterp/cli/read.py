@@ -1,4 +1,4 @@
-"""Commands that read what was trained: analyze, report."""
+"""Commands that read what was trained: analyze, report, watch."""
 
 from __future__ import annotations
 
@@ -86,3 +86,22 @@ def report(
     found = single if isinstance(single, Report) else analyze_subject(single, importable(measures), workers=workers)
     print(found.summary)
     print(f"\nwrote {found.to_html(out, force=force)}")
+
+
+def watch(folder: tyro.conf.Positional[Path] = Path("runs"), port: int = 0) -> None:
+    """Serve a page that grows while runs and sweeps train: progress, curves, time left, failures; until Ctrl-C.
+
+    It reads the folders and writes nothing, answers on this machine alone (127.0.0.1), and only at the address that it prints.
+
+    Args:
+        folder: of runs and sweeps, at any depth, or one run.
+        port: of the address; 0 for any that is free.
+    """
+    import contextlib
+
+    from grokinterp.reports.live import Watch
+
+    with Watch(folder, port=port) as served:
+        print(f"Open {served.address}\nCtrl-C ends it; the runs go on.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            served.wait()

@@ -24,6 +24,8 @@ __all__ += ["ace", "algorithm", "equivalent", "filtered_loss", "fsd", "heads", "
 
 MEASURES = Measures({each.name: each for each in (loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, equivalent, ace)})
 """In the order in which a report shows them; open for your own."""
+OURS = frozenset(MEASURES)
+"""The names of the package's own."""
 
 
 def find(name: str) -> Measure:

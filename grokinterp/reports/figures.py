@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from grokinterp import plots
-from grokinterp.measures import MEASURES, Measure
-from grokinterp.measures.measure import GIVEN_BY
+from grokinterp.measures import MEASURES, OURS, Measure
+from grokinterp.measures.measure import GIVEN_BY, Figure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,10 +22,26 @@ def figures(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> 
         dataset: what an analysis gives.
         measures: whose figures are drawn. The variables of a measure without figures, or of one that is not among these, get a default figure.
     """
-    own = [draw for measure in measures.values() for draw in measure.figures]
+    ours = as_ours_see(dataset)
+    own = [_of(draw, ours) if name in OURS else draw for name, measure in measures.items() for draw in measure.figures]
     drawn_for = {name for name, measure in measures.items() if measure.figures}
     plain = [str(name) for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *drawn_for}]
     return plots.figures(dataset, own, plain)
+
+
+def as_ours_see(dataset: xr.Dataset) -> xr.Dataset:
+    """A dataset without what measures of the user's own gave, whose "loss" or "margin" may be something else than ours."""
+    return dataset.drop_vars([name for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *OURS}])
+
+
+def _of(draw: Figure, dataset: xr.Dataset) -> Figure:
+    """A figure that draws this dataset, whichever it is given."""
+
+    @functools.wraps(draw)
+    def drawn(_: xr.Dataset) -> go.Figure:
+        return draw(dataset)
+
+    return drawn
 
 
 def of_name(dataset: xr.Dataset, name: str, measures: Mapping[str, Measure] = MEASURES) -> list[str]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grokinterp.conditions import first_stretch
-from grokinterp.measures import MEASURES, Measure, Number
+from grokinterp.measures import MEASURES, OURS, Measure, Number
 from grokinterp.measures.measure import GIVEN_BY, scalars_of
 from grokinterp.measures.undefined import reasons_of
+from grokinterp.reports.figures import as_ours_see
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -96,8 +97,9 @@ def headline(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) ->
                     aside=True,
                 )
             )
-    for measure in measures.values():
-        numbers += measure.headline(dataset)
+    ours = as_ours_see(dataset)
+    for name, measure in measures.items():
+        numbers += measure.headline(ours if name in OURS else dataset)
     for name in dict.fromkeys(str(array.attrs[GIVEN_BY]) for array in last.data_vars.values() if GIVEN_BY in array.attrs):
         numbers += [] if name in measures else scalars_of(last, name)
     for split, below in (("train", 1e-2), ("test", 1.0), ("test", 1e-2)):

@@ -99,19 +99,31 @@ def readable_rows(path: Path) -> tuple[list[Row], str | None]:
     file = path / "metrics.jsonl"
     if not os.path.lexists(file):
         return [], None
-    rows: list[Row] = []
     try:
-        lines = read_bytes(file, METRICS_LIMIT).split(b"\n")
+        content = read_bytes(file, METRICS_LIMIT)
     except GrokinterpError as error:
         return [], str(error)
+    return rows_in(content, file)
+
+
+def rows_in(content: bytes, file: Path, lines_before: int = 0, step_before: float = -1) -> tuple[list[Row], str | None]:
+    """The rows in metrics.jsonl from the beginning of some line on, as `readable_rows` gives those of a whole file.
+
+    Args:
+        content: what stands there.
+        file: its name in a sentence.
+        lines_before: how many lines stand before.
+        step_before: the step of the last of them.
+    """
+    rows: list[Row] = []
     # A whole line ends with a newline, so what follows the last newline is nothing or half a line.
-    for number, line in enumerate(lines[:-1], start=1):
+    for number, line in enumerate(content.split(b"\n")[:-1], start=lines_before + 1):
         where = f"line {number} of {file}"
         try:
             row = parse_json(line.decode(), where)
         except (GrokinterpError, UnicodeDecodeError) as error:
             return rows, str(error) if isinstance(error, GrokinterpError) else f"{where} is not text"
-        if not _is_row(row) or (rows and row["step"] <= rows[-1]["step"]):
+        if not _is_row(row) or row["step"] <= (rows[-1]["step"] if rows else step_before):
             return rows, f"{where} is no row of metrics that follows the line before; restore the file"
         rows.append(row)
     return rows, None

@@ -78,6 +78,7 @@ def sweep(
     this with the same arguments: each run is trained by one of them at a time, and who finds it taken does something else and comes back to it later.
 
     The folder's results.parquet accumulates: it has the rows of earlier calls too, also those with other configs, and every setting as a column.
+    It is written when the sweep begins, where it says what is to be trained, and again at the end.
 
     The bits of a run depend on its config, the machine, `threads` and the ensemble it trains in, not on the executor.
     In an ensemble of more than one, float32 may round otherwise than alone (measured: the last bit, for widths that are no
@@ -108,10 +109,12 @@ def sweep(
         raise GrokinterpError(f"a sweep needs workers >= 0, ensemble >= 1 and threads >= 1; got {workers}, {ensemble} and {threads}")
     folder = Path(out).resolve()
     check_output(folder / TABLE, PARQUET)
-    _accumulated(folder / TABLE)
+    kept_rows(folder / TABLE)
     folder.mkdir(parents=True, exist_ok=True)
     configs = list({config.digest: config for config in configs}.values())
     left = [group for group in ensembles(configs, ensemble) if not all(_finished(folder / config.digest, config) for config in group)]
+    if left:  # what is still absent stands in the table from the beginning, so that a reader knows how much there is to do
+        _accumulate(configs, [_outcome(folder / config.digest, config) for config in configs], folder / TABLE)
     with tqdm(total=len(configs), initial=len(configs) - sum(map(len, left)), unit="run", disable=None if progress_bar else True) as bar:
         untold = _train(left, folder, executor, workers, threads, device, bar)
     rows = [_outcome(folder / config.digest, config, untold.get(config.digest)) for config in configs]
@@ -285,15 +288,15 @@ def _accumulate(configs: Sequence[RunConfig], rows: Sequence[Mapping[str, Any]],
     from filelock import FileLock
 
     with FileLock(file.with_name(".results.lock")):  # another driver may do the same
-        table = _accumulated(file)
+        table = kept_rows(file)
         for config, row in zip(configs, rows, strict=True):
             table[config.digest] = {"digest": config.digest, **flat_settings(config.to_dict()), **row}
         with output(file, PARQUET) as temporary:
             temporary.write_bytes(_frame(list(table.values())).to_parquet(engine="pyarrow"))  # which cannot write to every path
 
 
-def _accumulated(file: Path) -> dict[str, dict[str, Any]]:
-    """The rows of a folder's table by digest, with all settings of those whose folder is there; none where there is no table yet.
+def kept_rows(file: Path) -> dict[str, dict[str, Any]]:
+    """The rows of results.parquet by digest, with all settings of those whose folder is there; none where there is no table yet.
 
     Raises:
         GrokinterpError: it cannot be read, or is the table of something else.

@@ -167,3 +167,19 @@ def test_a_process_gets_what_it_needs_to_measure() -> None:
     assert copy.name == "progress"
     assert copy.needs == MEASURES["progress"].needs
     assert copy.figures == copy.rows == ()
+
+
+def test_a_variable_of_ones_own_may_have_the_name_of_any_of_ours(tiny_run: Run, tmp_path: Path) -> None:
+    """Our figures and headline rows do not take it for ours, whatever its shape, before and after saving."""
+    ours = [name for name in MEASURES if name not in ("ace", "equivalent")]
+    taken = [str(name) for name in analyze(tiny_run, ours).dataset.data_vars if not str(name).startswith("metric_")]
+    taken += ["margin", "agreement_auc", "verb_probability", "coordinate_correlation", "core_energy", "core_eigenvalue"]
+
+    def mine(snapshot: Snapshot) -> dict[str, float]:
+        return dict.fromkeys(taken, 0.25)
+
+    report = analyze(tiny_run, [mine])
+    for each in (report, Report.load(report.save(tmp_path / "mine.nc"))):
+        assert {number.quantity for number in each.headline()} >= set(taken)
+        assert each.plot("margin").layout.title.text == "Margin"
+        assert each.to_html(tmp_path / "mine.html").exists()
