@@ -31,7 +31,9 @@ def figures(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> 
 
 def as_ours_see(dataset: xr.Dataset) -> xr.Dataset:
     """A dataset without what measures of the user's own gave, whose "loss" or "margin" may be something else than ours."""
-    return dataset.drop_vars([name for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *OURS}])
+    theirs = [name for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *OURS}]
+    ours: xr.Dataset = dataset.drop_vars(theirs)
+    return ours
 
 
 def _of(draw: Figure, dataset: xr.Dataset) -> Figure:
