@@ -172,11 +172,17 @@ class Adapter:
         return None if inputs not in self.model.hook_dict or getattr(self.model.cfg, "gated_mlp", False) else inputs
 
     def neuron_hooks(self) -> list[str]:
-        """Hook name of each layer's neurons, none for an attention-only model: a transformer's MLP activations, after the nonlinearity."""
+        """Hook name of each layer's neurons: a transformer's MLP activations, after the nonlinearity, as its last map reads them.
+
+        None for an attention-only model, and for a mixture of experts on a bridge, whose experts' neurons lie in no hook.
+        """
         own: list[str] | None = getattr(self.model, "neuron_hooks", None)
         if own is not None:
             return own
-        return [] if self.attention_only else [f"blocks.{layer}.mlp.hook_post" for layer in range(self.n_layers)]
+        blocks = [f"blocks.{layer}.mlp" for layer in range(self.n_layers)]
+        if self.attention_only or (self.bridge and any(f"{block}.out.hook_in" not in self.model.hook_dict for block in blocks)):
+            return []
+        return [f"{block}.hook_post" for block in blocks]
 
     def layer_of(self, hook: str) -> int | None:
         """The number of blocks before a hook on the residual stream before or after a block; None for any other hook."""
@@ -213,21 +219,22 @@ class Adapter:
         """W_out·W_U: what each neuron of the last layer adds to each logit, a final LayerNorm left aside, [neuron, output].
 
         Raises:
-            GrokinterpError: an attention-only model.
+            GrokinterpError: a model without `neuron_hooks`.
         """
         own: Tensor | None = getattr(self.model, "neuron_logit_weights", None)
         if own is not None:
             return own.detach().double()
         if not self.neuron_hooks():
-            raise GrokinterpError(f"the model has no neurons: its {self.n_layers} blocks are attention alone")
+            raise GrokinterpError(f"the model has no neurons: its {self.n_layers} blocks are attention alone, or mixtures of experts")
         product: Tensor = self.model.blocks[self.n_layers - 1].mlp.W_out.detach().double() @ self.model.W_U.detach().double()
         return product
 
     def linear_readers(self, hook: str) -> Float64[Tensor, "d_model output"] | None:
         """The matrix from a hook's values to the logits where nothing else lies between; None where the rest is not known to be linear.
 
-        Linear are the input of the unembedding, the final LayerNorm's ``hook_normalized``, and the final residual stream of a model without
-        a final LayerNorm, unless a soft cap bends the logits or a hook hangs on the model.
+        Linear are the input of the unembedding, the final norm's ``hook_normalized``, and the final residual stream of a model without
+        a final norm, unless a soft cap bends the logits or a hook hangs on the model. A TransformerBridge may do more behind the unembedding, scale
+        logits for example, and is asked in a pass.
         """
         final = self.residual_hooks()[-1]
         linear = hook in HEAD or (hook == final and self.model.cfg.normalization_type is None)
@@ -235,8 +242,18 @@ class Adapter:
             return None
         readers: Tensor = self.model.W_U.detach().double()
         if hook == HEAD[0] and (gain := getattr(self.model.ln_final, "w", None)) is not None:
-            readers = gain.detach().double()[:, None] * readers
-        return readers
+            offset = 1.0 if getattr(self.model.cfg, "rmsnorm_uses_offset", False) else 0.0  # Gemma's norms multiply by 1 + w
+            readers = (offset + gain.detach().double())[:, None] * readers
+        return readers if not self.bridge or self._reads(hook, readers) else None
+
+    def _reads(self, hook: str, readers: Tensor) -> bool:
+        """Whether the logits of a few tokens are these readings of a hook's values, but for a constant."""
+        kept: list[Tensor] = []
+        tokens = torch.arange(min(4, int(self.model.cfg.n_ctx), int(self.model.cfg.d_vocab)), device=self.device)[None]
+        with torch.no_grad(), self.model.hooks(fwd_hooks=[(hook, lambda value, hook: kept.append(value))]):
+            logits = self.model(tokens)
+        rest = logits.double() - kept[0].double() @ readers
+        return bool((rest - rest[:, :1]).abs().max() <= torch.finfo(logits.dtype).eps ** 0.5 * logits.abs().max())
 
 
 def is_model(value: Any) -> bool:

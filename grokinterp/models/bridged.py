@@ -19,6 +19,7 @@ from grokinterp.models.layouts import listed
 from grokinterp.models.weight_files import FLOATS, ONE_MODEL, check_float, check_memory, opened
 
 _BUFFER = re.compile(r".*\.(attn|attention)\.(bias|masked_bias)|.*rotary_emb\.inv_freq")  # older versions saved what is computed with the weights
+_HEAD_BIASES = ("lm_head._original_component.bias", "embed_out._original_component.bias")
 
 
 def load(folder: Path, written: Mapping[str, Any], name: str, device: str, dtype: torch.dtype | None) -> Any:
@@ -39,9 +40,13 @@ def load(folder: Path, written: Mapping[str, Any], name: str, device: str, dtype
     _check_weights(folder, config, dtype)
     model = _read(folder, config, dtype).to(device)
     tokens = torch.arange(min(4, config.vocab_size), device=device)[None]
-    with torch.no_grad():
-        logits = model(tokens).logits
-    return _checked(_bridge(model, name, device), tokens, logits, folder)
+    logits = _logits(model, tokens, folder)
+    has_bias = getattr(model.get_output_embeddings(), "bias", None) is not None
+    bridge = _bridge(model, str(folder), device)
+    bridge.cfg.model_name = name
+    bridge.absent_parameters = frozenset(key for key, _ in bridge.named_parameters() if _is_unused(key, has_bias))
+    _check_bridge(bridge, tokens, logits, folder)
+    return bridge
 
 
 def _config(folder: Path, written: Mapping[str, Any]) -> Any:
@@ -120,7 +125,16 @@ def _read(folder: Path, config: Any, dtype: torch.dtype | None) -> Any:
     return model.requires_grad_(False).eval()
 
 
-def _bridge(model: Any, name: str, device: str) -> Any:
+def _logits(model: Any, tokens: Tensor, folder: Path) -> Tensor:
+    try:
+        with torch.no_grad():
+            logits: Tensor = model(tokens).logits
+    except Exception as error:  # sizes that transformers accepts and that do not go together
+        raise GrokinterpError(f"transformers' own model of {folder} cannot run: {_one_line(error)}; restore its {CONFIG}") from error
+    return logits
+
+
+def _bridge(model: Any, folder: str, device: str) -> Any:
     """The model wrapped by TransformerLens, without a tokenizer."""
     from tokenizers import Tokenizer, models
     from transformer_lens.model_bridge import TransformerBridge
@@ -131,10 +145,10 @@ def _bridge(model: Any, name: str, device: str) -> Any:
         tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0}, unk_token="<s>")),
         **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), "<s>"),
         add_bos_token=True,
-        name_or_path=name,
+        name_or_path=folder,
     )
     try:
-        bridge = TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=stand_in, device=device, dtype=model.dtype)
+        bridge = TransformerBridge.boot_transformers(folder, hf_model=model, tokenizer=stand_in, device=device, dtype=model.dtype)
     except Exception as error:  # what it lacks is a ValueError by one version, an AttributeError deep inside by another
         kind = type(model).__name__
         raise GrokinterpError(f"TransformerLens has no bridge for this {kind}: {_one_line(error)}; wrap the module yourself") from error
@@ -142,22 +156,30 @@ def _bridge(model: Any, name: str, device: str) -> Any:
     return bridge
 
 
-def _checked(bridge: Any, tokens: Tensor, logits: Tensor, folder: Path) -> Any:
-    """The bridge, once a pass of it has given the wrapped model's logits, and a residual stream under the names that the package asks for."""
-    adapter = Adapter(bridge)
-    if absent := [hook for hook in (*adapter.residual_hooks(), *adapter.neuron_hooks()) if hook not in bridge.hook_dict]:
+def _is_unused(name: str, has_bias: bool) -> bool:
+    """Whether a parameter of a bridge takes no part: a fused map of which the bridge uses copies, or a bias of the head that the model lacks."""
+    fused = ".qkv._original_component." in name or ".gate_up_proj." in name
+    return fused or (name.endswith(_HEAD_BIASES) and not has_bias)
+
+
+def _check_bridge(bridge: Any, tokens: Tensor, logits: Tensor, folder: Path) -> None:
+    """Raise unless a pass gives the wrapped model's logits, and a residual stream that goes from block to block to the final norm."""
+    stream = [f"blocks.{layer}.hook_resid_{side}" for layer in range(Adapter(bridge).n_layers) for side in ("pre", "post")]
+    outputs = [f"blocks.{layer}.hook_{part}_out" for layer in range(Adapter(bridge).n_layers) for part in ("attn", "mlp")]
+    if absent := [hook for hook in stream + outputs if hook not in bridge.hook_dict]:
         raise GrokinterpError(
             f"the bridge of {folder} has no {absent[0]}: its blocks are not a transformer's, attention and MLP on a residual stream"
         )
     with torch.no_grad():
-        found = bridge(tokens)
-    tolerance = torch.finfo(logits.dtype).eps ** 0.5 * float(logits.abs().max())
-    difference = float((found - logits).abs().max())
-    if not difference <= tolerance:
-        raise GrokinterpError(
-            f"the bridge of {folder} gives other logits than transformers' model, by up to {difference:.2g}; report that to TransformerLens"
-        )
-    return bridge
+        found, values = bridge.run_with_cache(tokens, names_filter=[*stream, "ln_final.hook_in"])
+    behind = [*stream[2::2], "ln_final.hook_in"]
+    behind = [*stream[2::2], "ln_final.hook_in"]
+    pairs = [(found, logits), *((values[end], values[start]) for end, start in zip(stream[1::2], behind, strict=True))]
+    for ours, theirs in pairs:
+        difference = float((ours - theirs).abs().max())
+        if not difference <= torch.finfo(logits.dtype).eps ** 0.5 * float(theirs.abs().max()):
+            what = "other logits than transformers' model" if ours is found else "a residual stream that changes between two blocks"
+            raise GrokinterpError(f"the bridge of {folder} gives {what}, by up to {difference:.2g}; report that to TransformerLens")
 
 
 def _one_line(error: Exception) -> str:

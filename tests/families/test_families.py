@@ -7,11 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from families.models import FAMILIES
+from families.parity import COMPARED, differences
 from grokinterp import load_model
 from grokinterp.models.adapter import Adapter
 
 pytestmark = pytest.mark.lens4
 STORIES = Path(__file__).parents[3] / "shared" / "data" / "stories260k"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_the_function_that_transformers_computes(family: str, tmp_path: Path) -> None:
+    found = differences(family, tmp_path)
+    assert found.keys() == COMPARED.keys()
+    assert {what: difference for what, difference in found.items() if not difference <= 1e-4} == {}
 
 
 def test_a_llama_that_somebody_else_trained_tells_its_story() -> None:
