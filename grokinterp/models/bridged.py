@@ -16,7 +16,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.hub import CONFIG
 from grokinterp.models.layouts import listed
-from grokinterp.models.weight_files import FLOATS, ONE_MODEL, check_float, check_memory, opened
+from grokinterp.models.weight_files import FLOATS, ONE_MODEL, check_float, check_memory, check_tied, opened
 
 _BUFFER = re.compile(r".*\.(attn|attention)\.(bias|masked_bias)|.*rotary_emb\.inv_freq")  # older versions saved what is computed with the weights
 _HEAD_BIASES = ("lm_head._original_component.bias", "embed_out._original_component.bias")
@@ -56,7 +56,7 @@ def _config(folder: Path, written: Mapping[str, Any]) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     path, kind = folder / CONFIG, written.get("model_type")
-    if kind not in CONFIG_MAPPING_NAMES:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING_NAMES:
         code = ", and its own code from the hub, which load_model never runs" if "auto_map" in written else ""
         raise GrokinterpError(
             f"{path} describes a model of type {kind!r}, which transformers does not know{code}; convert it to a layout that transformers reads, "
@@ -75,29 +75,42 @@ def _config(folder: Path, written: Mapping[str, Any]) -> Any:
 
 
 def _check_weights(folder: Path, config: Any, dtype: torch.dtype | None) -> None:
-    """Raise unless the files hold as many numbers as the model has, each a float; nothing large has been allocated yet."""
+    """Raise unless the files hold as many numbers as the model has, each a float, and one head; nothing large has been allocated yet."""
+    with opened(folder) as tensors:
+        pieces = {name: file.get_slice(key) for name, (file, key) in tensors.items() if not _BUFFER.fullmatch(name)}
+        for name, piece in pieces.items():
+            check_float(name, piece.get_dtype(), folder)
+        empty = _empty(folder, config, len(tensors))
+        apart = {(id(tensors[name][0]), tensors[name][1]): piece for name, piece in pieces.items()}  # an alias is the same tensor
+        n_saved, n_needed = (
+            sum(sizes) for sizes in ((math.prod(piece.get_shape()) for piece in apart.values()), map(Tensor.numel, empty.parameters()))
+        )
+        if n_needed > n_saved:
+            raise GrokinterpError(f"{folder / CONFIG} asks for {n_needed:,} weights, and the files hold {n_saved:,}; {ONE_MODEL}")
+        saved_as = [FLOATS[piece.get_dtype()] for piece in pieces.values()]
+        check_memory(n_needed * (max(kind.itemsize for kind in saved_as) if dtype is None else dtype.itemsize), folder)
+        if config.tie_word_embeddings:
+            head, embedding = (_name_of(module, empty) for module in (empty.get_output_embeddings(), empty.get_input_embeddings()))
+            check_tied(tensors, head, embedding, folder)
+
+
+def _empty(folder: Path, config: Any, n_tensors: int) -> Any:
+    """The model without memory for its weights, once it is known to have no more layers than the files have tensors."""
     from transformers import AutoModelForCausalLM
 
-    with opened(folder) as tensors:
-        slices = {name: file.get_slice(key) for name, (file, key) in tensors.items()}
-        for name, piece in slices.items():
-            if not _BUFFER.fullmatch(name):
-                check_float(name, piece.get_dtype(), folder)
-        apart = {(id(tensors[name][0]), tensors[name][1]): piece for name, piece in slices.items()}  # an alias is the same tensor
-        n_saved = sum(math.prod(piece.get_shape()) for piece in apart.values())
-        n_tensors, widest = len(slices), max((FLOATS[kind].itemsize for piece in slices.values() if (kind := piece.get_dtype()) in FLOATS), default=4)
     layers = getattr(config, "num_hidden_layers", 0)
     if not isinstance(layers, int) or layers > n_tensors:
         raise GrokinterpError(f"{folder / CONFIG} asks for {shown(layers)} layers, and the weights are {n_tensors} tensors; {ONE_MODEL}")
     try:
         with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=False)
     except Exception as error:  # sizes that do not go together end in errors of transformers' layers and of torch
         raise GrokinterpError(f"{folder / CONFIG} is not a configuration that transformers can build: {_one_line(error)}") from error
-    n_needed = sum(parameter.numel() for parameter in empty.parameters())
-    if n_needed > n_saved:
-        raise GrokinterpError(f"{folder / CONFIG} asks for {n_needed:,} weights, and the files hold {n_saved:,}; {ONE_MODEL}")
-    check_memory(n_needed * (widest if dtype is None else dtype.itemsize), folder)
+
+
+def _name_of(module: Any, model: Any) -> str:
+    """The name of a module's weight in files."""
+    return next(f"{name}.weight" for name, own in model.named_modules() if own is module).removeprefix("transformer.")
 
 
 def _read(folder: Path, config: Any, dtype: torch.dtype | None) -> Any:

@@ -16,7 +16,7 @@ from grokinterp.checks import real, shown, whole
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.models.hub import CONFIG
 from grokinterp.models.layouts import misfit
-from grokinterp.models.weight_files import FLOATS, ONE_MODEL, Saved, check_float, check_memory, opened
+from grokinterp.models.weight_files import FLOATS, ONE_MODEL, Saved, check_float, check_memory, check_tied, opened
 
 # Hugging Face's tensor: how it is cut, and the HookedTransformer parameters that the pieces become. Axes: v vocabulary, p position, d model,
 # m MLP, h head, e inside a head, i query, key, value. Both libraries store maps as [in, out].
@@ -146,13 +146,8 @@ def _checked(tensors: dict[str, tuple[Any, str]], config: Any, folder: Path, dty
         file, key = tensors[name]
         check_float(name, file.get_slice(key).get_dtype(), folder)
     check_memory(sum(math.prod(shape) for shape in shapes.values()) * (dtype or torch.float16).itemsize, folder)
-    if tied and _HEAD in present and tensors[_HEAD] != tensors[_EMBEDDING]:
-        head, embedding = (file.get_tensor(key) for file, key in (tensors[_HEAD], tensors[_EMBEDDING]))
-        if not torch.equal(head, embedding):
-            raise GrokinterpError(
-                f"{folder}: {_HEAD} differs from {_EMBEDDING}, and its {CONFIG} says that they are tied; "
-                'write "tie_word_embeddings": false there to use both, or leave the head out'
-            )
+    if tied:
+        check_tied(tensors, _HEAD, _EMBEDDING, folder)
     return {name: (pattern, targets, sizes) for name, (pattern, targets) in table.items()}
 
 

@@ -83,6 +83,18 @@ def check_float(name: str, saved_as: str, folder: Path) -> None:
         raise GrokinterpError(f"{folder}: {name} is saved as {saved_as}; load_model reads {', '.join(FLOATS)}, not quantised weights")
 
 
+def check_tied(tensors: Saved, head: str, embedding: str, folder: Path) -> None:
+    """Raise if a file holds a head that differs from the embedding to which config.json ties it; it would be dropped."""
+    if head not in tensors or embedding not in tensors or tensors[head] == tensors[embedding]:
+        return
+    one, other = (file.get_tensor(key) for file, key in (tensors[head], tensors[embedding]))
+    if not torch.equal(one, other):
+        raise GrokinterpError(
+            f"{folder}: {head} differs from {embedding}, and its {CONFIG} says that they are tied; "
+            'write "tie_word_embeddings": false there to use both, or leave the head out'
+        )
+
+
 def check_memory(n_bytes: int, folder: Path) -> None:
     """Raise if a model is larger than this machine's memory, where the system says how much that is."""
     try:

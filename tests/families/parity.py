@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from families.models import TOKENIZER, random_model, random_tokens
-from grokinterp import load_model
+from families.models import TOKENIZER, random_tokens
 from grokinterp.ace import Core, generate
 from grokinterp.ace.core import Project
 from grokinterp.models.adapter import Adapter
@@ -27,11 +25,8 @@ _WRITERS = ("c_proj", "dense_4h_to_h", "down_proj", "fc2")  # what an MLP's last
 Read = Callable[[Any, Any, Tensor], float]
 
 
-def differences(family: str, folder: Path) -> dict[str, float]:
-    """The largest difference between a model of a family as loaded and transformers' own, by what is compared, in float32."""
-    reference = random_model(family, folder)
-    model = load_model(folder, tokenizer=False)
-    model.tokenizer = TOKENIZER
+def differences(model: Any, reference: Any) -> dict[str, float]:
+    """The largest difference between a loaded model and transformers' own, by what is compared."""
     tokens = random_tokens()
     return {what: compared(model, reference, tokens) for what, compared in COMPARED.items()}
 
@@ -90,7 +85,7 @@ def sweep(model: Any, reference: Any, tokens: Tensor) -> float:
 def generation(model: Any, reference: Any, tokens: Tensor) -> float:
     """Probabilities of verbs beside text that is flipped with keys and values at hand, and pass by pass; infinite where the tokens differ."""
     core = _core("blocks.1.hook_resid_post")
-    cached, passes = (generate(model, "The key", core, strength=1.0, n_tokens=5, cached=cached) for cached in (True, False))
+    cached, passes = (generate(model, "The key", core, strength=1.0, n_tokens=5, cached=cached, tokenizer=TOKENIZER) for cached in (True, False))
     if (cached.clean_tokens, cached.edited_tokens) != (passes.clean_tokens, passes.edited_tokens):
         return float("inf")
     return _largest(*([torch.tensor(list(text.probabilities.values()))] for text in (cached, passes)))
