@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from grokinterp.checkpoints.checkpoint import Checkpoint
+from grokinterp.checkpoints.elsewhere import elsewhere
 from grokinterp.checkpoints.lens import Lens
 from grokinterp.checkpoints.opening import Opened, opened
 from grokinterp.checkpoints.reader import Facts, Reader, State
-from grokinterp.checkpoints.torch_layouts import Encoder, NanoGPT
+from grokinterp.checkpoints.torch_layouts import Encoder, MinGPT, NanoGPT
 from grokinterp.checkpoints.transposed import Nanda2023, Pizza2023, PizzaLinear2023
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.models.adapter import index_of, is_model
@@ -30,6 +31,7 @@ READERS: dict[str, Reader] = {
     "pizza2023": Pizza2023(),
     "pizza2023_linear": PizzaLinear2023(),
     "nanoGPT": NanoGPT(),
+    "minGPT": MinGPT(),
     "TransformerEncoder": Encoder(),
 }
 """The layouts that `load_checkpoint` knows; put a reader of your own in."""
@@ -147,6 +149,8 @@ def _reader(asked: str | Reader | None, state: State, config: Mapping[str, Any])
         raise GrokinterpError(f"these weights may be in the layout of {' or '.join(fitting)}; pass reader={fitting[0]!r} or reader={fitting[1]!r}")
     if not fitting:
         names = ", ".join(list(state)[:4])
+        if (known := elsewhere(state)) is not None:
+            raise GrokinterpError(f"load_checkpoint reads toy transformers, and {known}")
         raise GrokinterpError(
             f"no reader knows weights named {names} …; known layouts are {', '.join(READERS)}. Subclass grokinterp.checkpoints.Reader and "
             "pass reader=…, or build the model with hook points and pass it with task=…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,16 @@ from grokinterp.checkpoints.reader import Facts, Reader, State, n_blocks
 from grokinterp.errors import GrokinterpError
 from grokinterp.interventions.architecture import PostNorm
 from grokinterp.tasks import Task
+
+_ENDS = r"\.(weight|bias)"
+_GPT = re.compile(rf"(wte|wpe|lm_head|ln_f){_ENDS}|h\.\d+\.(ln_1|ln_2|attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj){_ENDS}")
+_LAYERS = re.compile(rf"layers\.\d+\.(self_attn\.in_proj_(weight|bias)|(self_attn\.out_proj|linear1|linear2|norm1|norm2){_ENDS})|norm{_ENDS}")
+
+
+def _check_known(state: State, names: re.Pattern[str], layout: str) -> None:
+    """Raise unless every tensor is part of the layout: one that nobody reads would make the model another."""
+    if unknown := sorted(name for name in state if not names.fullmatch(name)):
+        raise GrokinterpError(f"{unknown[0]} is no part of a {layout}; a reader of your own can say what it does (subclass Reader)")
 
 
 class NanoGPT(Reader):
@@ -43,6 +53,7 @@ class NanoGPT(Reader):
             raise GrokinterpError(
                 f"a {self.layout} state dict has lm_head.weight; got {', '.join(list(own)[:3])} …; where it is tied, add the embedding"
             )
+        _check_known(own, _GPT, self.layout)
         n_heads, act_fn = facts.need("n_heads", "act_fn")
         weights = {"embed.W_E": own["wte.weight"], "pos_embed.W_pos": own["wpe.weight"], "unembed.W_U": own["lm_head.weight"].T}
         weights |= _norm("ln_final", own, "ln_f") | _renamed(own, {"lm_head.bias": "unembed.b_U"})
@@ -54,6 +65,50 @@ class NanoGPT(Reader):
             weights |= _mlp(own, f"{ours}mlp.", f"{theirs}mlp.c_fc", f"{theirs}mlp.c_proj")
         settings = {"n_layers": n_layers, "n_heads": n_heads, "d_head": d_model // n_heads, "d_mlp": len(own["h.0.mlp.c_fc.weight"])}
         return assemble(weights, task, **settings, act_fn=act_fn, normalization_type="LN", attention_dir="causal")
+
+
+class MinGPT(Reader):
+    """``blocks.0.attn.query.weight [d_model, d_model]`` and ``tok_emb.weight``: minGPT of 2020, as Othello-GPT has it; see `NanoGPT`.
+
+    minGPT of 2022 has nanoGPT's names, and GPT-2's GELU in its tanh form.
+    """
+
+    layout = "minGPT"
+    _OUTER: Mapping[str, str] = {"tok_emb.": "wte.", "head.": "lm_head.", "ln_f.": "ln_f."}
+    _BLOCK: Mapping[str, str] = {"ln1.": "ln_1.", "ln2.": "ln_2.", "attn.proj.": "attn.c_proj.", "mlp.0.": "mlp.c_fc.", "mlp.2.": "mlp.c_proj."}
+
+    def recognises(self, state: State, config: Mapping[str, Any]) -> bool:
+        """See `Reader.recognises`."""
+        return "tok_emb.weight" in state and "blocks.0.attn.query.weight" in state
+
+    def read(self, state: State, facts: Facts, task: Task) -> Any:
+        """See `Reader.read`.
+
+        Raises:
+            GrokinterpError: no positions.
+        """
+        if "pos_emb" not in state:
+            raise GrokinterpError(f"a {self.layout} state dict has pos_emb; got {', '.join(list(state)[:3])} …")
+        plain: dict[str, Tensor] = {"wpe.weight": state["pos_emb"].flatten(0, -2)}
+        for name, value in state.items():
+            block, inner = (found[1], found[2]) if (found := re.fullmatch(r"blocks\.(\d+)\.(.*)", name)) else (None, name)
+            names = self._OUTER if block is None else self._BLOCK
+            ours = next((new + inner.removeprefix(old) for old, new in names.items() if inner.startswith(old)), None)
+            if ours is not None:
+                plain[ours if block is None else f"h.{block}.{ours}"] = value
+            elif inner.startswith("attn.query."):
+                plain[f"h.{block}.attn.c_attn.{inner[11:]}"] = torch.cat(_all_of(state, name, ("query", "key", "value")))
+            elif name != "pos_emb" and not inner.startswith(("attn.key.", "attn.value.", "attn.mask")):
+                plain[name] = value  # nanoGPT's reader refuses it by this name
+        return NanoGPT().read(plain, facts, task)
+
+
+def _all_of(state: State, name: str, parts: Sequence[str]) -> list[Tensor]:
+    """The tensors that are called like the one of the first part."""
+    names = [name.replace(f".{parts[0]}.", f".{part}.") for part in parts]
+    if missing := [each for each in names if each not in state]:
+        raise GrokinterpError(f"these weights have {name} and no {missing[0]}")
+    return [state[each] for each in names]
 
 
 class Encoder(Reader):
@@ -76,6 +131,8 @@ class Encoder(Reader):
             GrokinterpError: tensors that nothing is known about; norms that a transformer here cannot have.
         """
         prefix = next(found[1] or "" for name in state if (found := self._BLOCK.fullmatch(name)))
+        inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith((f"{prefix}layers.", f"{prefix}norm."))}
+        _check_known(inner, _LAYERS, self.layout)
         outer = {name: value for name, value in state.items() if not name.startswith((f"{prefix}layers.", f"{prefix}norm."))}
         names = {part: _usual(part, outer, facts) for part in _USUAL}
         unknown = [part for part, name in names.items() if name is None]

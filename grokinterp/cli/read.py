@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,13 +46,7 @@ def analyze(
 
     if save is not None:
         check_output(save, NETCDF, force=force)  # before anything is computed
-    subject: Any = path
-    if facts or any(given is not None for given in (task, p, train_fraction)):
-        from grokinterp.checkpoints import load_checkpoint
-
-        known = once(map(setting, facts))
-        table = task_of(task, p, train_fraction, split, seed, known)
-        subject = load_checkpoint(path, table, **known)
+    subject = _subject(path, task, p, train_fraction, split, seed, facts)
     found = analyze_subject(subject, importable(measures), steps=steps or None, workers=workers)
     show(found)
     if save is not None:
@@ -64,16 +59,28 @@ def report(
     out: Path = Path("report.html"),
     measures: tuple[str, ...] = ("progress", "spectrum"),
     workers: int = 0,
+    task: str | None = None,
+    p: int | None = None,
+    train_fraction: float | None = None,
+    split: Literal["torch", "python", "first"] = "torch",
+    seed: int = 0,
+    facts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
     force: bool = False,
 ) -> None:
-    """Write one self-contained HTML page about a run folder, a published .pth file or a saved report, or about several of them side by side.
+    """Write one self-contained HTML page about a run folder, somebody else's checkpoint or a saved report, or about several of them side by side.
 
     Args:
-        path: a run folder, an author's checkpoint, or a .nc file that `analyze --save` wrote; or a sweep's folder, whose runs are compared.
+        path: a run folder, a file with weights, or a .nc file that `analyze --save` wrote; or a sweep's folder, whose runs are compared.
         others: more of these, to compare with it.
         out: the page to write.
         measures: as for `analyze`; not used for a saved report.
         workers: processes that share the checkpoints of a run; 0 for this one.
+        task: of a checkpoint that states none, like modular_addition; with the next five as for `analyze`.
+        p: modulus of that task.
+        train_fraction: share of that task's examples that was trained on; without it there is no split.
+        split: how the examples were shuffled.
+        seed: of that shuffle.
+        facts: what the weights do not tell, like act_fn=relu causal=true n_heads=4; arguments of the task as task.equals=false.
         force: overwrite the file at --out, whatever it is.
     """
     from grokinterp.analysis import analyze as analyze_subject
@@ -81,7 +88,8 @@ def report(
     from grokinterp.reports.report import Report
 
     check_output(out, PAGE, force=force)  # before anything is computed
-    subjects = [Report.load(each) if each.suffix == ".nc" else each for each in (path, *others)]
+    about = (task, p, train_fraction, split, seed, facts)
+    subjects = [Report.load(each) if each.suffix == ".nc" else _subject(each, *about) for each in (path, *others)]
     single = subjects[0] if len(subjects) == 1 else subjects
     found = single if isinstance(single, Report) else analyze_subject(single, importable(measures), workers=workers)
     print(found.summary)
@@ -105,3 +113,13 @@ def watch(folder: tyro.conf.Positional[Path] = Path("runs"), port: int = 0) -> N
         print(f"Open {served.address}\nCtrl-C ends it; the runs go on.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             served.wait()
+
+
+def _subject(path: Path, task: str | None, p: int | None, train_fraction: float | None, split: Any, seed: int, facts: Iterable[str]) -> Any:
+    """What a path names: itself, or the checkpoint that lies there where something is said about it."""
+    if not facts and all(given is None for given in (task, p, train_fraction)):
+        return path
+    from grokinterp.checkpoints import load_checkpoint
+
+    known = once(map(setting, facts))
+    return load_checkpoint(path, task_of(task, p, train_fraction, split, seed, known), **known)

@@ -166,6 +166,109 @@ def test_an_encoder_of_torchs_own_computes_the_same(norm_first: bool) -> None:
         load_checkpoint(mine.state_dict(), TASK, **{**facts, "norm_first": not norm_first})
 
 
+class GPT(nn.Module):
+    """A GPT as minGPT lays it out, in the names of 2020 or of 2022."""
+
+    def __init__(self, year: int) -> None:
+        super().__init__()
+        self.year = year
+        d = 8
+        sizes = {"wte.weight": (P + 1, d), "wpe.weight": (3, d), "lm_head.weight": (P, d), "ln_f.weight": (d,), "ln_f.bias": (d,)}
+        for i in range(2):
+            maps = {"attn.c_attn": (3 * d, d), "attn.c_proj": (d, d), "mlp.c_fc": (12, d), "mlp.c_proj": (d, 12)}
+            for name, shape in maps.items():
+                sizes |= {f"h.{i}.{name}.weight": shape, f"h.{i}.{name}.bias": shape[:1]}
+            sizes |= {f"h.{i}.{norm}.{kind}": (d,) for norm in ("ln_1", "ln_2") for kind in ("weight", "bias")}
+        generator = torch.Generator().manual_seed(3)
+        self.weights = {name: 0.6 * torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in sizes.items()}
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        w = self.weights
+        x = w["wte.weight"][tokens] + w["wpe.weight"]
+        for i in range(2):
+            q, k, v = (
+                part.unflatten(-1, (2, 4)).transpose(1, 2) for part in self.linear(self.norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn").chunk(3, -1)
+            )
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.linear(mixed.transpose(1, 2).flatten(2), f"h.{i}.attn.c_proj")
+            inner = self.linear(self.norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")
+            inner = nn.functional.gelu(inner, approximate="tanh" if self.year == 2022 else "none")
+            x = x + self.linear(inner, f"h.{i}.mlp.c_proj")
+        return self.norm(x, "ln_f") @ w["lm_head.weight"].T
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        return nn.functional.layer_norm(x, (8,), self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        return nn.functional.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+
+    def saved(self) -> State:
+        """The state dict of that year's minGPT."""
+        mask = torch.ones(1, 1, 3, 3).tril()
+        if self.year == 2022:
+            names = {name: name if name.startswith("lm_head") else f"transformer.{name}" for name in self.weights}
+            return {names[name]: value for name, value in self.weights.items()} | {f"transformer.h.{i}.attn.bias": mask for i in range(2)}
+        state: State = {f"blocks.{i}.attn.mask": mask for i in range(2)}
+        new = {"wte": "tok_emb", "lm_head": "head", "h.": "blocks.", "ln_1": "ln1", "ln_2": "ln2", "c_proj": "proj", "mlp.c_fc": "mlp.0"}
+        for name, value in self.weights.items():
+            if "c_attn" in name:
+                block, kind = name.split(".")[1], name.rpartition(".")[2]
+                parts = zip(("query", "key", "value"), value.chunk(3))
+                state |= {f"blocks.{block}.attn.{part}.{kind}": each for part, each in parts}
+                continue
+            renamed = name.replace("mlp.c_proj", "mlp.2")
+            for old, short in new.items():
+                renamed = renamed.replace(old, short)
+            state["pos_emb" if name == "wpe.weight" else renamed] = value[None] if name == "wpe.weight" else value
+        return state
+
+
+@pytest.mark.parametrize(("year", "reader", "act_fn", "other"), [(2020, "minGPT", "gelu", "gelu_new"), (2022, "nanoGPT", "gelu_new", "gelu")])
+def test_mingpt_of_both_years_computes_the_same_with_its_own_gelu(year: int, reader: str, act_fn: str, other: str) -> None:
+    mine = GPT(year)
+    found = load_checkpoint(mine.saved(), TASK, check=mine, n_heads=2, act_fn=act_fn)
+    assert found.layout == READERS[reader].layout
+    torch.testing.assert_close(found.model()(TASK.tokens), mine(TASK.tokens), rtol=0, atol=1e-12)
+    difference = load_checkpoint(mine.saved(), TASK, n_heads=2, act_fn=other).model()(TASK.tokens) - mine(TASK.tokens)
+    assert float(difference.abs().max()) > 1e-4  # the two forms of GELU are told apart where the tolerance is that of float64
+    with pytest.raises(GrokinterpError, match="differs from check by"):
+        load_checkpoint(mine.saved(), TASK, check=mine, n_heads=2, act_fn=other)
+    for extra in ("attn.rotary.freqs", "mlp.3.weight"):
+        block = next(name for name in mine.saved() if ".0." in name).partition(".0.")[0]
+        with pytest.raises(GrokinterpError, match=r"is no part of a nanoGPT; a reader of your own"):
+            load_checkpoint(mine.saved() | {f"{block}.0.{extra}": torch.zeros(2)}, TASK, n_heads=2, act_fn=act_fn)
+
+
+def test_a_decoder_is_not_taken_for_an_encoder() -> None:
+    decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 12), 1)
+    with pytest.raises(GrokinterpError, match=r"layers.0.multihead_attn.in_proj_bias is no part of a nn.TransformerEncoder"):
+        load_checkpoint(decoder.state_dict() | {"embed.weight": torch.zeros(8, 8)}, TASK)
+
+
+NAMES = {
+    "model.layers.0.self_attn.q_proj.weight": ("LLaMA, Mistral", "gi.load_model"),
+    "gpt_neox.layers.0.attention.query_key_value.weight": ("GPT-NeoX", "gi.load_model"),
+    "transformer.h.0.attn.q_proj.weight": ("GPT-J", "gi.load_model"),
+    "transformer.h.3.attn.attention.k_proj.weight": ("GPT-Neo", "gi.load_model"),
+    "model.decoder.layers.0.self_attn.k_proj.weight": ("OPT", "gi.load_model"),
+    "bert.encoder.layer.0.attention.self.query.weight": ("encoder of Hugging Face", "gi.analyze"),
+    "layers.0.attention.wq.weight": ("llama2.c", "convert"),
+    "decoder.layers.0.multihead_attn.in_proj_weight": ("encoder and a decoder", "gi.analyze"),
+    "backbone.layers.0.mixer.A_log": ("Mamba", "gi.analyze"),
+    "rnn.weight_ih_l0": ("LSTM, GRU or RNN", "LSTMConfig"),
+    "attn_layers.layers.0.1.to_q.weight": ("x-transformers", "Reader"),
+    "params/block_0/Dense_0/kernel": ("Flax", "Reader"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layouts_that_are_not_read_are_refused_by_name_with_the_way_in(name: str) -> None:
+    with pytest.raises(GrokinterpError) as caught:
+        load_checkpoint({"first": torch.zeros(1), "other.part": torch.zeros(1), name: torch.zeros(2, 2)}, TASK)
+    for said in NAMES[name]:
+        assert said in str(caught.value)
+
+
 def test_a_dictionary_of_checkpoints_is_a_training_with_its_split(tmp_path: Path) -> None:
     models = {step: model_of(seed=step) for step in (0, 100, 200)}
     saved = {
@@ -298,7 +401,12 @@ def test_the_shell_reads_a_file_with_its_task_and_facts(tmp_path: Path, capsys: 
     file = str(tmp_path / "model.pt")
     torch.save(weights_of(model_of()), file)
     about = ["--task", "modular_addition", "--p", "7", "--train-fraction", "0.6", "--split", "torch", "--seed", "0"]
-    assert main(["analyze", file, *about, "--facts", "act_fn=relu", "causal=true", "normalization=none"]) == 0
+    said = [*about, "--facts", "act_fn=relu", "causal=true", "normalization=none"]
+    page = tmp_path / "page.html"
+    assert main(["report", file, *said, "--out", str(page)]) == 0
+    assert "modular" in page.read_text() or "addition" in page.read_text()
+    assert f"wrote {page}" in capsys.readouterr().out
+    assert main(["analyze", file, *said]) == 0
     printed = capsys.readouterr().out
     assert f"{float(analyze(model_of(), ['progress'], task=TASK)['loss'].sel(split='test')[0]):.3g}"[:4] in printed
     for arguments, message in (
@@ -307,8 +415,9 @@ def test_the_shell_reads_a_file_with_its_task_and_facts(tmp_path: Path, capsys: 
         (["--p", "7"], "without one"),
         ([*about, "--facts", "dtype=half"], "got dtype='half'"),
     ):
-        assert main(["analyze", file, *arguments]) == 2
-        assert message in capsys.readouterr().err
+        for command in (["analyze"], ["report", "--out", str(tmp_path / "other.html")]):
+            assert main([*command, file, *arguments]) == 2
+            assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

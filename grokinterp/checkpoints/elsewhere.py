@@ -1,0 +1,37 @@
+"""Layouts that `load_checkpoint` knows and does not read, each with the way in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+_FOLDER = "gi.load_model(folder) reads it beside its config.json"
+_HOOKS = "build the module with hook points and pass it to gi.analyze with task=…"
+_READER = "subclass grokinterp.checkpoints.Reader and pass reader=…"
+
+ELSEWHERE: Mapping[str, tuple[str, str]] = {
+    r"(model\.)?layers\.\d+\.self_attn\.[qkv]_proj\.weight": ("Hugging Face's LLaMA, Mistral, Qwen, Gemma or Phi", _FOLDER),
+    r"(gpt_neox\.)?layers\.\d+\.attention\.query_key_value\.weight": ("Hugging Face's GPT-NeoX", _FOLDER),
+    r"(transformer\.)?h\.\d+\.attn\.(attention\.)?[qkv]_proj\.weight": ("Hugging Face's GPT-J or GPT-Neo", _FOLDER),
+    r"(model\.)?decoder\.layers\.\d+\.self_attn\.[qkv]_proj\.weight": ("Hugging Face's OPT", _FOLDER),
+    r"(bert\.|model\.)?encoder\.layers?\.\d+\.(attention\.self\.query|self_attn\.q_proj)\.weight": ("an encoder of Hugging Face's", _HOOKS),
+    r"layers\.\d+\.attention\.wq\.weight": (
+        "LLaMA's original files or llama2.c",
+        "convert them with transformers (convert_llama_weights_to_hf), then gi.load_model(folder)",
+    ),
+    r".*\.cross_attn\..*|.*\.multihead_attn\..*": ("an encoder and a decoder (nn.Transformer)", _HOOKS),
+    r".*\bmixer\.A_log|.*\bA_log": ("Mamba", "a MambaConfig of this package has other names; " + _HOOKS),
+    r"(.*\.)?weight_ih_l0": ("torch.nn's LSTM, GRU or RNN", "an LSTMConfig builds one with hook points, and load_weights fills it"),
+    r".*\.to_(q|k|v|kv|qkv)\.weight": ("x-transformers and its kin", _READER),
+    r"(params/)?.*/kernel": ("Flax", "turn it into a PyTorch state dict; " + _READER),
+}
+"""What one of the names looks like: whose layout it is, and what to do."""
+
+
+def elsewhere(names: Iterable[str]) -> str | None:
+    """Whose layout weights with these names are and the way in, for a sentence; None where nobody knows."""
+    for name in names:
+        for pattern, (layout, way) in ELSEWHERE.items():
+            if re.fullmatch(pattern, name):
+                return f"{name} is a name in the layout of {layout}: {way}"
+    return None
