@@ -17,7 +17,7 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     r"(bert\.|model\.)?encoder\.layers?\.\d+\.(attention\.self\.query|self_attn\.q_proj)\.weight": ("an encoder of Hugging Face's", _HOOKS),
     r"layers\.\d+\.attention\.wq\.weight": (
         "LLaMA's original files or llama2.c",
-        "convert them with transformers (convert_llama_weights_to_hf), then gi.load_model(folder)",
+        "convert them to Hugging Face's layout, then gi.load_model(folder)",
     ),
     r".*\.cross_attn\..*|.*\.multihead_attn\..*": ("an encoder and a decoder (nn.Transformer)", _HOOKS),
     r".*\bmixer\.A_log|.*\bA_log": ("Mamba", "a MambaConfig of this package has other names; " + _HOOKS),
