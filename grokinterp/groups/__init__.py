@@ -8,13 +8,14 @@ groups.irrep_power(s5, functions)  # [irrep, …]
 """
 
 from grokinterp.groups.cosets import Subgroup, subgroups
-from grokinterp.groups.families import alternating, cyclic, dihedral, direct_product, from_table, symmetric
+from grokinterp.groups.families import FAMILIES, alternating, cyclic, dihedral, direct_product, from_table, named, symmetric
 from grokinterp.groups.group import Group
 from grokinterp.groups.operation import Operation, combined_mean
 from grokinterp.groups.representations import Representation
 from grokinterp.groups.transform import inverse_transform, irrep_power, irrep_projector, transform
 
 __all__ = [
+    "FAMILIES",
     "Group",
     "Operation",
     "Representation",
@@ -28,6 +29,7 @@ __all__ = [
     "inverse_transform",
     "irrep_power",
     "irrep_projector",
+    "named",
     "subgroups",
     "symmetric",
     "transform",

@@ -1,12 +1,13 @@
 """Groups by name: Z_n, D_n, S_n, A_n, direct products, and any table of one's own.
 
 groups.cyclic(113), groups.dihedral(59), groups.symmetric(5), groups.alternating(5)
-groups.direct_product(groups.cyclic(2), groups.symmetric(3)), groups.from_table(table)
+groups.direct_product(groups.cyclic(2), groups.symmetric(3)), groups.named("Z_2 x S_3"), groups.from_table(table)
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
 
@@ -15,7 +16,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from grokinterp.errors import GrokinterpError
+from grokinterp.checks import shown
+from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.group import Group
 from grokinterp.groups.representations import Representation, in_order, split
 from grokinterp.groups.young import partition_name, partitions, permutations_of, young_orthogonal
@@ -161,6 +163,29 @@ def _product(first: Group, second: Group) -> dict[str, Representation]:
         parts = {"": tensor} if whole else _different(split(tensor))
         found |= {f"{a} × {b}{suffix}": part for suffix, part in parts.items()}
     return _by_name(found)
+
+
+FAMILIES: dict[str, Callable[[int], Group]] = {"Z": cyclic, "D": dihedral, "S": symmetric, "A": alternating}
+"""Families that `named` knows; open for your own, a function of n by its letters."""
+
+
+def named(text: str) -> Group:
+    """The group that a name stands for, a family's letters with n, or a direct product of such: "D_59", "S5", "Z_2 x S_3".
+
+    Raises:
+        GrokinterpError: a name that is no such thing, a family that `FAMILIES` lacks, or an n that it does not offer.
+    """
+    found: Group | None = None
+    for factor in re.split("[x×]", text):
+        match = re.fullmatch(r"([A-Za-z]+)_?(\d+)", factor.strip())
+        if match is None:
+            raise GrokinterpError(f"a group is named like D_59 or Z_2 x S_3; got {shown(text)}")
+        if match[1] not in FAMILIES:
+            raise unknown_name("family of groups", match[1], FAMILIES)
+        group = FAMILIES[match[1]](int(match[2]))
+        found = group if found is None else direct_product(found, group)
+    assert found is not None  # a split of text has at least one part
+    return found
 
 
 def from_table(product: Int[Tensor, "x y"], name: str = "table") -> Group:

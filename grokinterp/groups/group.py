@@ -116,6 +116,10 @@ class Group:
         first = [int((self.classes == i).nonzero()[0]) for i in range(int(self.classes.max()) + 1)]
         return torch.stack([rho.character[first] for rho in self.irreps.values()])
 
+    def opposite(self) -> Group:
+        """The same elements with hg as the product of g and h: isomorphic by g ↦ g⁻¹, and left cosets become right ones."""
+        return Group(self.name, self._product.T.contiguous(), self.elements, partial(_transposed, self))
+
     def renumbered(self, order: Sequence[int]) -> Group:
         """The same group with its elements in another order: new element i is old element ``order[i]``.
 
@@ -129,6 +133,10 @@ class Group:
         new[old] = torch.arange(self.order)
         names = [self.elements[i] for i in order]
         return Group(self.name, new[self._product[old][:, old]], names, partial(_renumbered, self, old))
+
+
+def _transposed(group: Group) -> Irreps:
+    return {name: Representation(name, rho.matrices.mT.contiguous()) for name, rho in group.irreps.items()}
 
 
 def _renumbered(group: Group, order: Tensor) -> Irreps:

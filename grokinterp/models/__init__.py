@@ -4,7 +4,7 @@ This is the only folder that touches TransformerLens's classes; the rest of the 
 ``cfg``, hook names, ``hooks()``, ``run_with_hooks`` and weights.
 """
 
-from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig
+from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, TwoSidedMLPConfig
 from grokinterp.models.pretrained import load_model
 from grokinterp.models.transformers import ModelConfig, build_model, initialise, load_weights, trained_parameters
 
@@ -13,6 +13,7 @@ __all__ = [
     "MLPConfig",
     "MambaConfig",
     "ModelConfig",
+    "TwoSidedMLPConfig",
     "build_model",
     "initialise",
     "load_model",

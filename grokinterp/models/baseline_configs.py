@@ -24,8 +24,8 @@ WIDEST = 2**16  # of every size in a config; chosen here, so that a damaged conf
 class ProbeConfig:
     """What every architecture without attention has.
 
-    All weights are drawn as PyTorch draws them by default (chosen here): embeddings N(0, 1), linear maps uniform on ±1/√fan_in; what
-    an architecture adds to that is said at its class. The unembedding is a matrix of its own, without a bias.
+    All weights are drawn as PyTorch draws them by default (chosen here): embeddings N(0, 1), linear maps uniform on ±1/√fan_in; where
+    an architecture differs, that is said at its class. The unembedding is a matrix of its own, without a bias.
 
     Attributes:
         n_layers: number of layers between embedding and unembedding.
@@ -84,6 +84,30 @@ class MLPConfig(ProbeConfig):
 
 
 @dataclass(frozen=True)
+class TwoSidedMLPConfig(ProbeConfig):
+    """One hidden layer of ReLUs to which each operand adds: logits = relu(Σ_i W_E[t_i] W_i) W_U, without biases (arXiv 2302.03025's MLP).
+
+    Weights are drawn N(0, 1/d_model) in W_E and N(0, 1/fan_in) elsewhere, as there. It is the concatenated `MLPConfig` of one layer without its
+    biases; what each token adds to each neuron has a hook of its own. Give it a task with ``separate=True`` for the paper's two embeddings, and
+    ``equals=False``.
+
+    Attributes:
+        d_hidden: neurons.
+    """
+
+    n_layers: int = 1
+    d_model: int = 256
+    outputs: Outputs = "classes"
+    d_hidden: int = 128
+    kind: str = field(default="two_sided_mlp", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_layers != 1:
+            raise GrokinterpError(f"a two-sided MLP has one hidden layer; got n_layers = {self.n_layers}")
+
+
+@dataclass(frozen=True)
 class LSTMConfig(ProbeConfig):
     """A long short-term memory: layers of gated cells that pass over the tokens in turn, with both of PyTorch's bias vectors.
 
@@ -123,4 +147,4 @@ class MambaConfig(ProbeConfig):
         return self.expand * self.d_model
 
 
-Probes: TypeAlias = MLPConfig | LSTMConfig | MambaConfig
+Probes: TypeAlias = MLPConfig | TwoSidedMLPConfig | LSTMConfig | MambaConfig

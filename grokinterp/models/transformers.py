@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.models.baseline_configs import ProbeConfig, Probes
+from grokinterp.models.baseline_configs import ProbeConfig, Probes, TwoSidedMLPConfig
 from grokinterp.models.intervention import InForce, in_order
 from grokinterp.models.layouts import check_numbers, listed, misfit, named_tensors
 from grokinterp.tasks import Task
@@ -116,6 +116,10 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
         device: where the model ends up.
         dtype: what the float32 draws are turned into.
     """
+    if isinstance(config, TwoSidedMLPConfig):
+        from grokinterp.models.two_sided import TwoSidedMLP
+
+        return TwoSidedMLP(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
     if isinstance(config, ProbeConfig):
         from grokinterp.models.baselines import Probe
 

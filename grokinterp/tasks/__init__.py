@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from grokinterp.declared import check_fields, conformed
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.operation import Operation
+from grokinterp.tasks.composition import composition
+from grokinterp.tasks.functions import modular_power, modular_sum, sparse_parity
 from grokinterp.tasks.markov import MarkovChain, markov_chain
 from grokinterp.tasks.modular import (
     modular_addition,
@@ -34,19 +36,35 @@ __all__ = [
     "Task",
     "TaskConfig",
     "agreement",
+    "composition",
     "markov_chain",
     "modular_addition",
     "modular_division",
     "modular_multiplication",
+    "modular_power",
     "modular_quadratic",
     "modular_subtraction",
+    "modular_sum",
     "permutations",
     "read_prompts",
+    "sparse_parity",
 ]
 
 TASKS: dict[str, Callable[..., Task]] = {
     builder.__name__: builder
-    for builder in (modular_addition, modular_subtraction, modular_multiplication, modular_division, modular_quadratic, markov_chain, permutations)
+    for builder in (
+        modular_addition,
+        modular_subtraction,
+        modular_multiplication,
+        modular_division,
+        modular_quadratic,
+        modular_sum,
+        modular_power,
+        composition,
+        permutations,
+        sparse_parity,
+        markov_chain,
+    )
 }
 """The tasks that a config can name; put a builder of your own in, under a name of its own, before a config names it."""
 

@@ -29,7 +29,8 @@ def test_measures_of_kept_runs_are_what_they_were(name: str) -> None:
 
 
 def test_digests_of_old_configs_are_stable() -> None:
-    assert make.digests() == GOLDEN["digests"]
+    now = make.digests()
+    assert {name: now[name] for name in GOLDEN["digests"]} == GOLDEN["digests"]  # presets that came later have no earlier digest
     assert make.plans() == GOLDEN["plans"]
 
 
