@@ -11,6 +11,8 @@ Its hook points:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
@@ -48,18 +50,19 @@ class TwoSidedMLP(HookedRootModule):  # type: ignore[misc, no-any-unimported, un
 
     def forward(self, tokens: Tokens, stop_at_layer: int | None = None) -> Float[Tensor, "example read _"]:
         """Logits [example, 1, output]; with `stop_at_layer` what that layer would see instead."""
-        layer = self.blocks[0]
+        layer: Any = self.blocks[0]
+        result: Tensor
         if stop_at_layer == 0 or hanging(self.embed) or hanging(self.hook_embed):
-            stream = self.hook_embed(self.embed(tokens))
+            result = self.hook_embed(self.embed(tokens))
             if stop_at_layer == 0:
-                return stream  # type: ignore[no-any-return]
-            sides = torch.einsum("epd,pdh->eph", stream, layer.by_position(tokens.shape[1]))
+                return result
+            sides = torch.einsum("epd,pdh->eph", result, layer.by_position(tokens.shape[1]))
         else:
             # One row a token is mapped instead of one an example, which takes a tenth of the time.
             table = torch.einsum("td,pdh->pth", self.embed.W_E, layer.by_position(tokens.shape[1]))
             sides = torch.stack([functional.embedding(at, own) for at, own in zip(tokens.unbind(1), table, strict=True)], dim=1)
-        neurons = layer(sides)
-        return neurons if stop_at_layer == 1 else self.unembed(neurons)  # type: ignore[no-any-return]
+        result = layer(sides)
+        return result if stop_at_layer == 1 else self.unembed(result)  # type: ignore[no-any-return, unused-ignore]
 
     @property
     def neuron_hooks(self) -> list[str]:
@@ -102,7 +105,7 @@ class _Sides(nn.Module):
         return self.W_in.view(n_positions, -1, self.W_in.shape[1])
 
     def forward(self, sides: Float[Tensor, "example position neuron"]) -> Float[Tensor, "example 1 neuron"]:
-        return self.hook_post(functional.relu(self.hook_pre(self.hook_sides(sides).sum(1, keepdim=True))))  # type: ignore[no-any-return]
+        return self.hook_post(functional.relu(self.hook_pre(self.hook_sides(sides).sum(1, keepdim=True))))
 
 
 class _Unembedding(nn.Module):
@@ -113,7 +116,7 @@ class _Unembedding(nn.Module):
         self.hook_in, self.hook_out = hook_point(), hook_point()
 
     def forward(self, x: Float[Tensor, "example 1 neuron"]) -> Float[Tensor, "example 1 output"]:
-        return self.hook_out(self.hook_in(x) @ self.W_U)  # type: ignore[no-any-return]
+        return self.hook_out(self.hook_in(x) @ self.W_U)
 
 
 def _normal(fan_in: int, generator: Generator, *shape: int) -> nn.Parameter:
