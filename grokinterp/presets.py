@@ -9,8 +9,9 @@ import math
 from typing import Literal, get_args
 
 from grokinterp.errors import unknown_name
+from grokinterp.group_presets import groups2023
 from grokinterp.interventions import AttentionRate, CosineUnembed, FourierInit, InForce, PostNorm, Sphere, UniformAttention
-from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes, TwoSidedMLPConfig
+from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import CheckpointSchedule, RunConfig
@@ -364,31 +365,6 @@ def pizza2023(alpha: float = 1.0, p: int = 59, d_model: int = 128, seed: int = 0
         seed=seed,
         eval_every=50,
         checkpoints=CheckpointSchedule(every=200),
-    )
-
-
-def groups2023(group: str = "S_5", seed: int = 0, train_fraction: float | None = None, steps: int = 250_000) -> RunConfig:
-    """The MLP of "A Toy Model of Universality" (arXiv 2302.03025) on composition in a group: full batch, no biases, two embeddings.
-
-    On the CPU the split, the weights and their first steps are the published ones, seed for seed. Evaluated every 100 epochs (chosen here).
-
-    Args:
-        group: "Z_113", "D_59", "S_5", "S_6" or "A_5" in the paper; any that `groups.named` knows. S_5, S_6 and A_5 are numbered as published.
-        seed: of the split and of the initial weights.
-        train_fraction: share of all pairs that is trained on; None for the paper's, 0.4 of S_5, 0.25 of S_6, 0.5 of A_5, and 0.3 of any other.
-        steps: updates at most (full batch, so steps are epochs).
-    """
-    shares = {"S_5": 0.4, "S_6": 0.25, "A_5": 0.5}
-    numbering = "published" if group in shares else "own"
-    task = {"group": group, "equals": False, "separate": True, "numbering": numbering}
-    return RunConfig(
-        task=TaskConfig("composition", task, shares.get(group, 0.3) if train_fraction is None else train_fraction, split_seed=seed),
-        model=TwoSidedMLPConfig(),
-        optimizer=AdamW(lr=1e-3, weight_decay=1.0, betas=(0.9, 0.98)),
-        steps=steps,
-        seed=seed,
-        eval_every=100,
-        checkpoints=CheckpointSchedule(every=1_000),
     )
 
 

@@ -27,7 +27,7 @@ ROOMS = [
     ("interventions",),
     ("checkpoints",),
     ("training",),
-    ("presets",),
+    ("presets", "group_presets"),
     ("snapshot",),
     ("ace",),
     ("language",),
