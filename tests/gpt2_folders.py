@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel
+
+from grokinterp.language.grammar import vocabulary
 
 
 def random_gpt2(folder: Path, *, vocab_size: int = 211, n_positions: int = 32, seed: int = 0, **options: Any) -> Any:
@@ -26,6 +29,17 @@ def random_gpt2(folder: Path, *, vocab_size: int = 211, n_positions: int = 32, s
             parameter.normal_(1.0 if name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight")) else 0.0, scale, generator=generator)
     model.save_pretrained(folder)
     return model
+
+
+def with_words(folder: Path) -> Path:
+    """A small GPT-2 with random weights, and a tokenizer that knows the grammar's words."""
+    words = ["<unk>", *vocabulary()]
+    random_gpt2(folder, vocab_size=len(words), n_positions=32, n_embd=24, n_layer=2, n_head=3)
+    tokenizer = Tokenizer(models.WordLevel({word: token for token, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 def random_tokens(vocab_size: int = 211, *shape: int, seed: int = 1) -> torch.Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from blocks import Block, blocks_of, commands_of, matches
+from gpt2_folders import with_words
 
 from grokinterp import tasks
 from grokinterp.cli import main
@@ -27,6 +28,8 @@ def test_a_page_does_what_it_says(page: Path, empty_folder: Path, request: pytes
     monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))  # a page adds its own
     if "runs/demo" in page.read_text() or "grokinterp demo" in page.read_text():
         shutil.copytree(request.getfixturevalue("demo_run").path, empty_folder / "runs" / "demo")  # finished: it is opened, not trained again
+    if 'load_model("models/gpt2")' in "".join(block.body for block in blocks_of(page) if block.reason is None):
+        with_words(empty_folder / "models" / "gpt2")  # the reader's, which has to be there
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):
         if block.reason is None:
@@ -69,12 +72,37 @@ def test_what_is_not_run_is_listed_where_readers_see_it() -> None:
 
 
 HOW_TO = sorted((ROOT / "docs" / "howto").glob("*.md"))
+YOURS = ("checkpoint", "intervention", "measure", "prompts", "task")
+JOBS = ("settings", "pytorch", "circuit", "sweep", "fork", "cores", "architecture", "permutations", "own", "language_model", "loop", "notebook")
 
 
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
-def test_your_own_takes_at_most_fifteen_lines(page: Path) -> None:
+def test_a_job_takes_few_lines(page: Path) -> None:
+    """Fifteen for something of one's own, twenty-five for a whole job."""
     lines = [line for block in blocks_of(page) if block.language == "python" for line in block.body.splitlines() if line.strip()]
-    assert 0 < len(lines) <= 15, f"{len(lines)} lines"
+    assert 0 < len(lines) <= {**dict.fromkeys(YOURS, 15), **dict.fromkeys(JOBS, 25)}[page.stem], f"{len(lines)} lines"
+
+
+def test_the_readme_leads_to_every_job_and_every_link_leads_somewhere() -> None:
+    """Files and headings that a page names by a relative link are there; the README's table names every job's page."""
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+            place, _, anchor = (target[0] or target[1]).partition("#")
+            if place.startswith(("http://", "https://")):
+                continue
+            file = (page.parent / place).resolve() if place else page
+            assert file.exists(), f"{page.relative_to(ROOT)} leads to {place}, which is not there"
+            if anchor and "/api/" not in str(file):
+                assert anchor in headings(file), f"{page.relative_to(ROOT)} leads to {place}#{anchor}; headings there are {headings(file)}"
+    readme = (ROOT / "README.md").read_text()
+    assert [job for job in JOBS if f"docs/howto/{job}.md" not in readme] == []
+
+
+def headings(page: Path) -> list[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    found = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return [re.sub(r"[^\w\s-]", "", title.lower()).strip().replace(" ", "-") for title in found]
 
 
 def test_the_comparison_can_fail() -> None:

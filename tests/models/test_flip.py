@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gpt2_folders import random_gpt2
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from gpt2_folders import random_gpt2, with_words
 
 from grokinterp import ace, analyze, load_model
 from grokinterp.cli import main
-from grokinterp.language.grammar import vocabulary
 from grokinterp.language.prompts import agreement
 
 GPT2 = Path(__file__).parents[3] / "shared" / "data" / "gpt2-tokenizer"
@@ -23,14 +21,7 @@ SIZES = {"gpt2": {"n_layer": 12, "n_head": 12}, "gpt2-medium": {"n_layer": 24, "
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GPT-2 with random weights and a tokenizer that knows the grammar's words."""
-    path = tmp_path_factory.mktemp("gpt2")
-    words = ["<unk>", *vocabulary()]
-    random_gpt2(path, vocab_size=len(words), n_positions=32, n_embd=24, n_layer=2, n_head=3)
-    tokenizer = Tokenizer(models.WordLevel({word: token for token, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(path / "tokenizer.json"))
-    return path
+    return with_words(tmp_path_factory.mktemp("gpt2"))
 
 
 def test_flip_prints_probabilities_and_both_texts(grammar_model: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
