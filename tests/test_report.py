@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -18,6 +19,7 @@ import pytest
 import xarray as xr
 from test_plots import STEPS, make_dataset
 
+from grokinterp.reports.encoding import packed
 from grokinterp.reports.figures import figures
 from grokinterp.reports.page import _powers_of_ten, to_html
 from grokinterp.reports.words import headline
@@ -85,7 +87,10 @@ def test_the_page_holds_every_figure_with_caption_label_and_button(n_steps: int,
     panels = [tag for tag in page.all("div") if "data-figure" in tag]
     assert [panel["data-figure"] for panel in panels] == list(data) == list(drawn)
     assert all(panel["role"] == "img" and panel["aria-label"] for panel in panels)
-    assert [button["data-download"] for button in page.all("button")] == list(drawn)
+    assert [button["data-download"] for button in page.all("button") if "data-download" in button] == list(drawn)
+    moving = [name for name, figure in drawn.items() if figure.frames]
+    assert [tag["data-steps"] for tag in page.all("input")] == moving == ([] if n_steps == 1 else ["neurons", "logits_2d"])
+    assert [link["href"] for link in page.all("a") if (link["href"] or "").startswith("#title-")] == [f"#title-{name}" for name in drawn]
     for figure in drawn.values():
         assert figure.layout.meta["caption"] in page.text
         assert figure.layout.title.text in page.text
@@ -94,8 +99,44 @@ def test_the_page_holds_every_figure_with_caption_label_and_button(n_steps: int,
 def test_the_page_carries_the_numbers_of_the_figures_in_full(tmp_path: Path) -> None:
     dataset = make_dataset()
     _, data = read(to_html(dataset, tmp_path / "report.html"))
-    np.testing.assert_array_equal(data["embedding_spectrum"]["data"][0]["z"], dataset["W_E_norm"].values.T)
-    np.testing.assert_array_equal(data["progress"]["data"][3]["y"], dataset["excluded_loss"].sel(split="train"))
+    np.testing.assert_array_equal(data["embedding_spectrum"]["panels"][0]["data"][0]["z"], dataset["W_E_norm"].values.T)
+    np.testing.assert_array_equal(data["progress"]["panels"][0]["data"][3]["y"], dataset["excluded_loss"].sel(split="train"))
+
+
+def test_sentences_come_first_then_pictures_then_eight_numbers_and_the_rest_folded(tmp_path: Path) -> None:
+    dataset = with_words(make_dataset())
+    page, _ = read(to_html(dataset, tmp_path / "report.html"))
+    order = [page.text.index(words) for words in ("First paragraph", "On this page", "Loss over training", "Headline numbers", "more numbers")]
+    assert order == sorted(order)
+    numbers = headline(dataset)
+    quoted = [number for number in numbers if not number.aside][:8]
+    assert f"{len(numbers) - len(quoted)} more numbers" in page.text
+    shown, _, folded = page.text.partition("more numbers")
+    for number in numbers:
+        words = f"{number.quantity} {number.meaning}".strip()
+        assert words in (shown if number in quoted else folded)
+
+
+def test_maps_are_packed_within_half_a_step_and_keep_their_gaps() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 7))
+    values[2, 3] = np.nan
+    for kind, most in ((np.uint8, 254), (np.uint16, 65534)):
+        held = packed(values, kind)
+        q = np.frombuffer(base64.b64decode(held["q"]), kind).reshape(held["shape"]).astype(float)
+        back = np.where(q > most, np.nan, held["low"] + (held["high"] - held["low"]) * q / most)
+        np.testing.assert_allclose(back, values, atol=(np.nanmax(values) - np.nanmin(values)) / most / 2 + 1e-12)
+    assert packed(np.full((2, 2), np.nan), np.uint8)["low"] == 0
+
+
+def test_frames_are_left_out_evenly_where_they_would_take_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make_dataset()
+    monkeypatch.setattr("grokinterp.reports.encoding.FRAMES", 600)
+    _, data = read(to_html(dataset, tmp_path / "report.html"))
+    for name in ("neurons", "logits_2d"):
+        kept = [frame["name"] for frame in data[name]["panels"][0]["frames"]]
+        assert (kept[0], kept[-1]) == ("0", "1,500")
+        assert len(kept) < 5
 
 
 def test_headline_numbers_stand_in_the_table(tmp_path: Path) -> None:
@@ -159,7 +200,8 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path, monkeypat
 
 # What a reader would do, done by a script: the theme changes, and every button is pressed; what it would save is kept in the page.
 PROBE = """<script>
-addEventListener("load", () => {
+addEventListener("ready", () => {
+  drawAll();
   document.documentElement.style.setProperty("--ink", "rgb(1, 2, 3)");
   dark.dispatchEvent(new Event("change"));
   const saved = {};
@@ -183,10 +225,19 @@ addEventListener("load", () => {
     press("Escape");
     walked[plot.dataset.figure] = [first, second, back, read()];
   }
+  const moved = {};
+  for (const slider of document.querySelectorAll("[data-steps]")) {
+    const plot = plotOf(slider.dataset.steps), seen = () => JSON.stringify(plot.data.map(trace => trace.z ?? trace.y));
+    const last = seen();
+    slider.value = 0;
+    slider.dispatchEvent(new Event("input"));
+    moved[slider.dataset.steps] = [slider.nextElementSibling.textContent, seen() !== last];
+    document.querySelector('[data-play="' + slider.dataset.steps + '"]').click();
+  }
   const probe = {
-    saved, walked, shown,
+    saved, moved, walked, shown,
     reachable: [...document.querySelectorAll(".plot, button, summary, a[href]")].every(
-      element => (element.focus(), document.activeElement === element)),
+      element => element.checkVisibility() === false || (element.focus(), document.activeElement === element)),
     drawn: [...document.querySelectorAll(".plot")].filter(plot => plot.querySelector("svg .trace, svg .hm")).length,
     repainted: document.querySelector(".plot .xtitle").style.fill,
     shares: document.querySelectorAll(".modebar-btn[data-title*=hare]").length,
@@ -224,6 +275,8 @@ def test_a_browser_draws_every_figure_and_saves_its_data(n_steps: int, tmp_path:
     assert probe["drawn"] == len(names)
     assert probe["repainted"] == "rgb(1, 2, 3)"
     assert probe["shares"] == 0
+    moves = {"neurons": ["step 0", True], "logits_2d": ["step 0", True]}
+    assert probe["moved"] == (moves if n_steps > 1 else {})
     assert not probe["wide"]
 
     saved = {name: list(csv.reader(io.StringIO(text))) for name, text in probe["saved"].items()}

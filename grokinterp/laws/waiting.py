@@ -17,6 +17,7 @@ from grokinterp.laws.drawing import draw, points
 from grokinterp.laws.numerics import columns, resample, sign_flip_p
 from grokinterp.laws.results import Estimate, Result, check_level, interval
 from grokinterp.laws.subjects import onsets_of
+from grokinterp.reports.several import onset_figure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -45,14 +46,7 @@ class Onsets(Result):
 
     def figure(self) -> go.Figure:
         """The onset of each run, by label; an open triangle where a run was given up before."""
-        met = self.runs["onset"].notna()
-        named = [str(name) for name in self.runs.index]
-        x = self.runs["onset"].fillna(self.runs["followed"]).to_numpy()
-        kinds = (("onset", met, "circle"), ("not by then", ~met, "triangle-right-open"))
-        traces = [points(x[own], np.array(named)[own], name, i, symbol) for i, (name, own, symbol) in enumerate(kinds) if own.any()]
-        caption = "Each row is a run. An open triangle is a run that did not meet the condition by the last step that it was followed."
-        figure = draw(f"First step with {self.condition}", caption, traces, "training steps", "run")
-        return figure.update_yaxes(type="category", categoryorder="array", categoryarray=named[::-1])
+        return onset_figure(self.runs[["onset", "followed"]].rename(columns={"onset": self.condition}))
 
     def __str__(self) -> str:
         return f"{self.condition}: {self.n_reached} of {self.n_runs} runs, median step {self.median}; {self.n_censored} not while they were followed"

@@ -16,13 +16,34 @@ from grokinterp.measures.headline import Number, Row, row_of
 from grokinterp.measures.heads import MEASURE as heads
 from grokinterp.measures.loss import MEASURE as loss
 from grokinterp.measures.measure import Measure, Measures, as_measure
+from grokinterp.measures.pictures import ATTENTION_MAPS as attention_maps
+from grokinterp.measures.pictures import NEURON_MAPS as neuron_maps
+from grokinterp.measures.pictures import WEIGHTS_PATH as weights_path
 from grokinterp.measures.progress import MEASURE as progress
 from grokinterp.measures.spectrum import MEASURE as spectrum
 
 __all__ = ["MEASURES", "Measure", "Measures", "Number", "Row", "find", "row_of"]
-__all__ += ["ace", "algorithm", "equivalent", "filtered_loss", "fsd", "heads", "loss", "progress", "spectrum"]
+__all__ += [
+    "ace",
+    "algorithm",
+    "attention_maps",
+    "equivalent",
+    "filtered_loss",
+    "fsd",
+    "heads",
+    "loss",
+    "neuron_maps",
+    "progress",
+    "spectrum",
+    "weights_path",
+]
 
-MEASURES = Measures({each.name: each for each in (loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, equivalent, ace)})
+MEASURES = Measures(
+    {
+        each.name: each
+        for each in (loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, equivalent, ace, neuron_maps, attention_maps, weights_path)
+    }
+)
 """In the order in which a report shows them; open for your own."""
 OURS = frozenset(MEASURES)
 """The names of the package's own."""

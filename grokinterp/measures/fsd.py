@@ -10,6 +10,7 @@ as it is: that test can never reject. `permutation_test` permutes each neuron's 
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -299,9 +300,10 @@ def filtered_loss(snapshot: Snapshot, n_frequencies: int = 7) -> xr.Dataset:
 
 
 def synchronization(dataset: xr.Dataset) -> go.Figure:
-    """FSD at each K over steps, beside test accuracy and filtered loss as far as the dataset has them.
+    """FSD at each K over steps, beside test accuracy and filtered loss as far as the dataset has them, under train and test loss.
 
-    Draws ``fsd`` over at least two steps, ``metric_test_accuracy`` or ``accuracy``, and ``filtered_loss`` over ln of the number of elements.
+    Draws ``fsd`` over at least two steps, ``metric_test_accuracy`` or ``accuracy``, ``filtered_loss`` over ln of the number of elements, and
+    losses, recorded or measured.
     """
     value = plots.need(dataset, "fsd", steps=2)
     lines = {f"FSD, K = {int(top)}": value.sel(top=top) for top in value["top"] if bool(value.sel(top=top).notnull().any())}
@@ -313,7 +315,10 @@ def synchronization(dataset: xr.Dataset) -> go.Figure:
         lines["filtered loss / ln n"] = dataset["filtered_loss"] / np.log(value.attrs["elements"])
     caption = "Where FSD reaches the dashed line before accuracy rises, synchronization precedes grokking. At 1, filtered loss is that of guessing."
     figure = plots.layout_figure("Synchronization", caption, plots.lines_of(lines), plots.STEPS, "share, or loss over ln n")
-    return figure.add_hline(y=float(value.attrs.get("synchronized_from", SYNCHRONIZED)), line={"color": plots.GREY, "dash": "dash", "width": 1})
+    figure.add_hline(y=float(value.attrs.get("synchronized_from", SYNCHRONIZED)), line={"color": plots.GREY, "dash": "dash", "width": 1})
+    with contextlib.suppress(plots.MissingVariables):
+        plots.above(figure, plots.losses(dataset))
+    return figure
 
 
 def participation_of(dataset: xr.Dataset) -> go.Figure:

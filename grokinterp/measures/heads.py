@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grokinterp import plots
 from grokinterp.errors import GrokinterpError
 from grokinterp.measures import needs
 from grokinterp.measures.headline import row_of
@@ -21,6 +22,7 @@ from grokinterp.models.adapter import Adapter
 from grokinterp.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     import xarray as xr
 
 Pattern = Float[Tensor, "*layer example head query key"]
@@ -109,6 +111,34 @@ def _by_head(pattern: Pattern) -> Float[Tensor, "*layer head entry"]:
     return pattern.double().transpose(-4, -3).flatten(-3)
 
 
+def likeness(dataset: xr.Dataset) -> go.Figure:
+    """How alike the heads are, over steps: head similarity, participation ratio and entropy spread.
+
+    Draws ``head_similarity``, ``participation_ratio`` and ``entropy_spread`` over at least two steps.
+    """
+    names = ("head_similarity", "participation_ratio", "entropy_spread")
+    values = {name.replace("_", " "): plots.need(dataset, name, steps=2) for name in names}
+    values = {f"{label} (nats)" if "entropy" in label else label: value for label, value in values.items()}
+    caption = (
+        "Similarity is the mean cosine between the attention patterns of two heads: at 1 all heads do the same. The participation ratio is 0 where "
+        "they vary together and 1 where they vary independently; the entropy spread is how differently sharp they are."
+    )
+    return plots.layout_figure("How alike the heads are", caption, plots.lines_of(values), plots.STEPS, "cosine, ratio, or nats")
+
+
+def entropies(dataset: xr.Dataset) -> go.Figure:
+    """Entropy of each head's attention in nats, over steps.
+
+    Draws ``head_entropy`` over at least two steps.
+    """
+    value = plots.need(dataset, "head_entropy", steps=2)
+    places = [(layer, head) for layer in range(value.sizes["layer"]) for head in range(value.sizes["head"])]
+    named = {place: f"layer {place[0]}, head {place[1]}" if value.sizes["layer"] > 1 else f"head {place[1]}" for place in places}
+    lines = {named[layer, head]: value.isel(layer=layer, head=head) for layer, head in places}
+    caption = "How widely a head spreads its attention, mean over inputs and queries: 0 where it looks at one token alone."
+    return plots.layout_figure("Entropy of attention by head", caption, plots.lines_of(lines), plots.STEPS, "entropy (nats)")
+
+
 MEASURE = Measure(
     heads,
     needs=(needs.attention,),
@@ -117,4 +147,5 @@ MEASURE = Measure(
         row_of("entropy spread", "entropy_spread", ".4g", "standard deviation of the heads' entropies, in nats"),
         row_of("participation ratio of the heads", "participation_ratio", ".4f", "0 all vary together, 1 independently"),
     ),
+    figures=(likeness, entropies),
 )

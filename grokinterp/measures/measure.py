@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.measures.headline import Number, Row
 from grokinterp.measures.needs import gradients
 from grokinterp.measures.undefined import refuse_unless_finite
+from grokinterp.plots.parts import MissingVariables
 from grokinterp.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -79,6 +81,25 @@ class Measure:
         if self.rows:
             return [row.read(dataset if row.over_steps else last) for row in self.rows if row.variables <= last.keys()]
         return scalars_of(last, self.name)
+
+    def plot(self, snapshot: Snapshot, figure: str | None = None, **settings: Any) -> go.Figure:
+        """One of the measure's figures of a single snapshot, like ``gi.measures.neuron_maps.plot(snapshot, neurons=[17])``.
+
+        Args:
+            snapshot: whose picture it is.
+            figure: its name; None for the first that can be drawn of one step.
+            settings: of the measure.
+
+        Raises:
+            GrokinterpError: the measure does not apply, or no figure of it, or none of this name, can be drawn of one step.
+        """
+        dataset = self(snapshot, **settings).expand_dims(step=[snapshot.step or 0])
+        for draw in self.figures:
+            if figure in (None, draw.__name__):
+                with contextlib.suppress(MissingVariables):
+                    return draw(dataset)
+        known = ", ".join(draw.__name__ for draw in self.figures) or "none"
+        raise GrokinterpError(f"measure {self.name!r} has no figure {figure or 'of a single step'}; its figures are {known}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Processes that measure draw nothing, and rows and figures need not be importable there.

@@ -33,8 +33,9 @@ from grokinterp.plots.parts import (
     need,
     thin,
 )
+from grokinterp.plots.small_maps import above, map_traces, mark, small_maps
 from grokinterp.plots.spectra import embedding_spectrum, logit_map_spectrum, logits_2d, neurons
-from grokinterp.plots.training import accuracy, fve, gini, key_frequencies_removed, losses, progress, scalar
+from grokinterp.plots.training import accuracy, fve, gini, key_frequencies_removed, losses, phase_spans, progress, scalar
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -55,6 +56,7 @@ __all__ = [
     "STYLES",
     "VERMILLION",
     "MissingVariables",
+    "above",
     "accuracy",
     "agreement_by_layer",
     "agreement_knob",
@@ -78,10 +80,14 @@ __all__ = [
     "logit_map_spectrum",
     "logits_2d",
     "losses",
+    "map_traces",
+    "mark",
     "need",
     "neurons",
+    "phase_spans",
     "progress",
     "scalar",
+    "small_maps",
     "thin",
 ]
 
@@ -89,20 +95,21 @@ __all__ = [
 _RECORDED = tuple(f"metric_{split}_{quantity}" for split in ("train", "test", "unseen") for quantity in ("loss", "accuracy"))
 
 
-def figures(dataset: xr.Dataset, draw: Iterable[Figure], also: Iterable[str] = ()) -> dict[str, go.Figure]:
+def figures(dataset: xr.Dataset, draw: Iterable[Figure], also: Iterable[str] = (), drawn_already: Iterable[str] = ()) -> dict[str, go.Figure]:
     """Every figure that a dataset has the variables for, by name, in the order given.
 
     Args:
         dataset: what an analysis gives.
         draw: functions of a dataset, as measures bring them; one that raises `MissingVariables` is left out.
         also: variables that get the default figure of their shape, see `default`. So does every other scalar over ``step`` or ``eval_step``.
+        drawn_already: scalars that get none, because a figure of their measure shows what matters.
     """
     drawn: dict[str, go.Figure] = {}
     for each in draw:
         with contextlib.suppress(MissingVariables):
             drawn[each.__name__] = each(dataset)
     scalars = [str(name) for name, array in dataset.data_vars.items() if array.dims in (("step",), ("eval_step",)) and name not in _RECORDED]
-    for name in sorted({*scalars, *also} - drawn.keys()):
+    for name in sorted({*scalars, *also} - drawn.keys() - set(drawn_already)):
         with contextlib.suppress(MissingVariables):
             drawn[name] = default(dataset, name)
     return drawn

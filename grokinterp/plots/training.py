@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import BAR, BLUE, GREEN, ORANGE, SKY, STEPS, STYLES, at_last_step, has, layout_figure, lines_of, need
 
@@ -123,6 +125,20 @@ def _shade(figure: go.Figure, dataset: xr.Dataset) -> go.Figure:
         # The legend names phases: a label inside a band that is a hundredth of the run wide could not be read.
         figure.add_vrect(x0=start, x1=stop, fillcolor=colour, opacity=0.18, line_width=0, layer="below", showlegend=True, name=label)
     return figure.update_layout(showlegend=True)
+
+
+def phase_spans(dataset: xr.Dataset, steps: np.ndarray) -> list[tuple[str, str, tuple[int, int]]]:
+    """Name, colour, first and last step of each phase of training and of what comes after; one stretch where no phases were found.
+
+    Args:
+        dataset: of a report.
+        steps: ascending, all that are to be covered.
+    """
+    first, last = int(steps[0]), int(steps[-1])
+    found = [(name, colour, span) for span, (name, colour) in zip(_phase_spans(dataset, first), PHASES.items(), strict=False)]
+    reached = found[-1][2][1] if found else first
+    rest = [("after" if found else "training", BLUE, (reached, last))] if reached < last else []
+    return found + rest
 
 
 def _phase_spans(dataset: xr.Dataset, first: int) -> Iterator[tuple[int, int]]:

@@ -13,10 +13,11 @@ import numpy as np
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.notebook import html_table
+from grokinterp.plots import STEPS
 from grokinterp.reports.figures import of_name
 from grokinterp.reports.overlay import can_overlay, colour_of, one_at_a_time, overlay
 from grokinterp.reports.report import Report
-from grokinterp.reports.several import by_reason, config_of, differences, joined, labels, onset_table
+from grokinterp.reports.several import by_reason, config_of, differences, joined, labels, onset_figure, onset_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,24 +157,67 @@ class Comparison(Report):
 
     @cached_property
     def figures(self) -> dict[str, go.Figure]:
-        """Every figure, all runs together: curves over each other, maps with a menu that chooses the run."""
-        return {name: overlay(each, self.colours) if can_overlay(each) else one_at_a_time(each) for name, each in self.panels.items()}
+        """Every figure, all runs together: the onsets first, curves over each other, maps with a menu that chooses the run."""
+        table = self.onsets()
+        first = {"onsets": onset_figure(table)} if len(table.columns) > 1 else {}
+        return first | {name: self._together(each) for name, each in self.panels.items()}
 
-    def plot(self, name: str | None = None) -> go.Figure:
+    def _together(self, each: Mapping[str, go.Figure]) -> go.Figure:
+        return overlay(each, self.colours) if can_overlay(each) else one_at_a_time(each)
+
+    def plot(self, name: str | None = None, *, mark: Sequence[str] = ()) -> go.Figure:
         """One figure of all runs; see `Report.plot` for what a name may be.
 
         Args:
-            name: of a figure, or of a measure for the first of its figures; None for the first of all.
+            name: of a figure, of a measure for the first of its figures, or of a variable; None for the first of all.
+            mark: conditions: a line stands where each first holds in each run, in the run's colour.
 
         Raises:
             GrokinterpError: no run has such a figure.
         """
         known = {**MEASURES, **self.measures}
         candidates = list(self.figures) if name is None else [each for own in self.reports.values() for each in of_name(own.dataset, name, known)]
-        for candidate in candidates:
-            if candidate in self.figures:
-                return self.figures[candidate]
-        raise unknown_name("figure", str(name), self.figures)
+        found = next((self.figures[candidate] for candidate in candidates if candidate in self.figures), None)
+        if found is None and (each := {run: report.plot(name) for run, report in self.reports.items() if name in report.dataset}):
+            found = self._together(each)
+        if found is None:
+            raise unknown_name("figure", str(name), self.figures)
+        return self._marked(found, mark) if mark else found
+
+    def _marked(self, figure: go.Figure, conditions: Sequence[str]) -> go.Figure:
+        """A copy with a line at each run's onset of each condition."""
+        marked = type(figure)(figure)
+        if figure.layout.xaxis.title.text == STEPS:
+            for condition in conditions:
+                for run, onset in self.onsets(condition)[condition].dropna().items():
+                    marked.add_vline(x=onset, line={"color": self.colours[str(run)], "dash": "dot", "width": 1.5})
+        return marked
+
+    def to_html(self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, force: bool = False) -> Path:
+        """Write the page of all runs: curves over each other with switches for runs, maps run by run; see `Report.to_html`.
+
+        Args:
+            path: the file; an HTML page that stands there is replaced.
+            figures: which to show, in this order, by name; or figures of your own by name; None for all.
+            force: replace a file of another kind, too.
+
+        Raises:
+            GrokinterpError: nothing may or can be written there, or an unknown figure.
+        """
+        from grokinterp.reports.page import to_html
+
+        if isinstance(figures, Mapping):
+            shown: dict[str, go.Figure | Mapping[str, go.Figure]] = dict(figures)
+        else:
+            if unknown := [name for name in figures or () if name not in self.figures]:
+                raise unknown_name("figure", unknown[0], self.figures)
+            shown = {name: self._on_page(name) for name in figures or self.figures}
+        return to_html(self.dataset, Path(path), figures=shown, colours=self.colours, measures={}, tables=self.tables(), force=force)
+
+    def _on_page(self, name: str) -> go.Figure | Mapping[str, go.Figure]:
+        """A figure as the page shows it: one for all runs, or one a run."""
+        panels = self.panels.get(name, {})
+        return self.figures[name] if not panels or can_overlay(panels) else panels
 
     def tables(self) -> list[tuple[str, str, pd.DataFrame]]:
         """The tables of the page: title, caption, and a row a run."""

@@ -20,13 +20,15 @@ def figures(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> 
 
     Args:
         dataset: what an analysis gives.
-        measures: whose figures are drawn. The variables of a measure without figures, or of one that is not among these, get a default figure.
+        measures: whose figures are drawn. The variables of a measure without figures, or of one that is not among these, get a default figure;
+            those of a measure with figures get none beside them (`Report.plot` draws each by its name).
     """
     ours = as_ours_see(dataset)
     own = [_of(draw, ours) if name in OURS else draw for name, measure in measures.items() for draw in measure.figures]
     drawn_for = {name for name, measure in measures.items() if measure.figures}
+    shown = [str(name) for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY) in drawn_for]
     plain = [str(name) for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *drawn_for}]
-    return plots.figures(dataset, own, plain)
+    return plots.figures(dataset, own, plain, shown)
 
 
 def as_ours_see(dataset: xr.Dataset) -> xr.Dataset:

@@ -1,7 +1,12 @@
-"""One self-contained page for a dataset of measures: it opens offline, on any screen, and asks no other host for anything."""
+"""One self-contained page for a dataset of measures: it opens offline, on any screen, and asks no other host for anything.
+
+First the sentences, then the pictures, then the numbers: a few that one quotes, and all others folded away.
+"""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 import re
@@ -15,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from grokinterp import __version__
 from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.outputs import PAGE, output
+from grokinterp.reports.encoding import Panels, encode
 from grokinterp.reports.figures import figures as figures_of
 from grokinterp.reports.words import headline, missing
 
@@ -28,7 +34,8 @@ def to_html(
     dataset: xr.Dataset,
     path: str | Path,
     *,
-    figures: Mapping[str, go.Figure] | None = None,
+    figures: Mapping[str, go.Figure | Panels] | None = None,
+    colours: Mapping[str, str] | None = None,
     measures: Mapping[str, Measure] = MEASURES,
     tables: Sequence[tuple[str, str, pd.DataFrame]] = (),
     force: bool = False,
@@ -39,7 +46,8 @@ def to_html(
         dataset: what an analysis gives. The attributes ``title`` and ``summary`` (paragraphs split by blank lines) are plain text;
             ``phases``, ``config``, ``provenance`` and ``failures`` are JSON; each may be absent.
         path: the file, replaced whole if it is such a page already; its folder is made.
-        figures: by name, in this order; None for those that the measures bring.
+        figures: by name, in this order; None for those that the measures bring. One that is shown run by run is a mapping, by the run's label.
+        colours: of runs, by label: the page gets switches for them.
         measures: whose headline rows and figures are shown.
         tables: more tables, each with a title and a caption.
         force: replace a file of another kind, too.
@@ -53,27 +61,53 @@ def to_html(
     path = Path(path)
     with output(path, PAGE, force=force) as temporary:
         drawn = figures_of(dataset, measures) if figures is None else figures
-        temporary.write_bytes(
-            _page(dataset, drawn, headline(dataset, measures), tables).encode("utf-8", "backslashreplace")
-        )  # a path need not be text
+        page = _page(dataset, drawn, headline(dataset, measures), tables, colours or {})
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))  # a path need not be text
     return path
 
 
-def _page(dataset: xr.Dataset, drawn: Mapping[str, go.Figure], numbers: Sequence[Number], tables: Sequence[tuple[str, str, pd.DataFrame]]) -> str:
-    from plotly.offline import get_plotlyjs
-
+def _page(
+    dataset: xr.Dataset,
+    drawn: Mapping[str, go.Figure | Panels],
+    numbers: Sequence[Number],
+    tables: Sequence[tuple[str, str, pd.DataFrame]],
+    colours: Mapping[str, str],
+) -> str:
     template = Template(resources.files("grokinterp.reports").joinpath("page.html").read_text(encoding="utf-8"))
+    sections = "\n".join([_headline(numbers), *(_table(*table) for table in tables)])
     return template.substitute(
         title=escape(str(dataset.attrs.get("title") or "Report")),
         summary=_paragraphs(str(dataset.attrs.get("summary", ""))),
         notice=_notice(dataset),
-        headline="\n".join([_headline(numbers), *(_table(*table) for table in tables)]),
+        bar=_bar(drawn, re.findall(r'<h2 id="([^"]+)">([^<]+)</h2>', sections), colours),
         figures="\n".join(_figure(name, figure) for name, figure in drawn.items()),
+        numbers=sections,
         details=_details(dataset),
         version=escape(__version__),
-        plotly=get_plotlyjs(),
-        data=_script_json({name: _spec(figure) for name, figure in drawn.items()}),
+        plotly=_plotly() if drawn else "",
+        data=encode(drawn),
     )
+
+
+def _plotly() -> str:
+    """Plotly, packed: a third of its size."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
+
+def _bar(drawn: Mapping[str, go.Figure | Panels], sections: Sequence[tuple[str, str]], colours: Mapping[str, str]) -> str:
+    """The bar that stays in sight: a menu of all that is on the page, and switches for runs."""
+    links = [(f"title-{escape(name)}", escape(_title(name, figure))) for name, figure in drawn.items()]
+    links += [*sections, ("behind", "Behind these results")]
+    menu = "".join(f'<li><a href="#{anchor}">{text}</a></li>' for anchor, text in links)
+    jump = f'<nav aria-label="On this page"><details><summary>On this page</summary><ul>{menu}</ul></details></nav>'
+    switches = "".join(
+        f'<label><input type="checkbox" checked data-run="{escape(run)}"><i style="background:{colour}"></i>{escape(run)}</label>'
+        for run, colour in colours.items()
+    )
+    runs = f'<details class="runs"><summary>Runs</summary><fieldset><legend>Runs that are shown</legend>{switches}</fieldset></details>'
+    return f'<div class="bar">{jump}{runs if colours else ""}</div>'
 
 
 def _paragraphs(text: str) -> str:
@@ -83,18 +117,27 @@ def _paragraphs(text: str) -> str:
 # --- numbers ---------------------------------------------------------------------------------------------------------------------
 
 
+QUOTED = 8  # rows that are shown at once
+
+
 def _headline(numbers: Sequence[Number]) -> str:
-    """The table of numbers at the last step."""
+    """The numbers at the last step: those that one quotes, and the rest folded away."""
     if not numbers:
         return ""
-    body = "\n".join(
+    first = [number for number in numbers if not number.aside][:QUOTED]
+    rest = [number for number in numbers if number not in first]
+    folded = f"<details><summary>{len(rest)} more numbers</summary><table><tbody>\n{_rows(rest)}\n</tbody></table></details>" if rest else ""
+    return (
+        '<section aria-labelledby="numbers"><h2 id="numbers">Headline numbers</h2>\n'
+        f"<table><caption>At the last step; losses in nats.</caption><tbody>\n{_rows(first)}\n</tbody></table>{folded}</section>"
+    )
+
+
+def _rows(numbers: Sequence[Number]) -> str:
+    return "\n".join(
         f'<tr><th scope="row">{escape(number.quantity)}<small>{escape(number.meaning)}</small></th>'
         f"<td>{_powers_of_ten(escape(number.value))}</td></tr>"
         for number in numbers
-    )
-    return (
-        '<section aria-labelledby="numbers"><h2 id="numbers">Headline numbers</h2>\n'
-        f"<table><caption>At the last step; losses in nats.</caption><tbody>\n{body}\n</tbody></table></section>"
     )
 
 
@@ -127,37 +170,41 @@ def _powers_of_ten(text: str) -> str:
 # --- figures ---------------------------------------------------------------------------------------------------------------------
 
 
-def _figure(name: str, figure: go.Figure) -> str:
-    """A figure's heading, panel, caption and download button."""
-    title = str(figure.layout.title.text or name)
-    caption = str(figure.layout.meta["caption"]) if figure.layout.meta else ""  # a figure of somebody's own may have none
-    parts = ", ".join(str(trace.name) for trace in figure.data if trace.name)
-    label = f"{title}: {figure.layout.yaxis.title.text} by {figure.layout.xaxis.title.text}" + (f", for {parts}." if parts else ".")
-    shape = "plot square" if figure.layout.yaxis.scaleanchor else "plot"
+def _title(name: str, figure: go.Figure | Panels) -> str:
+    own = next(iter(figure.values())) if isinstance(figure, Mapping) else figure
+    return str(own.layout.title.text or name)
+
+
+def _figure(name: str, figure: go.Figure | Panels) -> str:
+    """A figure's heading, panel, slider, caption and download button."""
+    runs = [run for run, own in figure.items() if own.data] if isinstance(figure, Mapping) else []
+    first = figure[runs[0]] if isinstance(figure, Mapping) else figure
+    title, layout = _title(name, first), first.layout
+    caption = str(layout.meta["caption"]) if layout.meta else ""  # a figure of somebody's own may have none
+    parts = ", ".join(dict.fromkeys(str(trace.name) for trace in first.data if trace.name))
+    label = f"{title}: {layout.yaxis.title.text} by {layout.xaxis.title.text}" + (f", for {parts}." if parts else ".")
+    aspect = (layout.meta or {}).get("aspect")
+    shape = 'class="plot square"' if layout.yaxis.scaleanchor and aspect is None else 'class="plot"'
+    shape += f' style="height:auto;aspect-ratio:{float(aspect):g}"' if aspect is not None else ""
+    chooser = "".join(f"<option>{escape(run)}</option>" for run in runs)
     return (
         f'<figure aria-labelledby="title-{escape(name)}">\n<h2 id="title-{escape(name)}">{escape(title)}</h2>\n'
-        f'<div class="{shape}" data-figure="{escape(name)}" tabindex="0" role="img" aria-label="{escape(label)}"></div>\n'
+        + (f'<label class="chooser">Run <select data-for="{escape(name)}">{chooser}</select></label>\n' if chooser else "")
+        + f'<div {shape} data-figure="{escape(name)}" tabindex="0" role="img" aria-label="{escape(label)}"></div>\n'
         f'<p class="value" aria-live="polite" data-hint="Arrow keys go from value to value."></p>\n'
-        f"<figcaption>{escape(caption)}</figcaption>\n"
+        + (_slider(name) if any(own.frames for own in (figure.values() if isinstance(figure, Mapping) else [figure])) else "")
+        + f"<figcaption>{escape(caption)}</figcaption>\n"
         f'<button type="button" data-download="{escape(name)}" aria-describedby="title-{escape(name)}">Download data (CSV)</button>\n</figure>'
     )
 
 
-def _spec(figure: go.Figure) -> dict[str, Any]:
-    """A figure as plain JSON, title and height left to the page, which fits them to the screen."""
-    layout = figure.layout.to_plotly_json()
-    for key in ("title", "height", "template", "meta"):
-        layout.pop(key, None)
-    # Traces one by one: a whole figure would pack its arrays as base64, which the page's CSV could not read.
-    return {"data": [trace.to_plotly_json() for trace in figure.data], "layout": layout}
-
-
-def _script_json(value: Any) -> str:
-    """JSON that no browser can take for the end of the script that it stands in."""
-    from plotly.utils import PlotlyJSONEncoder
-
-    text = json.dumps(value, cls=PlotlyJSONEncoder, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def _slider(name: str) -> str:
+    """The slider over steps, which the script sets to the last."""
+    at = escape(name)
+    return (
+        f'<div class="time"><button type="button" data-play="{at}" aria-describedby="title-{at}">Play</button>'
+        f'<input type="range" min="0" value="0" data-steps="{at}" aria-label="Training step"><output></output></div>\n'
+    )
 
 
 # --- what stands behind ----------------------------------------------------------------------------------------------------------

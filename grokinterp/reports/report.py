@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from grokinterp import plots
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures import MEASURES, Measure, Number
@@ -135,22 +136,41 @@ class Report:
         """Every figure that this report's variables allow, by name."""
         return figures(self.dataset, {**MEASURES, **self.measures})
 
-    def plot(self, name: str | None = None) -> go.Figure:
-        """One figure as a plotly object.
+    def plot(self, name: str | None = None, *, mark: Sequence[str] = ()) -> go.Figure:
+        """One figure as a plotly object; with frames where it is of one step, so that a slider goes through the checkpoints.
 
         Args:
-            name: of a figure, or of a measure for the first of its figures; None for the first of all.
+            name: of a figure, of a measure for the first of its figures, or of a variable for its values; None for the first figure of all.
+            mark: conditions, like "test_accuracy >= 0.95": a line stands where each first holds, in a figure over steps.
 
         Raises:
-            GrokinterpError: this report has no such figure.
+            GrokinterpError: this report has no such figure, or a variable of a shape that none is drawn for.
         """
         if not self.figures:
             raise GrokinterpError(f"nothing to draw: no figure reads {', '.join(map(str, self.dataset.data_vars)) or 'an empty report'}")
         candidates = list(self.figures) if name is None else of_name(self.dataset, name, {**MEASURES, **self.measures})
-        for candidate in candidates:
-            if candidate in self.figures:
-                return self.figures[candidate]
-        raise unknown_name("figure", str(name), self.figures)
+        found = next((self.figures[candidate] for candidate in candidates if candidate in self.figures), None)
+        if found is None and name in self.dataset:
+            found = plots.default(self.dataset, str(name))
+        if found is None:
+            raise unknown_name("figure", str(name), self.figures)
+        return plots.mark(found, self.dataset, *mark) if mark else found
+
+    def animate(self, name: str, path: str | Path, *, seconds: float = 0.25, force: bool = False) -> Path:
+        """Write a figure with one frame a step as a film; `grokinterp[film]` has what it takes.
+
+        Args:
+            name: of the figure, as `plot` takes it.
+            path: a .gif or an .mp4.
+            seconds: that each frame is shown.
+            force: replace a file of another kind, too.
+
+        Raises:
+            GrokinterpError: no such figure, one without frames, another suffix, no encoder, or nothing may or can be written there.
+        """
+        from grokinterp.reports.film import film
+
+        return film(self.plot(name), path, seconds=seconds, force=force)
 
     def to_html(self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, force: bool = False) -> Path:
         """Write the report as one HTML file that opens without a network.

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grokinterp import plots
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError
 from grokinterp.measures.undefined import UNDEFINED
+from grokinterp.plots.lazy import go
 from grokinterp.training.sweep import flat_settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
     import xarray as xr
 
 WAITED_FOR = ("train_accuracy >= 0.99", "test_accuracy >= 0.95", "test_loss < 0.01")
@@ -161,6 +164,26 @@ def onset_table(datasets: Mapping[str, xr.Dataset], conditions: Sequence[str] = 
     columns = [*(text for text in conditions or WAITED_FOR if text in frame), "followed"]
     kept: pd.DataFrame = frame[columns] if conditions else frame[columns].dropna(axis=1, how="all")
     return kept
+
+
+def onset_figure(table: pd.DataFrame) -> go.Figure:
+    """The onsets of `onset_table` as dots, a row a run; an open triangle is a condition that a run did not meet while it was followed.
+
+    Args:
+        table: a row a run, a column a condition, and ``followed``.
+    """
+    runs = [str(run) for run in table.index]
+    dots = []
+    for i, condition in enumerate(name for name in table.columns if name != "followed"):
+        met = table[condition].notna().to_numpy()
+        for own, symbol, name in ((met, "circle", condition), (~met, "triangle-right-open", f"{condition}: not by then")):
+            x = table[condition].fillna(table["followed"]).to_numpy(float)[own]
+            marker = {"color": plots.STYLES[i % len(plots.STYLES)][0], "symbol": symbol, "size": 9}
+            if own.any():
+                dots.append(go.Scatter(x=x, y=[run for run, shown in zip(runs, own, strict=True) if shown], name=name, mode="markers", marker=marker))
+    caption = "Each row is a run. An open triangle is a condition that the run did not meet by the last step that it was followed."
+    figure = plots.layout_figure("When each run comes to what", caption, dots, plots.STEPS, "run").update_layout(hovermode="closest", showlegend=True)
+    return figure.update_yaxes(type="category", categoryorder="array", categoryarray=runs[::-1], hoverformat=None)
 
 
 def followed(dataset: xr.Dataset) -> float:

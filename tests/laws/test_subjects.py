@@ -125,7 +125,7 @@ def test_onsets_of_runs_reports_and_folders_agree(tiny_run: Run, tmp_path: Path)
         assert (np.isnan(found) and first is None) or found == first
     never = laws.onsets([Run(path.parent) for path in tmp_path.glob("*/config.json")], "test_loss < 1e-9", n_bootstrap=50)
     assert (never.n_reached, never.n_censored, never.median.value) == (0, 3, np.inf)
-    assert {trace.name for trace in never.figure().data} == {"not by then"}
+    assert {trace.name for trace in never.figure().data} == {"test_loss < 1e-09: not by then"}
     with pytest.raises(GrokinterpError, match="seed=0: unknown quantity over steps 'nothing'"):
         laws.onsets(tmp_path, "nothing > 1")
     with pytest.raises(GrokinterpError, match="got a int"):

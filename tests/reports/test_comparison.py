@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import grokinterp as gi
 from grokinterp import Comparison, GrokinterpError, Report, Run, analyze, compare
-from grokinterp.reports.several import differences, labels
+from grokinterp.reports.several import differences, labels, onset_figure
 from grokinterp.training.config import RunConfig
 from grokinterp.training.sweep import grid, sweep
 
@@ -101,6 +101,10 @@ def test_onsets_are_those_of_the_runs(comparison: Comparison) -> None:
         assert np.isnan(table.loc[run, conditions[1]])
         assert table.loc[run, conditions[2]] == 0
         assert table.loc[run, "followed"] == 60
+    drawn = onset_figure(table)
+    for condition in conditions:
+        held = {y: x for trace in drawn.data if trace.name.startswith(condition) for x, y in zip(trace.x, trace.y)}
+        assert held == {run: 60 if np.isnan(at) else at for run, at in table[condition].items()}
     with pytest.raises(GrokinterpError, match="unknown quantity over steps 'test_los'"):
         comparison.onsets("test_los < 1")
 
