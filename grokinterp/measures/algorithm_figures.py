@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grokinterp.measures.verdicts import CIRCULAR, CLOCK, READ, SYMMETRIC, in_words, stretches
+from grokinterp.plots.frames import by_step
 from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import GREY, ORANGE, SKY, STEPS, VERMILLION, at_last_step, layout_figure, lines_of, need, values_of
 
@@ -96,26 +97,27 @@ def embedding_circles(dataset: xr.Dataset) -> go.Figure:
 
     Draws ``circle_plane`` and ``circle_share``.
     """
-    plane = values_of(at_last_step(need(dataset, "circle_plane")))  # [circle, element, direction]
     share, frequency = values_of(at_last_step(need(dataset, "circle_share"))), dataset["circle"].to_numpy()
     chosen = np.argsort(-share, kind="stable")[:SHOWN]
-    n, traces = plane.shape[1], []
-    for place, i in enumerate(chosen):
-        points = plane[i] / np.abs(plane[i]).max()
-        order = np.argsort(int(frequency[i]) * np.arange(n) % n, kind="stable")  # neighbours on the circle
-        style = {"mode": "lines+markers", "line": {"color": GREY, "width": 0.5}, "marker": {"size": 6, "color": order, "colorscale": "Cividis"}}
-        hover = f"%{{text}}<extra>k = {frequency[i]}</extra>"
-        traces.append(
-            go.Scatter(
-                x=points[order, 0] + 2.5 * place, y=points[order, 1], text=order.astype(str), name=f"k = {frequency[i]}", hovertemplate=hover, **style
-            )
-        )
+
+    def circles(dataset: xr.Dataset) -> list[go.Scatter]:
+        plane = values_of(at_last_step(need(dataset, "circle_plane")))  # [circle, element, direction]
+        n, traces = plane.shape[1], []
+        for place, i in enumerate(chosen):
+            points = plane[i] / np.abs(plane[i]).max()
+            order = np.argsort(int(frequency[i]) * np.arange(n) % n, kind="stable")  # neighbours on the circle
+            style = {"mode": "lines+markers", "line": {"color": GREY, "width": 0.5}, "marker": {"size": 6, "color": order, "colorscale": "Cividis"}}
+            hover = f"%{{text}}<extra>k = {frequency[i]}</extra>"
+            x, y = points[order, 0] + 2.5 * place, points[order, 1]
+            traces.append(go.Scatter(x=x, y=y, text=order.astype(str), name=f"k = {frequency[i]}", hovertemplate=hover, **style))
+        return traces
+
     caption = (
         "Each number in the plane where the embedding has frequency k, in which it would step by 2πk/n; grey lines join numbers that are neighbours "
         "there, so that a circle is round. Each is drawn at the same size; below it, its share of the embedding's variance."
     )
-    figure = layout_figure("The embedding's circles", caption, traces, "", "")
+    figure = layout_figure("The embedding's circles", caption, circles(dataset), "", "")
     ticks = [f"k = {frequency[i]}<br>{share[i]:.1%}" for i in chosen]
     figure.update_xaxes(tickmode="array", tickvals=[2.5 * place for place in range(len(chosen))], ticktext=ticks, showgrid=False)
     figure.update_yaxes(scaleanchor="x", showticklabels=False, showgrid=False)
-    return figure.update_layout(hovermode="closest", showlegend=False, height=320)
+    return by_step(figure.update_layout(hovermode="closest", showlegend=False, height=320), dataset, circles)

@@ -84,17 +84,19 @@ def neuron_map(dataset: xr.Dataset) -> go.Figure:
     Draws ``neuron_activation``.
     """
 
-    def cells(dataset: xr.Dataset) -> list[go.Heatmap]:
+    def cells(dataset: xr.Dataset) -> list[dict[str, Any]]:
         value = plots.need(dataset, "neuron_activation").isel(step=-1).transpose("shown_neuron", "x", "y")
         maps = {_named(dataset, i): value[i].to_numpy() for i in range(value.sizes["shown_neuron"])}
-        return plots.map_traces(maps, value["y"].to_numpy().tolist(), value["x"].to_numpy().tolist(), "activation")
+        return plots.map_traces(maps, value["y"].to_numpy(), value["x"].to_numpy(), "activation")
 
     caption = (
         "Activation over first and second operand. A neuron of the circuit is a wave in both, of the frequency k in its title, so that its map is a "
         "regular pattern; a neuron that memorises is speckled."
     )
-    figure = plots.small_maps("Neurons over both operands", caption, cells(_named_alike(dataset)), "second operand", "first operand")
-    return plots.by_step(figure, _named_alike(dataset), cells)
+    plots.need(dataset, "neuron_activation")
+    named = _named_alike(dataset)
+    figure = plots.small_maps("Neurons over both operands", caption, cells(named), "second operand", "first operand")
+    return plots.by_step(figure, named, cells)
 
 
 def neuron_spectrum(dataset: xr.Dataset) -> go.Figure:
@@ -107,7 +109,7 @@ def neuron_spectrum(dataset: xr.Dataset) -> go.Figure:
     n = last.sizes["x"]
     names = component_names(n)
 
-    def cells(dataset: xr.Dataset) -> list[go.Heatmap]:
+    def cells(dataset: xr.Dataset) -> list[dict[str, Any]]:
         value = plots.need(dataset, "neuron_activation").isel(step=-1).transpose("x", "y", "shown_neuron")
         components = pair_spectrum(torch.from_numpy(np.ascontiguousarray(value.to_numpy())).double())
         components[0, 0] = 0  # the mean says nothing of the shape
@@ -115,16 +117,17 @@ def neuron_spectrum(dataset: xr.Dataset) -> go.Figure:
         return plots.map_traces(maps, names, names, "size of the component", square_root=True)
 
     caption = "Each cell is a wave of the first operand times one of the second; a neuron of the circuit has a few bright cells at its frequency."
-    figure = plots.small_maps("Neurons in the 2-D Fourier basis", caption, cells(_named_alike(dataset)), "second operand", "first operand")
-    return plots.by_step(figure, _named_alike(dataset), cells)
+    named = _named_alike(dataset)
+    figure = plots.small_maps("Neurons in the 2-D Fourier basis", caption, cells(named), "second operand", "first operand")
+    return plots.by_step(figure, named, cells)
 
 
 def _named_alike(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset with the last step's frequencies at every step, by which neurons are called in each frame."""
+    """What the pictures read, with the last step's frequencies at every step, by which neurons are called in each frame."""
     if "shown_frequency" not in dataset:
-        return dataset
+        return dataset[["neuron_activation"]]
     last = {name: dataset[name].isel(step=-1, drop=True).expand_dims(step=dataset["step"]) for name in ("shown_frequency",)}
-    named: xr.Dataset = dataset.assign(last)
+    named: xr.Dataset = dataset[["neuron_activation"]].assign(last)
     return named
 
 
@@ -161,10 +164,10 @@ def attention(dataset: xr.Dataset) -> go.Figure:
     Draws ``attention_map``.
     """
 
-    def cells(dataset: xr.Dataset) -> list[go.Heatmap]:
+    def cells(dataset: xr.Dataset) -> list[dict[str, Any]]:
         value = plots.need(dataset, "attention_map").isel(step=-1, layer=-1, key=0).transpose("head", "x", "y")
         maps = {f"head {head}": value[head].to_numpy() for head in range(min(SHOWN, value.sizes["head"]))}
-        return plots.map_traces(maps, value["y"].to_numpy().tolist(), value["x"].to_numpy().tolist(), "attention")
+        return plots.map_traces(maps, value["y"].to_numpy(), value["x"].to_numpy(), "attention")
 
     value = plots.need(dataset, "attention_map")
     layer, heads = value.sizes["layer"] - 1, value.sizes["head"]
@@ -173,7 +176,7 @@ def attention(dataset: xr.Dataset) -> go.Figure:
     caption += "Stripes are heads that look at one operand for what it is, waves those that compare both."
     caption += f" Of {heads} heads the first {SHOWN}." if heads > SHOWN else ""
     figure = plots.small_maps("Attention to the first operand", caption, cells(dataset), "second operand", "first operand")
-    return plots.by_step(figure, dataset, cells)
+    return plots.by_step(figure, dataset[["attention_map"]], cells)
 
 
 def weights_path(snapshot: Snapshot, size: int = SKETCH) -> xr.Dataset:

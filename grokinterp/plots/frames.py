@@ -28,21 +28,34 @@ def by_step(figure: go.Figure, dataset: xr.Dataset, draw: Draw) -> go.Figure:
     Args:
         figure: of the last step.
         dataset: of all steps.
-        draw: the figure's traces, in the same order, of a dataset with a single step; a step for which it raises `MissingVariables` is left out.
+        draw: the figure's traces, in the same order, as plotly's or as dicts, of a dataset with a single step; a step for which it raises
+            `MissingVariables` is left out.
     """
     if dataset.sizes.get("step", 1) < 2:
         return figure
-    frames = []
+    frames: dict[str, list[dict[str, Any]]] = {}
     for i in spread(dataset.sizes["step"], MAX_FRAMES):
         try:
-            frames.append(go.Frame(data=list(draw(dataset.isel(step=[i]))), name=f"{int(dataset['step'][i]):,}"))
+            frames[f"{int(dataset['step'][i]):,}"] = [_moving(trace) for trace in draw(dataset.isel(step=[i]))]
         except MissingVariables:
             continue
     if len(frames) < 2:
         return figure
-    figure.frames = frames
-    _span(figure)
-    return figure.update_layout(sliders=[_slider([frame.name for frame in frames])], updatemenus=[_play()])
+    _span(figure, [trace for traces in frames.values() for trace in traces])
+    figure.frames = [go.Frame(data=[_values(trace) for trace in traces], name=name) for name, traces in frames.items()]
+    return figure.update_layout(sliders=[_slider(list(frames))], updatemenus=[_play()])
+
+
+def _moving(trace: Any) -> dict[str, Any]:
+    """What may change from step to step in a trace; the rest is the figure's."""
+    names = ("type", "name", "x", "y", "z", "text", "zmin", "zmax")
+    return {name: trace[name] for name in names if name in trace and trace[name] is not None}
+
+
+def _values(trace: dict[str, Any]) -> dict[str, Any]:
+    """What a frame holds of a trace; axes of a map do not move."""
+    names = ("type", "z") if trace["type"] == "heatmap" else ("type", "x", "y", "text")
+    return {name: trace[name] for name in names if name in trace}
 
 
 def spread(n: int, limit: int) -> list[int]:
@@ -50,14 +63,13 @@ def spread(n: int, limit: int) -> list[int]:
     return [int(i) for i in np.unique(np.linspace(0, n - 1, min(n, limit)).round())]
 
 
-def _span(figure: go.Figure) -> None:
+def _span(figure: go.Figure, traces: Sequence[dict[str, Any]]) -> None:
     """Give the figure axes and colours that hold every frame."""
-    traces = [trace for frame in figure.frames for trace in frame.data]
-    maps = [trace for trace in traces if trace.type == "heatmap"]
+    maps = [trace for trace in traces if trace["type"] == "heatmap" and np.isfinite(trace["z"]).any()]
     if maps:
-        low = min((float(np.nanmin(trace.z)) if trace.zmin is None else trace.zmin for trace in maps if np.isfinite(trace.z).any()), default=None)
-        high = max((float(np.nanmax(trace.z)) if trace.zmax is None else trace.zmax for trace in maps if np.isfinite(trace.z).any()), default=None)
-        for trace in [*maps, *(own for own in figure.data if own.type == "heatmap")]:
+        low = min(float(trace["zmin"]) if "zmin" in trace else float(np.nanmin(trace["z"])) for trace in maps)
+        high = max(float(trace["zmax"]) if "zmax" in trace else float(np.nanmax(trace["z"])) for trace in maps)
+        for trace in figure.data:
             trace.update(zmin=low, zmax=high)
         return
     for axis in ("x", "y"):
@@ -67,9 +79,10 @@ def _span(figure: go.Figure) -> None:
                 figure.update_layout({f"{axis}axis": {"range": ends}})
 
 
-def _ends(traces: Sequence[Any], axis: str, stacked: bool) -> list[float] | None:
+def _ends(traces: Sequence[dict[str, Any]], axis: str, stacked: bool) -> list[float] | None:
     """The smallest range that holds all traces, a little wider; bars stand on zero and reach half a bar beyond their places."""
-    values = [np.asarray(trace[axis], dtype=float) for trace in traces if np.asarray(trace[axis]).dtype.kind in "fiub" and len(trace[axis])]
+    arrays = [np.asarray(trace[axis]) for trace in traces if axis in trace]
+    values = [array.astype(float) for array in arrays if array.dtype.kind in "fiub" and len(array)]
     if not values:
         return None
     held = np.concatenate(values)
@@ -77,8 +90,8 @@ def _ends(traces: Sequence[Any], axis: str, stacked: bool) -> list[float] | None
     if not len(held):
         return None
     low, high = float(held.min()), float(held.max())
-    if traces[0].type == "bar":
-        factor = len({trace.name for trace in traces}) if stacked and axis == "y" else 1
+    if traces[0]["type"] == "bar":
+        factor = len({trace.get("name") for trace in traces}) if stacked and axis == "y" else 1
         return [min(low, 0.0), high * (factor if factor > 1 else 1.05)] if axis == "y" else [low - 0.5, high + 0.5]
     pad = 0.05 * (high - low) or 1.0
     return [low - pad, high + pad]

@@ -108,6 +108,13 @@ def heat_style(hover: str) -> dict[str, Any]:
     return {"colorscale": "Cividis", "colorbar": bar | {"thickness": 10, "nticks": 5, "tickangle": 0, "outlinewidth": 0}, "hovertemplate": hover}
 
 
+def stretched() -> list[tuple[float, str]]:
+    """The colours of heat maps, stretched near zero, for where one strong cell would hide the others."""
+    from plotly.colors import get_colorscale
+
+    return [(position**2, colour) for position, colour in get_colorscale("Cividis")]
+
+
 def heat_map(
     title: str,
     caption: str,

@@ -9,7 +9,7 @@ import numpy as np
 
 from grokinterp.conditions import Condition
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import GREY, STEPS, heat_style, layout_figure
+from grokinterp.plots.parts import GREY, STEPS, heat_style, layout_figure, stretched
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 GAP = 0.1  # of the width, between two maps
 
 
-def map_traces(maps: Mapping[str, np.ndarray], x: Sequence[Any], y: Sequence[Any], quantity: str, square_root: bool = False) -> list[go.Heatmap]:
-    """One heat map each, in colours that mean the same in all, two in a row.
+def map_traces(maps: Mapping[str, np.ndarray], x: Sequence[Any], y: Sequence[Any], quantity: str, square_root: bool = False) -> list[dict[str, Any]]:
+    """One heat map each, as plain dicts, in colours that mean the same in all, two in a row.
 
     Args:
         maps: by title, [y, x].
@@ -36,14 +36,15 @@ def map_traces(maps: Mapping[str, np.ndarray], x: Sequence[Any], y: Sequence[Any
         style = heat_style(f"{title}<br>%{{x}}, %{{y}}: %{{z:.4g}}<extra></extra>")
         style["colorbar"] = style["colorbar"] | {"title": {"text": quantity, "side": "right"}}
         place = {} if i == 0 else {"xaxis": f"x{i + 1}", "yaxis": f"y{i + 1}"}
-        cell = go.Heatmap(x=list(x), y=list(y), z=values, name=title, showscale=i == 0, **style, **ends, **place)
         if square_root:
-            cell.colorscale = [(position**2, colour) for position, colour in cell.colorscale]
-        cells.append(cell)
+            style["colorscale"] = stretched()
+        cells.append(
+            {"type": "heatmap", "x": np.array(x), "y": np.array(y), "z": values, "name": title, "showscale": i == 0, **style, **ends, **place}
+        )
     return cells
 
 
-def small_maps(title: str, caption: str, cells: Sequence[go.Heatmap], x: str, y: str) -> go.Figure:
+def small_maps(title: str, caption: str, cells: Sequence[dict[str, Any]], x: str, y: str) -> go.Figure:
     """The layout of `map_traces`: square maps, two in a row, each with its title above.
 
     Args:
@@ -72,7 +73,7 @@ def small_maps(title: str, caption: str, cells: Sequence[go.Heatmap], x: str, y:
         }
         figure.layout[f"yaxis{number}"] = {**common, **below, "domain": [max(top - height, 0), top], "autorange": "reversed"}
         corner = {"xref": f"x{number} domain", "yref": f"y{number} domain", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
-        figure.add_annotation(text=cell.name, showarrow=False, **corner)
+        figure.add_annotation(text=cell["name"], showarrow=False, **corner)
     aspect = 1.9 if rows == 1 and columns == 2 else 0.95 if columns == 1 else 0.95 * 2 / (1.12 * rows)
     return figure.update_layout(showlegend=False, height=360 * rows, margin_t=64, meta={"caption": caption, "aspect": round(min(aspect, 1.6), 3)})
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from grokinterp.plots.frames import by_step
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import BAR, BLUE, GREY, MAX_COLUMNS, STEPS, VERMILLION, at_last_step, heat_style, layout_figure, need, values_of
+from grokinterp.plots.parts import (
+    BAR,
+    BLUE,
+    GREY,
+    MAX_COLUMNS,
+    STEPS,
+    VERMILLION,
+    at_last_step,
+    heat_style,
+    layout_figure,
+    need,
+    stretched,
+    values_of,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,17 +62,16 @@ def logits_2d(dataset: xr.Dataset) -> go.Figure:
     # Left to itself, plotly stretches cells to the panel and puts the constant at the bottom.
     figure.update_yaxes(type="category", scaleanchor="x", constrain="domain", autorange="reversed")
     figure.update_xaxes(type="category", constrain="domain", constraintoward="left", tickangle=-90)
-    return by_step(figure.update_layout(height=700), dataset, _component_cells)
+    return by_step(figure.update_layout(height=700), dataset[["logit_component_norm"]], _component_cells)
 
 
-def _component_cells(dataset: xr.Dataset) -> list[go.Heatmap]:
+def _component_cells(dataset: xr.Dataset) -> list[dict[str, Any]]:
     last = at_last_step(need(dataset, "logit_component_norm")).transpose("component_y", "component_x")
     x, y = ([str(name) for name in last[dim].to_numpy()] for dim in ("component_x", "component_y"))
     varying = last.where((last["component_x"] != "1") | (last["component_y"] != "1"))
     hover = "x: %{x}, y: %{y}<br>norm %{z:.4g}<extra></extra>"
-    cells = go.Heatmap(x=x, y=y, z=values_of(last), zmin=0, zmax=float(varying.max()), **heat_style(hover))
-    cells.colorscale = [(position**2, colour) for position, colour in cells.colorscale]  # else one strong frequency hides the others
-    return [cells]
+    style = heat_style(hover) | {"colorscale": stretched()}  # else one strong frequency hides the others
+    return [{"type": "heatmap", "x": x, "y": y, "z": values_of(last), "zmin": 0, "zmax": float(varying.max()), **style}]
 
 
 def neurons(dataset: xr.Dataset) -> go.Figure:
@@ -71,7 +83,7 @@ def neurons(dataset: xr.Dataset) -> go.Figure:
     caption = f"Each neuron counts at the frequency that explains most of its variance, in blue where that is more than {EXPLAINED:.0%}."
     caption += "" if alive.all() else f" Left out: {(~alive).sum():,} neurons that are constant over all inputs."
     figure = layout_figure("Neurons by dominant frequency", caption, _neuron_bars(dataset), "frequency", "number of neurons")
-    return by_step(figure.update_layout(barmode="stack"), dataset, _neuron_bars)
+    return by_step(figure.update_layout(barmode="stack"), dataset[["neuron_frequency", "neuron_share"]], _neuron_bars)
 
 
 def _neuron_bars(dataset: xr.Dataset) -> list[go.Bar]:

@@ -58,7 +58,9 @@ def stills(figure: go.Figure) -> Iterator[go.Figure]:
 
     layout = {name: value for name, value in figure.layout.to_plotly_json().items() if name not in ("sliders", "updatemenus")}
     for frame in figure.frames:
-        still = go.Figure(frame.data, layout=layout)
+        still = go.Figure(figure.data, layout=layout)
+        for whole, own in zip(still.data, frame.data, strict=True):
+            whole.update(own)
         yield still.update_layout(title_text=f"{figure.layout.title.text}, step {frame.name}", paper_bgcolor="white", plot_bgcolor="white")
 
 

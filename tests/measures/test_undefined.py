@@ -111,12 +111,13 @@ def test_every_number_is_one_or_has_its_reason(task: str, edit: str) -> None:
         assert report.failures == {}
 
 
+PAIRS = ("neuron_maps", "attention_maps")
 REFUSED = {
     "p = 3": ("fsd", "filtered_loss"),  # a single frequency
     "5 residues": ("ace",),
-    "no group": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent"),
+    "no group": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent", *PAIRS),
     "S3": ("progress", "spectrum", "filtered_loss", "algorithm", "equivalent"),
-    "chain": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent"),
+    "chain": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent", *PAIRS),
 }
 
 
