@@ -22,6 +22,7 @@ from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import resample
 from grokinterp.laws.results import Estimate, Result, interval
 from grokinterp.laws.subjects import runs_of
+from grokinterp.models.adapter import Adapter
 from grokinterp.models.tail import Tail, readout_of
 from grokinterp.reports.several import labels
 from grokinterp.shapes import Positions
@@ -152,7 +153,7 @@ def compare(
     if len(models) < 2 or any(not torch.equal(task.tokens, tasks[0].tokens) for task in tasks):
         raise GrokinterpError(f"cores are compared across at least 2 runs of one table of inputs; got {', '.join(models) or 'none'}")
     task = tasks[0]
-    hook = hook or f"blocks.{next(iter(models.values()))[0].cfg.n_layers - 1}.hook_resid_post"
+    hook = hook or Adapter(next(iter(models.values()))[0]).residual_hooks()[-1]
     at = readout_of(task) if positions is None else positions
     own = {run: extract(model, task, hook, energy=energy, positions=at) for run, (model, task) in models.items()}
     common = rank or max(core.rank for core in own.values())

@@ -16,6 +16,7 @@ from grokinterp.groups.fourier import component_names, neuron_frequency_shares, 
 from grokinterp.measures import needs
 from grokinterp.measures.measure import Measure
 from grokinterp.measures.undefined import with_reasons
+from grokinterp.models.adapter import Adapter
 from grokinterp.models.transformers import trained_parameters
 from grokinterp.plots.lazy import go
 from grokinterp.snapshot import Snapshot
@@ -152,7 +153,7 @@ def attention_maps(snapshot: Snapshot) -> xr.Dataset:
     import xarray as xr
 
     needs.attention(snapshot)
-    rows = [snapshot.table(snapshot.readout(f"blocks.{layer}.attn.hook_pattern")) for layer in range(snapshot.model.cfg.n_layers)]
+    rows = [snapshot.table(snapshot.readout(hook)) for hook in Adapter(snapshot.model).attention_hooks("pattern")]
     stacked = torch.stack(rows).permute(0, 3, 4, 1, 2).float()  # [layer, head, key, x, y]
     elements = snapshot.operation.token_of.numpy()
     return xr.Dataset({"attention_map": (("layer", "head", "key", "x", "y"), stacked.numpy())}, coords={"x": elements, "y": elements})

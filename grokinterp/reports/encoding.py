@@ -47,6 +47,9 @@ def _spec(figure: go.Figure | Panels) -> dict[str, Any]:
 def _panel(run: str, figure: go.Figure, exact: bool) -> dict[str, Any]:
     # Traces one by one: a whole figure would pack its arrays as base64, which the page's CSV could not read.
     data = [trace.to_plotly_json() for trace in figure.data]
+    for trace in data:
+        if (trace.get("meta") or {}).get("entry"):
+            trace["showlegend"] = False  # the page's switches name the runs
     frames = [{"name": frame.name, "data": [_changed(own, base) for own, base in zip(frame.data, data)]} for frame in figure.frames]
     if not exact:
         data = [{**trace, "z": packed(trace["z"], np.uint16)} if trace["type"] == "heatmap" else trace for trace in data]

@@ -47,7 +47,7 @@ def overlay(figures: Mapping[str, go.Figure], colours: Mapping[str, str]) -> go.
                 name=name, line=line, marker={"color": colours[run]}, legendgroup=run, showlegend=False, meta={"run": run}
             )
         # One entry a run, by which all of its curves go and come.
-        whole.add_trace(_entry(run, {"color": colours[run], "width": 3}, legendgroup=run, meta={"run": run}))
+        whole.add_trace(_entry(run, {"color": colours[run], "width": 3}, legendgroup=run, meta={"run": run, "entry": True}))
     if len(curves) > 1:
         for i, curve in enumerate(curves):
             whole.add_trace(_entry(curve, {"color": GREY, "dash": DASHES[i % len(DASHES)], "width": 2}))

@@ -106,7 +106,8 @@ def _bar(drawn: Mapping[str, go.Figure | Panels], sections: Sequence[tuple[str, 
         f'<label><input type="checkbox" checked data-run="{escape(run)}"><i style="background:{colour}"></i>{escape(run)}</label>'
         for run, colour in colours.items()
     )
-    runs = f'<details class="runs"><summary>Runs</summary><fieldset><legend>Runs that are shown</legend>{switches}</fieldset></details>'
+    opened = " open" if len(colours) <= 12 else ""  # more would fill a screen
+    runs = f'<details class="runs"{opened}><summary>Runs</summary><fieldset><legend>Runs that are shown</legend>{switches}</fieldset></details>'
     return f'<div class="bar">{jump}{runs if colours else ""}</div>'
 
 

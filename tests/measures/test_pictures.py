@@ -40,7 +40,7 @@ def test_the_neurons_of_a_clock_are_at_its_frequencies(clock_model: Callable[...
     found = gi.measures.neuron_maps(Snapshot(model, task))
     assert 1 <= found.sizes["shown_neuron"] <= 4
     table = Snapshot(model, task).table(Snapshot(model, task).readout("blocks.0.mlp.hook_post"))
-    shares = neuron_frequency_shares(table, Snapshot(model, task).operation)[:, found["shown_neuron"].values]
+    shares = neuron_frequency_shares(table, Snapshot(model, task).operation)[:, found["shown_neuron"].values.tolist()]
     np.testing.assert_allclose(found["shown_share"], shares.max(0).values)
     np.testing.assert_array_equal(found["shown_frequency"], shares.argmax(0) + 1)
     drawn = gi.measures.neuron_maps.plot(Snapshot(model, task))
