@@ -269,4 +269,6 @@ def _reached(condition: str, onsets: pd.Series[float], until: pd.Series[float]) 
     if not len(met):
         return f"None meets {condition} in the {until.max():,.0f} steps that it was followed."
     span = f"at step {met.iloc[0]:,.0f}" if len(met) == 1 else f"between steps {met.min():,.0f} and {met.max():,.0f}, median {met.median():,.0f}"
-    return f"{len(met)} meet{'s' * (len(met) == 1)} {condition}, {span}" + (f"; {never} never {'does' if never == 1 else 'do'}." if never else ".")
+    if not never:
+        return f"All meet {condition}, {span}." if len(met) > 1 else f"It meets {condition} {span}."
+    return f"{len(met)} meet{'s' * (len(met) == 1)} {condition}, {span}; {never} never {'does' if never == 1 else 'do'}."

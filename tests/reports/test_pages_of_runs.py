@@ -1,0 +1,95 @@
+"""The page of several runs in a browser: switches hide runs, maps go from run to run and from step to step, and ten runs stay small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from test_plots import make_dataset
+from test_report import open_headless
+
+from grokinterp import Comparison, Report
+from grokinterp.reports.several import config_of
+
+PROBE = """<script>
+addEventListener("ready", () => {
+  drawAll();
+  const visible = name => plotOf(name).data.filter(trace => trace.visible !== false && trace.x[0] !== null && trace.meta).map(trace => trace.meta.run);
+  const seen = name => JSON.stringify(plotOf(name).data[0].z);
+  const box = document.querySelector("[data-run]");
+  const before = new Set(visible("losses")).size;
+  box.checked = false;
+  box.dispatchEvent(new Event("change"));
+  const after = [...new Set(visible("losses"))];
+  const first = seen("logits_2d"), select = document.querySelector('select[data-for="logits_2d"]');
+  select.selectedIndex = 1;
+  select.dispatchEvent(new Event("change"));
+  const second = seen("logits_2d"), slider = document.querySelector('[data-steps="logits_2d"]');
+  slider.value = 0;
+  slider.dispatchEvent(new Event("input"));
+  const probe = {
+    before, after, hidden: box.dataset.run, run: first !== second, step: second !== seen("logits_2d"), said: slider.nextElementSibling.textContent,
+    at: Number(slider.getAttribute("max")), drawn: plots.filter(plot => plot.querySelector("svg")).length, plots: plots.length,
+    wide: document.documentElement.scrollWidth > innerWidth,
+  };
+  const out = document.createElement("pre");
+  out.id = "probe";
+  out.textContent = JSON.stringify(probe);
+  document.body.append(out);
+});
+</script></body>"""
+
+
+def runs(n: int) -> dict[str, Report]:
+    """Reports that differ in seed and in every number."""
+    found = {}
+    for seed in range(n):
+        dataset = make_dataset() * (1 + 0.1 * seed)
+        dataset.attrs = {"title": f"run {seed}", "summary": "", "config": json.dumps({"seed": seed}), "provenance": "{}", "failures": "{}"}
+        found[f"seed={seed}"] = Report(dataset)
+    return found
+
+
+def test_a_browser_switches_runs_and_goes_through_steps(tmp_path: Path) -> None:
+    comparison = Comparison(runs(3))
+    assert [config_of(report.dataset)["seed"] for report in comparison.reports.values()] == [0, 1, 2]
+    probe, console = open_headless(comparison.to_html(tmp_path / "runs.html"), tmp_path / "profile", PROBE)
+    assert console == []
+    assert (probe["before"], probe["hidden"], probe["after"]) == (3, "seed=0", ["seed=1", "seed=2"])
+    assert probe["run"]
+    assert probe["step"]
+    assert (probe["said"], probe["at"]) == ("step 0", 4)
+    assert probe["drawn"] == probe["plots"] == len(comparison.figures)
+    assert not probe["wide"]
+
+
+def test_the_page_of_ten_runs_and_forty_checkpoints_is_small(tmp_path: Path) -> None:
+    steps, n = 40, 113
+    rng = np.random.default_rng(0)
+    names = ["1", *(f"{part} {k}" for k in range(1, 57) for part in ("cos", "sin"))]
+    maps = rng.gamma(1.0, size=(steps, n, n)).astype(np.float32)
+    dataset = xr.Dataset(
+        {
+            "logit_component_norm": (("step", "component_x", "component_y"), maps),
+            "neuron_activation": (("step", "shown_neuron", "x", "y"), rng.normal(size=(steps, 4, n, n)).astype(np.float32)),
+            "attention_map": (("step", "layer", "head", "key", "x", "y"), rng.uniform(size=(steps, 1, 4, 1, n, n)).astype(np.float32)),
+            **{f"metric_{split}_loss": ("eval_step", rng.uniform(0.1, 1, 4000)) for split in ("train", "test")},
+        },
+        coords={"step": 100 * np.arange(steps), "eval_step": np.arange(4000), "component_x": names, "component_y": names, "shown_neuron": range(4)},
+    )
+    dataset.attrs = {"title": "run", "summary": "", "config": "{}", "provenance": "{}", "failures": "{}"}
+    one = Report(dataset)  # its figures are drawn once; the page holds them ten times
+    page = Comparison({f"run {i}": one for i in range(10)}).to_html(tmp_path / "runs.html")
+    assert page.stat().st_size < 15e6
+    assert page.read_text(encoding="utf-8").count("<option>") == 3 * 10
+
+
+def test_a_run_that_lacks_a_figure_is_left_out_of_it(tmp_path: Path) -> None:
+    whole, other = runs(2).values()
+    bare = Report(other.dataset[["metric_train_loss", "metric_test_loss", "loss"]].assign_attrs(other.dataset.attrs))
+    comparison = Comparison({"whole": whole, "bare": bare})
+    assert {(trace.meta or {}).get("run") for trace in comparison.plot("losses").data} >= {"whole", "bare"}
+    assert comparison.panels["logits_2d"].keys() == {"whole"}
+    assert comparison.to_html(tmp_path / "runs.html").exists()
