@@ -16,8 +16,8 @@ from grokinterp.reports.several import config_of
 PROBE = """<script>
 addEventListener("ready", () => {
   drawAll();
-  const own = trace => trace.meta;
-  const visible = name => plotOf(name).data.filter(trace => own(trace) && trace.visible !== false && trace.x[0] !== null).map(trace => trace.meta.run);
+  const own = trace => trace.meta && trace.visible !== false && trace.x[0] !== null;
+  const visible = name => plotOf(name).data.filter(own).map(trace => trace.meta.run);
   const seen = name => JSON.stringify(plotOf(name).data[0].z);
   const box = document.querySelector("[data-run]");
   const before = new Set(visible("losses")).size;
