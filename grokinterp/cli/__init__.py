@@ -1,4 +1,4 @@
-"""The command line: ``grokinterp demo | train | analyze | report | watch | fork | sweep | reproduce | cite | flip``; one function a command.
+"""The command line: ``grokinterp demo | train | analyze | report | watch | fork | sweep | reproduce | cite | flip | agreement``; a function each.
 
 Torch and the rest of the package are imported inside the commands, so that ``grokinterp --help`` answers at once.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import tyro
 
-from grokinterp.cli.language import flip
+from grokinterp.cli.language import agreement, flip
 from grokinterp.cli.papers import cite, reproduce
 from grokinterp.cli.read import analyze, report, watch
 from grokinterp.cli.train import demo, fork, sweep, train
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "reproduce": reproduce,
     "cite": cite,
     "flip": flip,
+    "agreement": agreement,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -19,11 +20,11 @@ from grokinterp.models.edits import hooked
 from grokinterp.models.forms import Forms
 from grokinterp.models.hanging import refuse_dropout
 from grokinterp.models.last_token import Resumed
-from grokinterp.models.resume import Blocks, blocks_of, logits_of
+from grokinterp.models.resume import Blocks, blocks_of, laid_out, logits_of
 
 Mode = Literal["flip", "keep", "remove"]
 Strengths = Float[Tensor, "variant text"]
-VariantLogits = Float[Tensor, "variant text vocab"]
+Logits = Float[Tensor, "text vocab"]
 VariantScores = Float[Tensor, "variant text form"]
 
 PROBE = 0.2  # strength of the trial edit (paper)
@@ -133,20 +134,21 @@ def generate(
     texts: _Texts = _Cached(model, front + given, edit, forms, blocks) if blocks else _Passes(model, front + given, edit, forms)
     generator = torch.Generator().manual_seed(seed)
     tokens, strengths, mass, first = [], [], [], torch.empty(0)
-    for _ in range(n_tokens):
-        if strength == "auto":
-            logits, scores = texts.read(torch.tensor([[0.0, 0.0], [0.0, PROBE]]))
-            mass.append(float(scores[0, 1].exp().sum()))
-            s = 0.0 if mass[-1] < threshold else _secant(scores[:, 1], plural, singular, epsilon)
-        else:
-            s = float(strength)
-        if s or strength != "auto":
-            logits, scores = texts.read(torch.tensor([[0.0, s]]))
-        drawn = _draw(logits[0].double(), temperature, top_k, generator)
-        first = first if len(first) else scores[0].exp()
-        texts.append(torch.tensor([0.0, s]), drawn)
-        tokens.append(drawn)
-        strengths.append(s)
+    with laid_out(model) if blocks else contextlib.nullcontext():
+        for _ in range(n_tokens):
+            if strength == "auto":
+                logits, scores = texts.read(torch.tensor([[0.0, 0.0], [0.0, PROBE]]))
+                mass.append(float(scores[0, 1].exp().sum()))
+                s = 0.0 if mass[-1] < threshold else _secant(scores[:, 1], plural, singular, epsilon)
+            else:
+                s = float(strength)
+            if s or strength != "auto":
+                logits, scores = texts.read(torch.tensor([[0.0, s]]))
+            drawn = _draw(logits.double(), temperature, top_k, generator)
+            first = first if len(first) else scores[0].exp()
+            texts.append(torch.tensor([0.0, s]), drawn)
+            tokens.append(drawn)
+            strengths.append(s)
     clean, edited = torch.stack(tokens, dim=1).tolist()
     return Generation(
         prompt=prompt,
@@ -164,8 +166,11 @@ def generate(
 class _Texts(Protocol):
     """The clean text and the edited one, growing."""
 
-    def read(self, strengths: Strengths) -> tuple[VariantLogits, VariantScores]:
-        """Next-token logits, and log-probabilities of whole verb forms in float64, with trial strengths at the last position."""
+    def read(self, strengths: Strengths) -> tuple[Logits, VariantScores]:
+        """Next-token logits of variant 0, and scores of whole verb forms in float64, with trial strengths at the last position.
+
+        Scores are log-probabilities in variant 0; in the others they may differ from that by a number that all forms share.
+        """
         ...
 
     def append(self, strengths: Float[Tensor, "text"], tokens: Int[Tensor, "text"]) -> None:
@@ -181,21 +186,25 @@ class _Cached:
         self.run = Resumed(model, tokens, torch.full((2,), len(ids) - 1, device=tokens.device), blocks=blocks)
         self.edit, self.forms, self.layer = edit, forms, self.run.layer_of(edit.hook)
         self.below: Tensor | None = None
+        self.clean: Tensor | None = None  # logits of the clean text, which no trial changes
 
     @torch.no_grad()
-    def read(self, strengths: Strengths) -> tuple[VariantLogits, VariantScores]:
+    def read(self, strengths: Strengths) -> tuple[Logits, VariantScores]:
         if self.below is None:
             self.below = self._below(self.run)
-        logits = logits_of(self.run.model, self._above(self.run, self.below, strengths)[:, :, 0]).cpu()
+        x = self._above(self.run, self.below, strengths)[:, :, 0]
+        self.clean = logits_of(self.run.model, x[0, :1]) if self.clean is None else self.clean
+        logits = torch.cat([self.clean, logits_of(self.run.model, x[0, 1:])]).cpu()
         if self.forms.single:
-            return logits, torch.stack([self.forms.log_probabilities(variant[:, None]) for variant in logits])
+            others = logits_of(self.run.model, x[1:], self.forms.first.to(x.device)).double().cpu()
+            return logits, torch.cat([self.forms.log_probabilities(logits[:, None])[None], others])
         spelling = self.run.spelling(self.forms)
         behind = self._above(spelling, self._below(spelling), strengths.repeat(1, len(self.forms.paths)))
         return logits, spelling.read(behind, normalised=True).cpu()
 
     def append(self, strengths: Float[Tensor, "text"], tokens: Int[Tensor, "text"]) -> None:
         self.run.append(tokens.to(self.run.tokens.device))
-        self.below = None
+        self.below = self.clean = None
 
     def _below(self, run: Resumed) -> Tensor:
         x = run.entry[None]
@@ -221,7 +230,7 @@ class _Passes:
         self.settled = torch.zeros(2, 0)
 
     @torch.no_grad()
-    def read(self, strengths: Strengths) -> tuple[VariantLogits, VariantScores]:
+    def read(self, strengths: Strengths) -> tuple[Logits, VariantScores]:
         n_paths, n_positions = len(self.forms.paths), self.tokens.shape[1]
         rows, _ = self.forms.behind(self.tokens, torch.full((2,), n_positions - 1))
         logits, scores = [], []
@@ -236,7 +245,7 @@ class _Passes:
                 found = self.model(rows, **Adapter(self.model).pass_options)[:, n_positions - 1 :]
             logits.append(found[:2, 0])
             scores.append(self.forms.log_probabilities(found))
-        return torch.stack(logits).cpu(), torch.stack(scores).cpu()
+        return logits[0].cpu(), torch.stack(scores).cpu()
 
     def append(self, strengths: Float[Tensor, "text"], tokens: Int[Tensor, "text"]) -> None:
         self.settled = torch.cat([self.settled, strengths[:, None]], dim=1)

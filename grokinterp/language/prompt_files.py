@@ -35,7 +35,7 @@ class _Row:
     head: str
 
 
-def read_prompts(path: str | Path, tokenizer: Any, seed: int = 0) -> Prompts:
+def read_prompts(path: str | Path, tokenizer: Any, seed: int = 0, *, bos: bool | None = None) -> Prompts:
     """Prompts of one's own, from a CSV or JSON file in UTF-8.
 
     The columns are ``prompt`` and ``number``, "singular" or "plural"; and, each in all rows or in none, ``singular_verb`` with ``plural_verb``
@@ -49,6 +49,7 @@ def read_prompts(path: str | Path, tokenizer: Any, seed: int = 0) -> Prompts:
         tokenizer: with ``encode(text, add_special_tokens=False)``.
         seed: of the split into extraction and test where there is no ``half``: half of the different prompts of each number (rounded up)
             for extraction. Prompts of the same tokens are always in the same half.
+        bos: begin every prompt with the beginning-of-text token; None as the tokenizer does by itself.
 
     Raises:
         GrokinterpError: a file that cannot be read, is above 16 MiB or has another suffix; a row with more or fewer fields than the header, a value
@@ -81,6 +82,7 @@ def read_prompts(path: str | Path, tokenizer: Any, seed: int = 0) -> Prompts:
         extraction,
         [VERBS if row.verb is None else (row.verb,) for row in rows],
         tokenizer,
+        bos=bos,
         frames=tuple(row.frame for row in rows),
         heads=tuple(row.head for row in rows),
     )

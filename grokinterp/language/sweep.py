@@ -96,7 +96,7 @@ def agreement_sweep(
         check_both_numbers(half, name)
     names = list(Adapter(model).residual_hooks() if hooks is None else hooks)
     cores = list(agreement_cores(model, prompts, hooks, rank=rank).values())
-    edits = [edit for core in cores for edit in _edits(core)]
+    edits = [edit for core in cores for edit in edits_of(core)]
     logits = {name: _by_layer(verb_scores(model, half, edits), len(cores)) for name, half in halves.items()}
     margin_of = {name: margins(half, logits[name]) for name, half in halves.items()}
     best = _chosen(halves["extraction"], margin_of["extraction"])
@@ -141,7 +141,7 @@ def best_core(model: Any, prompts: Prompts, *, rank: int = 1, hooks: Sequence[st
     """
     cores = list(agreement_cores(model, prompts, hooks, rank=rank).values())
     half = prompts.half("extraction")
-    logits = verb_scores(model, half, [edit for core in cores for edit in _edits(core)])
+    logits = verb_scores(model, half, [edit for core in cores for edit in edits_of(core)])
     return cores[_chosen(half, margins(half, _by_layer(logits, len(cores))))]
 
 
@@ -151,7 +151,8 @@ def random_core(core: Core, generator: torch.Generator) -> Core:
     return replace(core, directions=directions, provenance={"directions": "random"})
 
 
-def _edits(core: Core) -> list[Project]:
+def edits_of(core: Core) -> list[Project]:
+    """What is done to a core, in the order of `MODES` behind "base"."""
     return [core.keep(), core.remove(), core.flip()]
 
 
@@ -171,13 +172,13 @@ def _at_the_best(model: Any, test: Prompts, core: Core, strengths: Sequence[floa
     import xarray as xr
 
     generator = torch.Generator().manual_seed(seed)
-    controls = [edit for _ in range(n_random) for edit in _edits(random_core(core, generator))]
+    controls = [edit for _ in range(n_random) for edit in edits_of(random_core(core, generator))]
     margin = margins(test, verb_scores(model, test, [*(core.scale(s) for s in strengths), *controls]))
     scaled, random = margin[1 : 1 + len(strengths)], margin[1 + len(strengths) :].reshape(n_random, len(MODES) - 1, -1)
     control = torch.cat([margin[:1].expand(n_random, 1, -1), random], dim=1)
     z = coordinates(model, test, core)[:, 0]
     line = knob(z, margin[0])
-    probabilities = verb_probabilities(model, test, _edits(core))
+    probabilities = verb_probabilities(model, test, edits_of(core))
     numbers = [~test.plural, test.plural]
     by_number = np.stack([probabilities[:, number].mean(1).numpy() for number in numbers], axis=1)
     verbs = list(test.words)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -121,6 +122,27 @@ def _cache(model: Any, n_examples: int, past: dict[int, Past]) -> tuple[Any, Map
     unused = Entry(torch.zeros(0), torch.zeros(0))
     listed = [entries.get(block, unused) for block in range(model.cfg.n_layers)]
     return TransformerLensKeyValueCache(listed, previous_attention_mask=torch.ones(n_examples, 0, dtype=torch.int64)), entries
+
+
+@contextlib.contextmanager
+def laid_out(model: Any) -> Iterator[None]:
+    """Attention weights of a HookedTransformer in memory as its matrix products read them, for the length of a ``with`` block.
+
+    Its blocks copy these weights at every call, which a single token notices: the same numbers, in an order of memory that needs no copy. Other
+    models are left as they are. A second copy of these weights is held meanwhile.
+    """
+    before: list[tuple[Tensor, Tensor]] = []
+    try:
+        for block in model.blocks if Adapter(model).hooked else ():
+            for name, weight in block.attn.named_parameters(recurse=False):
+                if weight.ndim == 3:  # [head, d_model, d_head], read as [head · d_head, d_model]; W_O [head, d_head, d_model], as [d_model, …]
+                    before.append((weight, weight.data))
+                    moved = weight.data.permute(2, 0, 1) if name == "W_O" else weight.data.transpose(1, 2)
+                    weight.data = moved.contiguous().permute(1, 2, 0) if name == "W_O" else moved.contiguous().transpose(1, 2)
+        yield
+    finally:
+        for weight, data in before:
+            weight.data = data
 
 
 def embedded(model: Any, tokens: Tensor) -> Tensor:

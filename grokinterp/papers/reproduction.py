@@ -107,7 +107,9 @@ class Reproduction:
             with output(folder / path, TEXT, force=force) as temporary:
                 temporary.write_text(text)
         for name, figure in self.figures.items():
-            _write_svg(figure, folder / f"{self.paper}-{name}.svg", force)
+            image = svg_of(figure, f"{self.paper}-{name}.svg")
+            with output(folder / f"{self.paper}-{name}.svg", SVG, force=force) as temporary:
+                temporary.write_bytes(image)
         return page
 
     def csv(self) -> dict[str, str]:
@@ -192,12 +194,20 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows))
 
 
-def _write_svg(figure: go.Figure, path: Path, force: bool) -> None:
+def svg_of(figure: go.Figure, name: str = "the figure") -> bytes:
+    """A figure as SVG, 900 by 480 pixels.
+
+    Args:
+        figure: of plotly.
+        name: of its file, for the message.
+
+    Raises:
+        GrokinterpError: kaleido or a Chrome for it is missing.
+    """
     try:
-        image = figure.to_image(format="svg", width=900, height=480)
+        image: bytes = figure.to_image(format="svg", width=900, height=480)
     except (ValueError, RuntimeError, OSError) as error:
         raise GrokinterpError(
-            f"cannot draw {path.name}: `pip install kaleido` and a Chrome or Chromium are needed ({error}); pages and tables are written"
+            f"cannot draw {name}: `pip install kaleido` and a Chrome or Chromium are needed ({error}); pages and tables are written"
         ) from error
-    with output(path, SVG, force=force) as temporary:
-        temporary.write_bytes(image)
+    return image

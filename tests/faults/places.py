@@ -45,6 +45,7 @@ COMMANDS = {
     "sweep --out": Command(lambda at, run: ["sweep", f"{run / 'config.json'}", "--grid", "seed=2", "--workers", "0", "--out", f"{at}"], "folder"),
     "reproduce --out": Command(lambda at, run: ["reproduce", "nanda2023", "--out", f"{at}"], "folder"),
     "reproduce --docs": Command(lambda at, run: ["reproduce", "nanda2023", "--out", f"{run.parent / 'reproduced'}", "--docs", f"{at}"], "folder"),
+    "agreement --docs": Command(lambda at, run: ["agreement", "gpt2", "--docs", f"{at}"], "folder"),
     "flip": Command(lambda at, run: ["flip", "tiny", "The keys"], "folder", lambda at: {"GROKINTERP_CACHE": f"{at}"}),
 }
 """`cite` writes to standard output alone, as all of them do besides."""

@@ -18,7 +18,10 @@ from faults.places import COMMANDS, FOLLOWED, PLACES, SMALL, NoMount, attempt, e
 from grokinterp import Run, outputs, presets, train
 from grokinterp.cli import COMMANDS as ALL
 from grokinterp.language import tiny
+from grokinterp.language.axes import NumberAxes
+from grokinterp.models import pretrained
 from grokinterp.papers import Claim, Measurement, Reproduction, nanda2023
+from grokinterp.papers.cores2026 import axes
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,18 @@ def at(original: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         train(config, out / "run", progress_bar=False)
         return Reproduction("nanda2023", "smoke", (Claim("one", "a sentence", "1", (1, 1), budgets=("smoke",)),), {"one": Measurement(1.0)})
 
+    def axes_of(*subject: object, **options: object) -> NumberAxes:
+        where = {"rank": 1, "layer": 1, "attractors": "none", "bos": False}
+        numbers = {"auc": 0.5, "low": 0.4, "high": 0.6, "gap": 1.0, "random": 0.5, "random_least": 0.5, "random_most": 0.5}
+        ranks = pd.DataFrame([{**where, "edit": edit, **numbers} for edit in ("base", "keep", "remove", "flip")])
+        layers = pd.DataFrame([{**where, "base": 1, "keep": 1, "remove": 1, "flip": 0, "chosen": True}])
+        facts = {"verbs": "is are", "layers": 1, "prompts": 8, "nouns": 4, "left_out": 0, "tokens_of_a_verb": 1, "knob_r2": 1.0, "energy_1": 1.0}
+        written = pd.DataFrame([{"clean": "a", "flipped": "b", "is": "0.1 → 0.2", "are": "0.2 → 0.1", "note": "", "bos": False}])
+        return NumberAxes(layers, ranks, pd.DataFrame([facts | {"bos": False}]), written)
+
+    monkeypatch.setattr(axes, "axes_of", axes_of)
+    monkeypatch.setattr(axes, "svg_of", lambda figure, name: b"<svg></svg>")
+    monkeypatch.setattr(pretrained, "load_model", lambda name, device: None)
     monkeypatch.setattr(presets, "demo", lambda seed: config)
     monkeypatch.setattr(nanda2023, "reproduce", reproduce)
     monkeypatch.setattr(tiny, "train_tiny", lambda config, progress_bar: tiny._build(config))
