@@ -136,7 +136,7 @@ PLACES = {
     "a full disk": Place(lambda at, run: _disk(at, "4k", read_only=False), "no room left to write", "no room left to write"),
     "a forbidden folder": Place(_forbidden, "no permission for", "no permission for"),
 }
-FOLLOWED = ("sweep --out", "reproduce --docs")
+FOLLOWED = ("sweep --out", "reproduce --docs", "agreement --docs")
 """Commands that make the folder that a link to nothing leads to."""
 
 
