@@ -23,7 +23,7 @@ def losses(dataset: xr.Dataset) -> go.Figure:
 
     Draws the metrics recorded while training, or else ``loss`` over at least two steps.
     """
-    caption = "Training loss falls first; test loss falls when the model generalizes, which may be much later. The scale is logarithmic."
+    caption = "Training loss falls first; test loss falls when the model generalises, which may be much later. The scale is logarithmic."
     lines = _train_and_test(dataset, "loss")
     return _shade(layout_figure("Loss over training", caption, lines, STEPS, "loss (nats)", log=True), dataset)
 
@@ -33,7 +33,7 @@ def accuracy(dataset: xr.Dataset) -> go.Figure:
 
     Draws the metrics recorded while training, or else ``accuracy`` over at least two steps.
     """
-    caption = "Share of pairs answered correctly; the gap between the lines is memorization without generalization."
+    caption = "Share of pairs answered correctly; the gap between the lines is memorisation without generalisation."
     return layout_figure("Accuracy over training", caption, _train_and_test(dataset, "accuracy"), STEPS, "accuracy (share correct)")
 
 
