@@ -1,9 +1,29 @@
-"""How results show themselves in a notebook: one small HTML table with a title, everything in it escaped."""
+"""How results show themselves in a notebook: a small HTML table with a title, everything in it escaped, or a whole page in a frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from html import escape
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A page that a notebook shows in its cell, apart from the notebook's own scripts and styles.
+
+    Attributes:
+        title: of the frame, for who cannot see it.
+        html: the whole page.
+        height: of the frame, in pixels.
+    """
+
+    title: str
+    html: str = field(repr=False)
+    height: int = 720
+
+    def _repr_html_(self) -> str:
+        style = f"width: 100%; height: {self.height}px; border: 0"
+        return f'<iframe srcdoc="{escape(self.html)}" title="{escape(self.title)}" sandbox="allow-scripts allow-downloads" style="{style}"></iframe>'
 
 
 def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = (), paragraphs: Iterable[str] = ()) -> str:

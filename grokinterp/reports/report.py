@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.measures.undefined import reasons_of
-from grokinterp.notebook import html_table
+from grokinterp.notebook import Framed, html_table
 from grokinterp.outputs import NETCDF, output
 from grokinterp.reports.figures import figures, of_name
 from grokinterp.reports.saved import LIMIT, read_dataset
@@ -193,6 +194,19 @@ class Report:
     def tables(self) -> list[tuple[str, str, pd.DataFrame]]:
         """The tables of the page besides the headline: title, caption, rows; none for a single run."""
         return []
+
+    def page(self, height: int = 720) -> Framed:
+        """The page that `to_html` writes, as the last line of a notebook's cell shows it; some 5 MB of the notebook.
+
+        Args:
+            height: of the frame, in pixels.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return Framed(str(self.dataset.attrs.get("title", "Report")), self.to_html(Path(folder) / "report.html").read_text("utf-8"), height)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """What Tab lists after ``report["``."""
+        return [str(name) for name in self.dataset.data_vars]
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the report as one netCDF file, atomically; any xarray opens it too.
