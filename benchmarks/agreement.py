@@ -1,6 +1,7 @@
 """How fast agreement cores are extracted, swept over layers and generated with, against one full pass for every number.
 
-``python -m benchmarks.agreement`` prints the table. The model has GPT-2 small's sizes and random weights; prompts are words of the grammar.
+``python -m benchmarks.agreement`` prints the table. Both models have GPT-2 small's sizes and random weights: a HookedTransformer of its architecture,
+and a LLaMA of transformers' with rotary positions and grouped queries behind a TransformerBridge. Prompts are words of the grammar.
 """
 
 from __future__ import annotations
@@ -27,24 +28,31 @@ PROMPT = "The keys to the cabinet"
 
 
 def rows(repeats: int = 3) -> list[Row]:
-    """Sweep, extraction and generation on two threads."""
-    model = gpt2_small()
-    with torch_threads(2):
-        prompts = agreement(model.tokenizer, n=120)
-        cores = agreement_cores(model, prompts)
-        edits = [edit for core in cores.values() for edit in (core.keep(), core.remove(), core.flip())]
-        test, many = prompts.half("test"), agreement(model.tokenizer, n=1_200).half("test")
-        one_pass, sweep, extraction = interleaved(
-            [
-                lambda: full_pass(model, test, edits[-1]),
-                lambda: void(verb_scores(model, test, edits)),
-                lambda: void(agreement_cores(model, prompts)),
-            ],
-            repeats,
-        )
-        (large,) = interleaved([lambda: void(verb_scores(model, many, edits))], 1)
-        core = list(cores.values())[9]
-        cached, passes = interleaved([lambda: written(model, core, True), lambda: written(model, core, False)], repeats)
+    """Sweep, extraction and generation on two threads, for each model."""
+    found = []
+    for name, build in {"": gpt2_small, "LLaMA: ": llama_small}.items():
+        model = build()
+        with torch_threads(2):
+            found += [Row(name + row.name, row.value, row.unit, row.note) for row in _of(model, repeats)]
+    return found
+
+
+def _of(model: Any, repeats: int) -> list[Row]:
+    prompts = agreement(model.tokenizer, n=120)
+    cores = agreement_cores(model, prompts)
+    edits = [edit for core in cores.values() for edit in (core.keep(), core.remove(), core.flip())]
+    test, many = prompts.half("test"), agreement(model.tokenizer, n=1_200).half("test")
+    one_pass, sweep, extraction = interleaved(
+        [
+            lambda: full_pass(model, test, edits[-1]),
+            lambda: void(verb_scores(model, test, edits)),
+            lambda: void(agreement_cores(model, prompts)),
+        ],
+        repeats,
+    )
+    (large,) = interleaved([lambda: void(verb_scores(model, many, edits))], 1)
+    core = list(cores.values())[9]
+    cached, passes = interleaved([lambda: written(model, core, True), lambda: written(model, core, False)], repeats)
     n_passes = 1 + len(edits)
     longest = int(test.ends.max()) + 1
     of = f"2 threads, {len(test)} prompts of at most {longest} tokens"
@@ -113,10 +121,39 @@ def gpt2_small() -> Any:
                     parameter.zero_()
                 case last:
                     parameter.normal_(0, 0.02 / (math.sqrt(24) if last in ("W_O", "W_out") else 1), generator=generator)
-    model.tokenizer = WordTokenizer(vocabulary())
-    # What it generates need not be words of the grammar.
-    model.tokenizer.words += [f"w{token}" for token in range(len(model.tokenizer), cfg.d_vocab)]
+    model.tokenizer = _words(cfg.d_vocab)
     return model.requires_grad_(False)
+
+
+def llama_small() -> Any:
+    """A LLaMA of GPT-2 small's sizes behind a TransformerBridge, 12 heads over 4 of keys and values, random weights, reading the grammar's words."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from grokinterp.models.bridged import _bridge  # as load_model does, without files
+
+    config = LlamaConfig(
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=4,
+        intermediate_size=2048,
+        max_position_embeddings=1024,
+        vocab_size=50257,
+        attn_implementation="eager",
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(0)
+    model = _bridge(LlamaForCausalLM(config).requires_grad_(False).eval(), "llama of GPT-2 small's size", "cpu")
+    model._tokenizer = _words(config.vocab_size)
+    return model
+
+
+def _words(n_vocab: int) -> WordTokenizer:
+    """The grammar's words, and others up to that number: what a random model writes need not be words of the grammar."""
+    tokenizer = WordTokenizer(vocabulary())
+    tokenizer.words += [f"w{token}" for token in range(len(tokenizer), n_vocab)]
+    return tokenizer
 
 
 if __name__ == "__main__":

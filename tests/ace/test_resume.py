@@ -16,7 +16,7 @@ from grokinterp.ace.core import Project
 from grokinterp.language.prompts import agreement
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.last_token import Resumed, Whole, last_token, last_tokens
-from grokinterp.models.resume import remembers
+from grokinterp.models.resume import laid_out, remembers
 from grokinterp.tasks import Prompts
 
 VARIANTS: list[dict[str, Any]] = [
@@ -172,3 +172,21 @@ def test_what_cannot_be_read_is_said() -> None:
         last_token(model, torch.zeros(1, 41, dtype=torch.int64), torch.tensor([40]), [])
     with pytest.raises(GrokinterpError, match="attends to later tokens"):
         last_token(random_gpt2(attention_dir="bidirectional"), tokens, ends, [])
+
+
+@pytest.mark.parametrize("config", [{}, {"n_key_value_heads": 1}])
+def test_weights_are_laid_out_for_a_while_and_are_the_same_numbers(config: dict[str, Any]) -> None:
+    model = random_gpt2(**config)
+    before = {name: (weight.data_ptr(), weight.detach().clone()) for name, weight in model.named_parameters()}
+    tokens = torch.tensor([[3, 1, 4, 1, 5]])
+    logits = model(tokens)
+    with pytest.raises(KeyError, match="stop"), laid_out(model):
+        weight = model.blocks[0].attn.W_Q
+        assert weight.transpose(1, 2).reshape(-1, weight.shape[1]).data_ptr() == weight.data_ptr()  # a view, not a copy
+        output = model.blocks[0].attn.W_O
+        assert output.permute(2, 0, 1).reshape(output.shape[2], -1).data_ptr() == output.data_ptr()
+        assert torch.allclose(model(tokens), logits, atol=1e-12)
+        raise KeyError("stop")
+    for name, parameter in model.named_parameters():
+        assert parameter.data_ptr() == before[name][0]
+        assert torch.equal(parameter, before[name][1])
