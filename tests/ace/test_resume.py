@@ -180,13 +180,16 @@ def test_weights_are_laid_out_for_a_while_and_are_the_same_numbers(config: dict[
     before = {name: (weight.data_ptr(), weight.detach().clone()) for name, weight in model.named_parameters()}
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     logits = model(tokens)
-    with pytest.raises(KeyError, match="stop"), laid_out(model):
-        weight = model.blocks[0].attn.W_Q
+
+    def look() -> None:
+        weight, output = model.blocks[0].attn.W_Q, model.blocks[0].attn.W_O
         assert weight.transpose(1, 2).reshape(-1, weight.shape[1]).data_ptr() == weight.data_ptr()  # a view, not a copy
-        output = model.blocks[0].attn.W_O
         assert output.permute(2, 0, 1).reshape(output.shape[2], -1).data_ptr() == output.data_ptr()
         assert torch.allclose(model(tokens), logits, atol=1e-12)
         raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"), laid_out(model):
+        look()
     for name, parameter in model.named_parameters():
         assert parameter.data_ptr() == before[name][0]
         assert torch.equal(parameter, before[name][1])
