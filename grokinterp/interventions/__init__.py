@@ -25,6 +25,7 @@ from grokinterp.interventions.architecture import (
     UniformAttention,
 )
 from grokinterp.interventions.attention import AttentionRate
+from grokinterp.interventions.cosets import Cosets
 from grokinterp.interventions.equivalent import Ablated, Clock, Equivalent, Hybrid, Pizza
 from grokinterp.interventions.events import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
 from grokinterp.models.edits import HookFunction
@@ -35,6 +36,7 @@ __all__ = [
     "AttentionRate",
     "ClipNorm",
     "Clock",
+    "Cosets",
     "CosineUnembed",
     "Equivalent",
     "FourierAblation",

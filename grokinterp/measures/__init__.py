@@ -9,6 +9,7 @@ import importlib
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures.ace import MEASURE as ace
 from grokinterp.measures.algorithm import MEASURE as algorithm
+from grokinterp.measures.cosets import MEASURE as cosets
 from grokinterp.measures.equivalent import MEASURE as equivalent
 from grokinterp.measures.fsd import FILTERED_LOSS as filtered_loss
 from grokinterp.measures.fsd import MEASURE as fsd
@@ -20,6 +21,7 @@ from grokinterp.measures.pictures import ATTENTION_MAPS as attention_maps
 from grokinterp.measures.pictures import NEURON_MAPS as neuron_maps
 from grokinterp.measures.pictures import WEIGHTS_PATH as weights_path
 from grokinterp.measures.progress import MEASURE as progress
+from grokinterp.measures.representations import MEASURE as representations
 from grokinterp.measures.spectrum import MEASURE as spectrum
 
 __all__ = ["MEASURES", "Measure", "Measures", "Number", "Row", "find", "row_of"]
@@ -27,6 +29,7 @@ __all__ += [
     "ace",
     "algorithm",
     "attention_maps",
+    "cosets",
     "equivalent",
     "filtered_loss",
     "fsd",
@@ -34,16 +37,13 @@ __all__ += [
     "loss",
     "neuron_maps",
     "progress",
+    "representations",
     "spectrum",
     "weights_path",
 ]
 
-MEASURES = Measures(
-    {
-        each.name: each
-        for each in (loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, equivalent, ace, neuron_maps, attention_maps, weights_path)
-    }
-)
+_SPECTRA, _CIRCUITS = (progress, spectrum, representations, cosets, fsd, filtered_loss), (heads, algorithm, equivalent, ace)
+MEASURES = Measures({each.name: each for each in (loss, *_SPECTRA, *_CIRCUITS, neuron_maps, attention_maps, weights_path)})
 """In the order in which a report shows them; open for your own."""
 OURS = frozenset(MEASURES)
 """The names of the package's own."""

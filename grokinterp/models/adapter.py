@@ -229,6 +229,19 @@ class Adapter:
         product: Tensor = self.model.blocks[self.n_layers - 1].mlp.W_out.detach().double() @ self.model.W_U.detach().double()
         return product
 
+    @property
+    def neurons_add_to_logits(self) -> bool:
+        """Whether a change of the last neurons changes the logits by that times `neuron_logit_weights`, as far as that is known: no norm, no cap,
+        no edit and no hook lies between."""
+        between = self.model.cfg.normalization_type is not None or self.soft_cap or getattr(self.model, "interventions", ())
+        return self.bare and not self.bridge and not between
+
+    def token_weights(self, position: int) -> Tensor:
+        """What each token at a position adds to the first neurons, where nothing but linear maps lies between, else its embedding, [token, d]."""
+        own: Tensor | None = getattr(self.model, "side_weights", None)
+        weights: Tensor = self.model.W_E if own is None else own[position]
+        return weights.detach().cpu().double()
+
     def linear_readers(self, hook: str) -> Float64[Tensor, "d_model output"] | None:
         """The matrix from a hook's values to the logits where nothing else lies between; None where the rest is not known to be linear.
 

@@ -11,7 +11,7 @@ Its hook points:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -59,7 +59,7 @@ class TwoSidedMLP(HookedRootModule):  # type: ignore[misc, no-any-unimported, un
             sides = torch.einsum("epd,pdh->eph", result, layer.by_position(tokens.shape[1]))
         else:
             # One row a token is mapped instead of one an example, which takes a tenth of the time.
-            table = torch.einsum("td,pdh->pth", self.embed.W_E, layer.by_position(tokens.shape[1]))
+            table = self.side_weights
             sides = torch.stack([functional.embedding(at, own) for at, own in zip(tokens.unbind(1), table, strict=True)], dim=1)
         result = layer(sides)
         return result if stop_at_layer == 1 else self.unembed(result)  # type: ignore[no-any-return, unused-ignore]
@@ -73,6 +73,12 @@ class TwoSidedMLP(HookedRootModule):  # type: ignore[misc, no-any-unimported, un
     def neuron_logit_weights(self) -> Float[Tensor, "neuron output"]:
         """What each neuron adds to each logit."""
         return self.W_U
+
+    @property
+    def side_weights(self) -> Float[Tensor, "position token neuron"]:
+        """What each token adds to each neuron, by its position."""
+        maps = cast("_Sides", self.blocks[0]).by_position(self.cfg.n_ctx)
+        return torch.einsum("td,pdh->pth", self.W_E, maps)
 
     @property
     def W_E(self) -> Float[Tensor, "token d_model"]:

@@ -33,6 +33,7 @@ from grokinterp.plots.parts import (
     need,
     thin,
 )
+from grokinterp.plots.representations import coset_maps, coset_neurons, representation_losses, representation_spectrum
 from grokinterp.plots.small_maps import above, map_traces, mark, small_maps
 from grokinterp.plots.spectra import embedding_spectrum, logit_map_spectrum, logits_2d, neurons
 from grokinterp.plots.training import accuracy, fve, gini, key_frequencies_removed, losses, phase_spans, progress, scalar
@@ -68,6 +69,8 @@ __all__ = [
     "core_eigenvalues",
     "core_r2",
     "core_size",
+    "coset_maps",
+    "coset_neurons",
     "default",
     "embedding_spectrum",
     "figures",
@@ -86,6 +89,8 @@ __all__ = [
     "neurons",
     "phase_spans",
     "progress",
+    "representation_losses",
+    "representation_spectrum",
     "scalar",
     "small_maps",
     "thin",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _WIDE = 16  # a variable with more entries a step than this is no column of the table
 GROWING = {"frequency", "key_frequency", "signal_frequency", "component_x", "component_y", "irrep", "neuron", "parameter", "layer", "head"}
-GROWING |= {"circle", "element", "difference"}
+GROWING |= {"circle", "element", "difference", "key_irrep", "subgroup"}
 GROWING |= {"shown_neuron", "x", "y", "key", "sketch", "core_direction", "core_class", "core_axis", "eigenvalue", "prompt", "model"}
 """Dimensions whose length depends on the task or on the model; what runs along them is no column of the table, however short."""
 
