@@ -69,5 +69,5 @@ def _on_cosets(operation: Operation, pairs: Tensor, threshold: float, n_examples
     x, y = (element if sign == 1 else operation.group.inverse for sign in operation.signs)
     computed = table.mean((0, 1)) + on_left[x][:, None] + on_right[y][None]
     replaced = value.clone()
-    replaced[pairs] = computed.unflatten(2, value.shape[1:]).to(value)
+    replaced[pairs] = computed.reshape(*pairs.shape, *value.shape[1:]).to(value)
     return replaced

@@ -233,8 +233,8 @@ class Adapter:
     def neurons_add_to_logits(self) -> bool:
         """Whether a change of the last neurons changes the logits by that times `neuron_logit_weights`, as far as that is known: no norm, no cap,
         no edit and no hook lies between."""
-        between = self.model.cfg.normalization_type is not None or self.soft_cap or getattr(self.model, "interventions", ())
-        return self.bare and not self.bridge and not between
+        edited = bool(getattr(self.model, "interventions", None)) or self.soft_cap > 0
+        return self.bare and not self.bridge and not edited and self.model.cfg.normalization_type is None
 
     def token_weights(self, position: int) -> Tensor:
         """What each token at a position adds to the first neurons, where nothing but linear maps lies between, else its embedding, [token, d]."""

@@ -144,7 +144,7 @@ def test_gradients_are_there_for_those_that_need_them() -> None:
 
 
 def test_one_spelling_for_all_measures_and_the_modules_as_before() -> None:
-    task = modular_addition(7).split(0.5, seed=0)
+    task = modular_addition(8).split(0.5, seed=0)
     snapshot = Snapshot(build_model(ModelConfig(d_model=16, n_heads=2, d_mlp=24), task, seed=0), task)
     for name, measure in MEASURES.items():
         assert getattr(gi.measures, name) is measure

@@ -95,7 +95,7 @@ def test_numbers_are_those_of_sums_over_all_entries(group) -> None:
     part = ((projectors[names[0]] + projectors[names[1]]) @ F)[group.product].view(n * n, -1)
     train = task.indices("train")
     for value, kept in (("restricted_loss_keys", part), ("excluded_loss_keys", neurons.view(n * n, -1) - part)):
-        expected = cross_entropy((kept @ model.W_U)[train], task.answers[train])
+        expected = cross_entropy((kept @ model.W_U.detach())[train], task.answers[train])
         assert float(found[value].sel(split="train")) == pytest.approx(float(expected), rel=1e-10)
 
 

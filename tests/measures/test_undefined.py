@@ -111,13 +111,16 @@ def test_every_number_is_one_or_has_its_reason(task: str, edit: str) -> None:
         assert report.failures == {}
 
 
+GROUPS = ("representations", "cosets")
 PAIRS = ("neuron_maps", "attention_maps")
 REFUSED = {
-    "p = 3": ("fsd", "filtered_loss"),  # a single frequency
+    "p = 3": ("fsd", "filtered_loss", "cosets"),  # a single frequency; a group of prime order has no cosets
+    "p = 7": ("cosets",),
+    "p = 11": ("cosets",),
     "5 residues": ("ace",),
-    "no group": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent", *PAIRS),
+    "no group": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent", *GROUPS, *PAIRS),
     "S3": ("progress", "spectrum", "filtered_loss", "algorithm", "equivalent"),
-    "chain": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent", *PAIRS),
+    "chain": ("progress", "spectrum", "fsd", "filtered_loss", "algorithm", "equivalent", *GROUPS, *PAIRS),
 }
 
 
