@@ -7,6 +7,7 @@ import io
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,24 @@ import pytest
 from blocks import Block, blocks_of, commands_of, matches
 from gpt2_folders import with_words
 
-from grokinterp import tasks
+from grokinterp import MEASURES, tasks
+from grokinterp.checkpoints import READERS
 from grokinterp.cli import main
 
 ROOT = Path(__file__).parents[2]
 GENERATED = {"results", "tutorials"}  # made by `grokinterp reproduce` and by tutorials/render.py, and tested there
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.relative_to(ROOT / "docs").parts[0] not in GENERATED)]
 INSTALLING = ("python3 -m venv .venv", ".venv/bin/pip install -q -c constraints.txt ", ".venv/bin/python -m pytest")  # .ci/run does these
+
+
+@pytest.fixture(autouse=True)
+def open_mappings_as_they_were() -> Iterator[None]:
+    """Without what a page has added to them."""
+    before = [(mapping, dict(mapping)) for mapping in (MEASURES, READERS)]
+    yield
+    for mapping, kept in before:
+        mapping.clear()
+        mapping.update(kept)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: str(page.relative_to(ROOT)))
@@ -103,6 +115,13 @@ def headings(page: Path) -> list[str]:
     """The anchors of a page's headings, as GitHub and MkDocs make them."""
     found = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return [re.sub(r"[^\w\s-]", "", title.lower()).strip().replace(" ", "-") for title in found]
+
+
+def test_whatever_is_added_takes_at_most_twenty_lines() -> None:
+    blocks = [block for block in blocks_of(ROOT / "docs" / "add-your-own.md") if block.language == "python"]
+    assert len(blocks) == 6
+    for block in blocks:
+        assert 0 < len([line for line in block.body.splitlines() if line.strip()]) <= 20, f"line {block.line}"
 
 
 def test_the_comparison_can_fail() -> None:
