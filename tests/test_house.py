@@ -69,8 +69,8 @@ def test_transformer_lens_is_imported_in_models_alone() -> None:
 
 # Where hook points may be written down: what edits models and what reads others' files, and papers, which name the sites that they look at.
 NAMES_HOOKS = {"interventions", "checkpoints", "papers"}
-# Docstrings aside, what else spells one: where the engine keeps parameters by HookedTransformer's names, and where gradients begin.
-SPELLED = {"training/engine/engine.py", "training/engine/edits.py", "training/engine/forward.py", "measures/algorithm.py"}
+# Docstrings aside, what else spells one: where the engine keeps parameters by HookedTransformer's names.
+SPELLED = {"training/engine/engine.py", "training/engine/edits.py", "training/engine/forward.py"}
 
 
 def test_no_other_room_knows_what_a_model_is_made_of() -> None:

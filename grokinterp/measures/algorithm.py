@@ -35,7 +35,7 @@ from grokinterp.measures.measure import Measure
 from grokinterp.measures.needs import cyclic
 from grokinterp.measures.undefined import with_reasons
 from grokinterp.measures.verdicts import READ, in_words, verdict
-from grokinterp.models.adapter import Adapter
+from grokinterp.models.adapter import TOKENS_EMBEDDED, Adapter
 from grokinterp.models.edits import applied
 from grokinterp.models.hanging import refuse_dropout
 from grokinterp.models.readout import BATCH, OUTPUT
@@ -157,7 +157,7 @@ def _cosines(snapshot: Snapshot, triples: Triples, rng: Rng, directions: Planes)
 
     # What hangs on a model may expect the whole table.
     for batch in torch.split(torch.arange(len(task)), BATCH if adapter.bare else len(task)):
-        with torch.enable_grad(), applied(model, [("hook_embed", differentiate)]):
+        with torch.enable_grad(), applied(model, [(TOKENS_EMBEDDED, differentiate)]):
             output = model(task.tokens[batch].to(adapter.device))
             logits = adapter.at_position(OUTPUT, output, task.readout, task.n_positions)
         for i, answers in enumerate(wanted[:, batch].clamp(min=0).to(adapter.device)):

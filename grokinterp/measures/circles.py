@@ -16,6 +16,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.groups.fourier import check_frequencies, frequency_power
 from grokinterp.interventions import FourierAblation, Intervention
 from grokinterp.measures.needs import cyclic
+from grokinterp.models.adapter import TOKENS_EMBEDDED
 from grokinterp.models.intervention import Hooks
 from grokinterp.shapes import Frequencies
 from grokinterp.snapshot import Snapshot
@@ -184,7 +185,7 @@ class _Kept(Intervention):
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`."""
-        return [("hook_embed", self._project)]
+        return [(TOKENS_EMBEDDED, self._project)]
 
     def _project(self, value: Tensor, hook: Any) -> Tensor:
         kept, at = value.clone(), list(self.positions)

@@ -36,6 +36,8 @@ Backend = Literal["HookedTransformer", "TransformerBridge", "other"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 EMBEDDED = "blocks.0.hook_resid_pre"
 """Where the sum of token and position embeddings is seen."""
+TOKENS_EMBEDDED = "hook_embed"
+"""Where the token embeddings are seen, before positions are added."""
 
 
 @dataclass(frozen=True, eq=False)
