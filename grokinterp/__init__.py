@@ -17,7 +17,8 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the table below, as type checkers can read it
-    from grokinterp import ace as ace, interventions as interventions, laws as laws, measures as measures, presets as presets, tasks as tasks
+    from grokinterp import ace as ace, interop as interop, interventions as interventions, laws as laws
+    from grokinterp import measures as measures, presets as presets, tasks as tasks
     from grokinterp.analysis import analyze as analyze, when as when
     from grokinterp.checkpoints import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
     from grokinterp.errors import GrokinterpError as GrokinterpError
@@ -68,7 +69,7 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
 __version__ = "0.1.0"
 
 # Public modules, and where each other public name is defined; the imports above say the same to type checkers, and a test compares them.
-_MODULES = {name: f"grokinterp.{name}" for name in ("ace", "interventions", "laws", "measures", "presets", "tasks")}
+_MODULES = {name: f"grokinterp.{name}" for name in ("ace", "interop", "interventions", "laws", "measures", "presets", "tasks")}
 _MODULES |= {"fsd": "grokinterp.measures.fsd", "heads": "grokinterp.measures.heads", "published": "grokinterp.models.published"}
 _NAMES = {
     "grokinterp.analysis": "analyze when",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Iterator, Mapping
@@ -56,6 +57,29 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise explained(error, path) from error
         raise
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside the place that takes its name when the block ends without an error, and is gone where it does not.
+
+    Args:
+        folder: where it will be; nothing may stand there but an empty folder.
+
+    Raises:
+        GrokinterpError: something stands there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GrokinterpError(f"{folder} is not empty; choose another folder")
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    unfinished = parent / f".{folder.name}{_TEMPORARY}{os.getpid()}-{threading.get_ident()}"
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -39,7 +39,7 @@ def load(folder: Path, written: Mapping[str, Any], name: str, device: str, dtype
     config = _config(folder, written)
     _check_weights(folder, config, dtype)
     model = _read(folder, config, dtype).to(device)
-    tokens = torch.arange(min(4, config.vocab_size), device=device)[None]
+    tokens = torch.arange(min(4, config.vocab_size, getattr(config, "max_position_embeddings", None) or 4), device=device)[None]
     logits = _logits(model, tokens, folder)
     has_bias = getattr(model.get_output_embeddings(), "bias", None) is not None
     bridge = _bridge(model, str(folder), device)

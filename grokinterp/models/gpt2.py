@@ -163,6 +163,28 @@ def _fill(model: Any, tensors: Saved, table: Mapping[str, tuple[str, str, dict[s
             model.unembed.W_U.copy_(model.embed.W_E.T)
 
 
+def state_of(model: Any) -> dict[str, Tensor]:
+    """The weights of a HookedTransformer of this architecture by the names and shapes of Hugging Face's GPT2LMHeadModel; the head under its own name.
+
+    Args:
+        model: with LayerNorm, learned positions and biases, which may be 0.
+    """
+    own = {name: value.detach() for name, value in model.named_parameters()}
+    state = {
+        name if name == _HEAD else f"transformer.{name}": _joined([own[target] for target in targets.split()], pattern)
+        for name, (pattern, targets) in _table(int(model.cfg.n_layers), tied=False).items()
+    }
+    return {name: value.clone() for name, value in state.items()}
+
+
+def _joined(pieces: list[Tensor], pattern: str) -> Tensor:
+    """The inverse of `_pieces`."""
+    if "->" not in pattern:
+        return pieces[0]
+    saved, own = (side.strip() for side in pattern.split("->"))
+    return rearrange(torch.stack(pieces) if own.startswith("i") else pieces[0], f"{own} -> {saved}")
+
+
 def _table(n_layers: int, tied: bool) -> dict[str, tuple[str, str]]:
     """Every tensor of a GPT-2: how it is cut, and the parameters that the pieces become."""
     blocks = {

@@ -48,13 +48,13 @@ def cached_or_downloaded(name: str, revision: str | None = None) -> Path:
         return folder
     repository = REPOSITORIES.get(name, name)
     try:
-        _ask(repository, revision)
+        check_answers(repository, CONFIG, revision)
         return _download(repository, revision)
     except Exception as error:  # the hub's client raises its own classes, its HTTP library's and OSError, by version
         which = name if revision is None else f"{name} at revision {revision!r}"
         at = "" if revision is None else f"/tree/{revision}"
         raise GrokinterpError(
-            f"{which} is not in the local Hugging Face cache and could not be downloaded ({_first_line(error)}); put {FILES} "
+            f"{which} is not in the local Hugging Face cache and could not be downloaded ({first_line(error)}); put {FILES} "
             f"of https://huggingface.co/{repository}{at} into a folder and pass that folder instead of {name!r}"
         ) from error
 
@@ -89,11 +89,16 @@ def has_tokenizer(folder: Path) -> bool:
     return alone or ((folder / VOCABULARY).is_file() and (folder / MERGES).is_file())
 
 
-def _ask(repository: str, revision: str | None) -> None:
-    """Raise unless the hub answers within `PATIENCE` seconds.
+def check_answers(repository: str, file: str, revision: str | None = None) -> None:
+    """Raise unless the hub answers within `PATIENCE` seconds, and has a file.
 
     In a thread that is left behind, because a name server that does not answer ignores every timeout. Without this question a download
     retries for minutes on a closed network.
+
+    Args:
+        repository: owner/name.
+        file: of the repository.
+        revision: branch, tag or commit; None for the main branch.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -101,7 +106,7 @@ def _ask(repository: str, revision: str | None) -> None:
 
     def ask() -> None:
         try:
-            get_hf_file_metadata(hf_hub_url(repository, CONFIG, revision=revision), timeout=PATIENCE)
+            get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=PATIENCE)
             answers.put(None)
         except Exception as error:
             answers.put(error)
@@ -136,5 +141,6 @@ def _download(repository: str, revision: str | None) -> Path:
     return folder
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, or its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
