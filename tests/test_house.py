@@ -27,6 +27,7 @@ ROOMS = [
     ("interventions",),
     ("checkpoints",),
     ("training",),
+    ("interop",),
     ("presets", "group_presets"),
     ("snapshot",),
     ("ace",),

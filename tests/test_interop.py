@@ -185,14 +185,14 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.asked.append(self.path)
         if self.path == "/api/repos/create":
             self.created.append(json.loads(body))
-            self.answer({"url": "http://stand-in/me/grokked"})
+            self.answer({"url": f"http://127.0.0.1:{self.server.server_address[1]}/me/grokked"})
         elif "/preupload/" in self.path:
             self.answer({"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]})
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self.answer({"commitUrl": "http://stand-in/me/grokked/commit/c0ffee", "commitOid": "c0ffee"})
+            self.answer({"commitUrl": f"http://127.0.0.1:{self.server.server_address[1]}/me/grokked/commit/c0ffee", "commitOid": "c0ffee"})
         else:
             self.answer({"warnings": [], "errors": []})
 
@@ -200,6 +200,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.asked.append(self.path)
         if "/resolve/" in self.path:
             self.file(with_body=True)
+        elif "/tree/" in self.path:
+            self.answer([{"type": "file", "path": name, "size": len(content), "oid": "0"} for name, content in self.files.items()])
         else:
             self.answer({"id": "me/grokked", "sha": "c0ffee", "siblings": [{"rfilename": name} for name in self.files], "private": True})
 
@@ -216,7 +218,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if with_body:
             self.wfile.write(found or b"")
 
-    def answer(self, content: dict[str, Any]) -> None:
+    def answer(self, content: Any) -> None:
         body = json.dumps(content).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -119,8 +119,7 @@ def _unlike_gpt2(model: Any) -> str | None:
         f"{cfg.d_vocab} tokens and {cfg.d_vocab_out} outputs": cfg.d_vocab != cfg.d_vocab_out,
         f"heads of {cfg.d_head} that do not fill the width {cfg.d_model}": cfg.n_heads * cfg.d_head != cfg.d_model,
         "a bias on its unembedding": bool(model.b_U.any()),
-        f"positions of the kind {getattr(cfg, 'positional_embedding_type', None)}": getattr(cfg, "positional_embedding_type", "standard")
-        != "standard",
+        f"positions of the kind {positions}": positions != "standard",
     }
     return next((what for what, differs in unlike.items() if differs), None)
 
