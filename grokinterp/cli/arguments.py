@@ -119,6 +119,8 @@ def show(found: Report) -> None:
     width = max((len(number.quantity) for number in rows), default=0)
     print("\n".join(f"{number.quantity:<{width}}  {number.value}" for number in rows))
     print("\n" + found.summary)
+    for _, _, table in found.tables():
+        print("\n" + table.to_string())
     for what, reason in missing(found.dataset).items():
         print(f"\n{what}: {reason}")
 

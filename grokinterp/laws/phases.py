@@ -27,7 +27,7 @@ class PhaseDiagram(Result):
         n_runs: runs that are counted.
         n_open: runs that had neither grokked nor come to their end or to the horizon; left out.
         horizon: until when runs had to grok; None for as long as each was followed.
-        cells: a row for each pair: both settings, ``n``, ``grokked``, ``rate`` with its exact binomial limits ``low`` and ``high``, and
+        cells: a row for each pair: both settings as ``x`` and ``y``, ``n``, ``grokked``, ``rate`` with its exact binomial limits ``low`` and ``high``, and
             ``median_step``, by which half of the cell's runs have grokked, NaN where fewer do.
     """
 
@@ -39,8 +39,9 @@ class PhaseDiagram(Result):
     cells: pd.DataFrame = field(repr=False)
 
     def table(self) -> pd.DataFrame:
-        """The cells, a row each."""
-        return self.cells
+        """The cells, a row each, with the settings by their names."""
+        named: pd.DataFrame = self.cells.rename(columns={"x": self.x, "y": self.y})
+        return named
 
     def figure(self) -> go.Figure:
         """The share of runs that grok as colour, with counts and median steps written in; cells without runs stay empty."""

@@ -143,7 +143,9 @@ class PairedOnsets(Result):
     def __str__(self) -> str:
         decided = f"a first in {self.n_a_first}, b first in {self.n_b_first}, {self.n_tied} tied, {self.n_undecided} undecided"
         never = f"never: {self.n_never_a} of a, {self.n_never_b} of b"
-        return f"{decided} of {self.n_pairs} pairs (sign test p = {self.p_two_sided:.2g}); median a − b {self.median}; {never}"
+        low, high = self.median_between.low, self.median_between.high
+        median = str(self.median) if low == high else f"between {low:.4g} and {high:.4g}"
+        return f"{decided} of {self.n_pairs} pairs (sign test p = {self.p_two_sided:.2g}); median a − b {median}; {never}"
 
 
 def paired_onsets(a: ArrayLike, b: ArrayLike, followed_a: ArrayLike, followed_b: ArrayLike, *, level: float = 0.95) -> PairedOnsets:

@@ -96,6 +96,14 @@ def _neuron_bars(dataset: xr.Dataset) -> list[go.Bar]:
     return bars
 
 
+def _with_keys(figure: go.Figure, dataset: xr.Dataset) -> go.Figure:
+    """The figure with the key frequencies named at the right end of their rows."""
+    keys = dataset["key_frequency"].to_numpy() if "key_frequency" in dataset.coords else []
+    for key in keys:
+        figure.add_annotation(text=str(int(key)), x=1, xref="paper", xanchor="left", y=int(key), showarrow=False, font={"size": 10})
+    return figure.update_layout(margin_r=30 if len(keys) else 20)
+
+
 def _spectrum(dataset: xr.Dataset, name: str, title: str, caption: str) -> go.Figure:
     norm = need(dataset, name).transpose("frequency", "step")
     frequency, steps = norm["frequency"].to_numpy(), norm["step"].to_numpy()
@@ -103,7 +111,8 @@ def _spectrum(dataset: xr.Dataset, name: str, title: str, caption: str) -> go.Fi
         columns = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_COLUMNS)).round().astype(int))
         hover = "step %{x:,}, frequency %{y}<br>norm %{z:.4g}<extra></extra>"
         cells = go.Heatmap(x=steps[columns], y=frequency, z=values_of(norm)[:, columns], **heat_style(hover))
-        return layout_figure(title, caption + "Rows that brighten are frequencies that the model comes to use.", [cells], STEPS, "frequency")
+        words = caption + "Rows that brighten are frequencies that the model comes to use; the key frequencies are named on the right."
+        return _with_keys(layout_figure(title, words, [cells], STEPS, "frequency"), dataset)
     key = np.isin(frequency, dataset["key_frequency"].to_numpy() if "key_frequency" in dataset.coords else [])
     height = values_of(norm)[:, -1]
     groups = (("key frequencies", key, VERMILLION), ("other frequencies", ~key, GREY))

@@ -193,12 +193,15 @@ class Comparison(Report):
                     marked.add_vline(x=onset, line={"color": self.colours[str(run)], "dash": "dot", "width": 1.5})
         return marked
 
-    def to_html(self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, force: bool = False) -> Path:
+    def to_html(
+        self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, mark: Sequence[str] = (), force: bool = False
+    ) -> Path:
         """Write the page of all runs: curves over each other with switches for runs, maps run by run; see `Report.to_html`.
 
         Args:
             path: the file; an HTML page that stands there is replaced.
             figures: which to show, in this order, by name; or figures of your own by name; None for all.
+            mark: conditions: a line stands where each first holds in each run, in every figure over steps that all runs share.
             force: replace a file of another kind, too.
 
         Raises:
@@ -212,6 +215,7 @@ class Comparison(Report):
             if unknown := [name for name in figures or () if name not in self.figures]:
                 raise unknown_name("figure", unknown[0], self.figures)
             shown = {name: self._on_page(name) for name in figures or self.figures}
+        shown = {name: own if isinstance(own, Mapping) else self._marked(own, mark) for name, own in shown.items()} if mark else shown
         return to_html(self.dataset, Path(path), figures=shown, colours=self.colours, measures={}, tables=self.tables(), force=force)
 
     def _on_page(self, name: str) -> go.Figure | Mapping[str, go.Figure]:

@@ -173,22 +173,26 @@ class Report:
 
         return film(self.plot(name), path, seconds=seconds, force=force)
 
-    def to_html(self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, force: bool = False) -> Path:
+    def to_html(
+        self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, mark: Sequence[str] = (), force: bool = False
+    ) -> Path:
         """Write the report as one HTML file that opens without a network.
 
         Args:
             path: the file; an HTML page that stands there is replaced.
             figures: which to show, in this order, by the names that `plot` takes; or figures of your own by name; None for all.
+            mark: conditions, like "test_accuracy >= 0.95": a line stands where each first holds, in every figure over steps.
             force: replace a file of another kind, too.
 
         Raises:
-            GrokinterpError: nothing may or can be written there.
+            GrokinterpError: nothing may or can be written there; a figure or a quantity that this report lacks.
         """
         from grokinterp.reports.page import to_html
 
         if figures is None:
             figures = self.figures
         shown = figures if isinstance(figures, Mapping) else {name: self.plot(name) for name in figures}
+        shown = {name: plots.mark(figure, self.dataset, *mark) for name, figure in shown.items()} if mark else shown
         return to_html(self.dataset, Path(path), figures=shown, measures={**MEASURES, **self.measures}, tables=self.tables(), force=force)
 
     def tables(self) -> list[tuple[str, str, pd.DataFrame]]:

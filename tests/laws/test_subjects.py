@@ -69,7 +69,7 @@ def test_each_run_of_a_sweep_has_grokked_or_not_or_is_open(runs: list[tuple[str,
 def test_a_phase_diagram_counts_cells() -> None:
     table = sweep_table()
     found = laws.phase_diagram(table, "weight_decay", "lr")
-    cells = found.table().set_index("x")
+    cells = found.table().set_index("weight_decay")
     assert cells["grokked"].tolist() == [0, 3, 6, 6]
     assert cells["n"].tolist() == [6, 6, 6, 6]
     assert cells["median_step"].tolist()[1:] == [2000, 600, 200]

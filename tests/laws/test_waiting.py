@@ -69,6 +69,7 @@ def test_never_by_1500_is_later_than_500_and_no_number() -> None:
     assert (found.n_never_a, found.n_never_b) == (0, 3)
     assert np.isnan(found.median.value)
     assert (found.median_between.low, found.median_between.high) == (-np.inf, -450)
+    assert "median a − b between -inf and -450" in str(found)
     assert found.figure().data
     with pytest.raises(GrokinterpError, match="none of 1 pairs is decided"):
         laws.paired_onsets([1200], [np.nan], [1500], [1000])
