@@ -90,9 +90,8 @@ class CoreComparison(Result):
         lines = [line(np.arange(1, len(each) + 1), each, f"{a} and {b}", i) for i, ((a, b), each) in enumerate(values.items())]
         for each in lines:
             each.update(mode="lines+markers")
-        lines.append(
-            line(np.array([1, longest]), np.full(2, level), "chance" if level < 2 else "right angle", dash="dot").update(line_color="#999999")
-        )
+        name_of_level = "chance" if level < 2 else "right angle"
+        lines.append(line(np.array([1, longest]), np.full(2, level), name_of_level, dash="dot").update(line_color="#999999"))
         return draw(title, caption, lines, "component", name).update_yaxes(rangemode="tozero")
 
     def _sizes(self) -> go.Figure:

@@ -27,8 +27,8 @@ class PhaseDiagram(Result):
         n_runs: runs that are counted.
         n_open: runs that had neither grokked nor come to their end or to the horizon; left out.
         horizon: until when runs had to grok; None for as long as each was followed.
-        cells: a row for each pair: both settings as ``x`` and ``y``, ``n``, ``grokked``, ``rate`` with its exact binomial limits ``low`` and ``high``, and
-            ``median_step``, by which half of the cell's runs have grokked, NaN where fewer do.
+        cells: a row for each pair: both settings as ``x`` and ``y``, ``n``, ``grokked``, ``rate`` with its exact binomial limits ``low`` and
+            ``high``, and ``median_step``, by which half of the cell's runs have grokked, NaN where fewer do.
     """
 
     x: str

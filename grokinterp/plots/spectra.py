@@ -98,9 +98,9 @@ def _neuron_bars(dataset: xr.Dataset) -> list[go.Bar]:
 
 def _with_keys(figure: go.Figure, dataset: xr.Dataset) -> go.Figure:
     """The figure with the key frequencies named at the right end of their rows."""
-    keys = dataset["key_frequency"].to_numpy() if "key_frequency" in dataset.coords else []
+    keys: list[int] = dataset["key_frequency"].to_numpy().astype(int).tolist() if "key_frequency" in dataset.coords else []
     for key in keys:
-        figure.add_annotation(text=str(int(key)), x=1, xref="paper", xanchor="left", y=int(key), showarrow=False, font={"size": 10})
+        figure.add_annotation(text=str(key), x=1, xref="paper", xanchor="left", y=key, showarrow=False, font={"size": 10})
     return figure.update_layout(margin_r=30 if len(keys) else 20)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FRAMES = 6_000_000
 """Bytes that the frames of a page may take together; where they would take more, each figure keeps fewer of them (chosen here)."""
 
+_LEFT_TO_THE_PAGE = {"title", "height", "template", "meta", "sliders", "updatemenus"}
+
 Panels = Mapping[str, "go.Figure"]
 
 
@@ -38,10 +40,15 @@ def _spec(figure: go.Figure | Panels) -> dict[str, Any]:
     """A figure as plain JSON; title, height, slider and menus are left to the page, which fits them to the screen."""
     single = not isinstance(figure, Mapping)
     panels = {"": figure} if not isinstance(figure, Mapping) else {run: own for run, own in figure.items() if own.data}
-    layout = next(iter(panels.values())).layout.to_plotly_json()
-    for key in ("title", "height", "template", "meta", "sliders", "updatemenus"):
-        layout.pop(key, None)
-    return {"layout": layout, "panels": [_panel(run, own, exact=single) for run, own in panels.items()]}
+    layouts = [_layout(own) for own in panels.values()]
+    encoded = [_panel(run, own, exact=single) for run, own in panels.items()]
+    if not single:  # titles of maps, names of axes and key frequencies are a run's own
+        encoded = [panel | {"layout": layout} for panel, layout in zip(encoded, layouts, strict=True)]
+    return {"layout": layouts[0], "panels": encoded}
+
+
+def _layout(figure: go.Figure) -> dict[str, Any]:
+    return {key: value for key, value in figure.layout.to_plotly_json().items() if key not in _LEFT_TO_THE_PAGE}
 
 
 def _panel(run: str, figure: go.Figure, exact: bool) -> dict[str, Any]:

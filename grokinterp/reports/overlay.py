@@ -77,5 +77,14 @@ def one_at_a_time(figures: Mapping[str, go.Figure]) -> go.Figure:
         for trace in figure.data:
             whole.add_trace(trace).data[-1].update(visible=figure is first, meta={"run": run})
     owners = [trace.meta["run"] for trace in whole.data]
-    buttons = [{"label": run, "method": "update", "args": [{"visible": [owner == run for owner in owners]}]} for run in figures]
+    buttons = [
+        {"label": run, "method": "update", "args": [{"visible": [owner == run for owner in owners]}, _own_words(figure)]}
+        for run, figure in figures.items()
+    ]
     return whole.update_layout(updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "showactive": True}])
+
+
+def _own_words(figure: go.Figure) -> dict[str, Any]:
+    """What a figure's layout says of its own run: notes, and the names of its axes."""
+    notes = [note.to_plotly_json() for note in figure.layout.annotations]
+    return {"annotations": notes, **{f"{axis}.title.text": figure.layout[axis].title.text for axis in ("xaxis", "yaxis")}}

@@ -87,6 +87,10 @@ def test_curves_lie_over_each_other_and_maps_are_shown_one_at_a_time(comparison:
     assert [bool(trace.visible) for trace in map_.data] == [True, False, False, False]
     (menu,) = map_.layout.updatemenus
     assert [button.label for button in menu.buttons] == list(comparison.reports)
+    (menu,) = comparison.plot("embedding_spectrum").layout.updatemenus
+    for button, report in zip(menu.buttons, comparison.reports.values(), strict=True):  # each names its own key frequencies
+        own = [note.text for note in report.plot("embedding_spectrum").layout.annotations]
+        assert [note["text"] for note in button.args[1]["annotations"]] == own == [str(key) for key in report.dataset["key_frequency"].values]
     with pytest.raises(GrokinterpError, match="unknown figure 'nothing'"):
         comparison.plot("nothing")
 

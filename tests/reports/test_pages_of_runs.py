@@ -30,8 +30,14 @@ addEventListener("ready", () => {
   const second = seen("logits_2d"), slider = document.querySelector('[data-steps="logits_2d"]');
   slider.value = 0;
   slider.dispatchEvent(new Event("input"));
+  const keys = () => plotOf("embedding_spectrum").layout.annotations.map(note => note.text).join();
+  const spectrum = document.querySelector('select[data-for="embedding_spectrum"]'), named = [keys()];
+  spectrum.selectedIndex = 2;
+  spectrum.dispatchEvent(new Event("change"));
+  named.push(keys());
   const probe = {
-    before, after, hidden: box.dataset.run, run: first !== second, step: second !== seen("logits_2d"), said: slider.nextElementSibling.textContent,
+    named, before, after,
+    hidden: box.dataset.run, run: first !== second, step: second !== seen("logits_2d"), said: slider.nextElementSibling.textContent,
     at: Number(slider.getAttribute("max")), drawn: plots.filter(plot => plot.querySelector("svg")).length, plots: plots.length,
     wide: document.documentElement.scrollWidth > innerWidth,
   };
@@ -47,7 +53,7 @@ def runs(n: int) -> dict[str, Report]:
     """Reports that differ in seed and in every number."""
     found = {}
     for seed in range(n):
-        dataset = make_dataset() * (1 + 0.1 * seed)
+        dataset = (make_dataset() * (1 + 0.1 * seed)).assign_coords(key_frequency=[2, 3 + seed])
         dataset.attrs = {"title": f"run {seed}", "summary": "", "config": json.dumps({"seed": seed}), "provenance": "{}", "failures": "{}"}
         found[f"seed={seed}"] = Report(dataset)
     return found
@@ -59,6 +65,7 @@ def test_a_browser_switches_runs_and_goes_through_steps(tmp_path: Path) -> None:
     probe, console = open_headless(comparison.to_html(tmp_path / "runs.html"), tmp_path / "profile", PROBE)
     assert console == []
     assert (probe["before"], probe["hidden"], probe["after"]) == (3, "seed=0", ["seed=1", "seed=2"])
+    assert probe["named"] == ["2,3", "2,5"]  # the key frequencies are those of the run that is shown
     assert probe["run"]
     assert probe["step"]
     assert (probe["said"], probe["at"]) == ("step 0", 4)
