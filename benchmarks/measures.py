@@ -13,6 +13,7 @@ import torch
 from benchmarks.timing import Row, interleaved, ratio, show
 from grokinterp import presets
 from grokinterp.laws import logistic_boundary
+from grokinterp.measures.algorithm import algorithm
 from grokinterp.measures.fsd import permutation_test, signals
 from grokinterp.measures.heads import BATCH, heads
 from grokinterp.measures.progress import progress
@@ -24,8 +25,8 @@ KEYS = [6, 23, 37, 39, 41]  # as many as a grokked model has; each costs one pas
 
 
 def rows(repeats: int = 11) -> list[Row]:
-    """The progress family, the permutation test of FSD, the head diagnostics and the bootstrap of a boundary."""
-    return [*progress_family(repeats), *permutations(repeats), *head_diagnostics(repeats), *boundaries(repeats)]
+    """The progress family, clock or pizza, the permutation test of FSD, the head diagnostics and the bootstrap of a boundary."""
+    return [*progress_family(repeats), *clock_or_pizza(repeats), *permutations(repeats), *head_diagnostics(repeats), *boundaries(repeats)]
 
 
 def progress_family(repeats: int) -> list[Row]:
@@ -48,6 +49,25 @@ def progress_family(repeats: int) -> list[Row]:
         Row("progress family with its own pass, p = 113, against a plain forward pass", ratio(family, forward), "forward passes", note),
         Row("progress family on a filled snapshot, against a plain forward pass", ratio(alone, forward), "forward passes", note),
     ]
+
+
+def clock_or_pizza(repeats: int) -> list[Row]:
+    """All of the measure on one p = 113 model, against two plain forward passes and a backward pass of HookedTransformer."""
+    task = presets.pizza2023(p=113).task.build()
+    model = build_model(presets.pizza2023(p=113).model, task, seed=0)
+
+    def plain() -> None:
+        with torch.no_grad():
+            model(task.tokens)
+        leaves: list[torch.Tensor] = []
+        with model.hooks(fwd_hooks=[("hook_embed", lambda value, hook: leaves.append(value.detach().requires_grad_()) or leaves[-1])]):
+            logits = model(task.tokens)[:, -1]
+        torch.autograd.grad(logits.gather(1, task.answers[:, None]).sum(), leaves)
+
+    with torch_threads(2):
+        passes, measured = interleaved([plain, lambda: algorithm(Snapshot(model, task)) and None], repeats)
+    note = f"2 threads, {1e3 * median(passes):.0f} ms the passes; 56 circles, as random weights have them"
+    return [Row("clock or pizza, all of it, p = 113, against two forward passes and a backward pass", ratio(measured, passes), "passes", note)]
 
 
 def permutations(repeats: int) -> list[Row]:

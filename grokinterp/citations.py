@@ -63,6 +63,13 @@ CITATIONS = {
     "geometric2026": Citation(
         "The Geometric Inductive Bias of Grokking", 2026, "2603.05228", brings="spherical topology, uniform attention, the S5 negative control"
     ),
+    "pizza2023": Citation(
+        "The Clock and the Pizza: Two Stories in Mechanistic Explanation of Neural Networks",
+        2023,
+        "2306.17844",
+        ("Ziqian Zhong", "Ziming Liu", "Max Tegmark", "Jacob Andreas"),
+        "gradient symmetricity, distance irrelevance, circularity, the attention rate",
+    ),
 }
 
 
