@@ -79,6 +79,16 @@ print(f"the {len(others)} others removed {accuracy_without(*others):.1%}")
 report.plot("key_frequencies_removed")
 
 # %% [markdown]
+# ## What this shows
+#
+# **Claim**: the model computes with its key frequencies. **Control**: as many other frequencies, taken out in the same
+# way. Taking something out of a network can hurt by itself; here it does not.
+
+# %%
+print(f"{len(keys)} key frequencies removed: {accuracy_without(*map(int, keys)):.1%}")
+print(f"{len(keys)} others removed: {accuracy_without(*others[: len(keys)]):.1%}")
+
+# %% [markdown]
 # ## Try
 #
 # - `report.plot("embedding_spectrum")`, `"logit_map_spectrum"`, `"logits_2d"` and `"neurons"` show the same circuit at

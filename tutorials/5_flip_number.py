@@ -54,6 +54,16 @@ for prompt in ("The keys to the cabinet", "The cabinet by the keys"):
 report.plot("agreement_strength")
 
 # %% [markdown]
+# ## What this shows
+#
+# **Claim**: this one direction carries the number of the subject. **Control**: ten random directions, mirrored in the same
+# way; the AUC of the one that does most harm is printed.
+
+# %%
+flipped, random = float(auc.sel(mode="flip")), float(last["random_auc"].sel(mode="flip").min())
+print(f"the axis flipped: AUC {flipped:.2f}; a random direction flipped: {random:.2f} at the least")
+
+# %% [markdown]
 # ## Try
 #
 # - `gi.load_model("gpt2")` in place of the first line, and `n=1200`: the paper's model. It needs the weights (0.5 GB)

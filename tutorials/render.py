@@ -31,10 +31,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Output:
-    """What a cell of code printed, and the value of its last line if that is an expression."""
+    """What a cell of code printed, the value of its last line if that is an expression, and how that shows itself in a notebook."""
 
     printed: str
     shown: Any
+    html: str | None
 
 
 def cells(tutorial: Path) -> list[Cell]:
@@ -63,7 +64,9 @@ def _execute(source: str, namespace: dict[str, Any], name: str) -> Output:
         exec(compile(ast.Module(body, []), name, "exec"), namespace)
         if last is not None:
             shown = eval(compile(last, name, "eval"), namespace)
-    return Output(printed.getvalue().rstrip(), shown)
+    # Here, where a path is what a reader's would be.
+    html = shown._repr_html_() if hasattr(shown, "_repr_html_") and not hasattr(shown, "to_image") else None
+    return Output(printed.getvalue().rstrip(), shown, html)
 
 
 @contextlib.contextmanager
@@ -91,8 +94,8 @@ def page(tutorial: Path, outputs: list[tuple[Cell, Output | None]], into: Path) 
             name = f"{tutorial.stem}-{figures}.svg"
             (into / name).write_bytes(output.shown.to_image(format="svg", width=900, height=460))
             lines += [f"![{output.shown.layout.title.text}]({name})", "", f"*{output.shown.layout.meta['caption']}*", ""]
-        elif hasattr(output.shown, "_repr_html_"):
-            lines += [output.shown._repr_html_(), ""]
+        elif output.html is not None:
+            lines += [output.html, ""]
     lines += [f"This page is `tutorials/{tutorial.name}`, run; the file opens as a notebook."]
     (into / f"{tutorial.stem}.md").write_text("\n".join(lines) + "\n")
 

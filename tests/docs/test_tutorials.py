@@ -52,6 +52,11 @@ def test_1_generalises_long_after_it_has_memorised(folder: Path) -> None:
     assert "It has generalised." in printed
     memorised, circuit, cleaned = numbers(r"until step ([\d,]+):.*until step ([\d,]+):.*until step ([\d,]+):", printed)
     assert learned <= memorised < circuit < cleaned
+    whole, keys, table = (
+        numbers(pattern, printed)[0] for pattern in (r"model's loss ([\d.]+)", r"frequencies alone ([\d.]+)", r"lookup table ([\d.]+)")
+    )
+    assert keys < whole / 10
+    assert keys < table / 10
 
 
 def test_2_a_few_frequencies_are_necessary_and_the_others_are_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,6 +71,8 @@ def test_2_a_few_frequencies_are_necessary_and_the_others_are_not(folder: Path, 
     assert without_keys < 15
     assert without_others > 95
     assert numbers(r"(\d+)% of the variance", printed)[0] > 80
+    assert numbers(r"\d key frequencies removed: ([\d.]+)%", printed)[0] < 15
+    assert numbers(r"\d others removed: ([\d.]+)%", printed)[0] > 95
 
 
 def test_2_finds_the_published_circuit(published_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +91,8 @@ def test_3_restricted_loss_first_and_test_accuracy_last(folder: Path) -> None:
     assert order[:2] == ["restricted_loss[all]", "filtered_loss"]
     assert order[-1] == "accuracy[test]"
     assert "fsd[1] >= 0.8: never" in printed
+    ours, plain = numbers(r"restricted loss leads by ([\d,]+) steps, the sum of squared weights by ([\d,]+)", printed)
+    assert ours > plain > 0
 
 
 def test_4_other_weights_the_same_core(folder: Path) -> None:
@@ -97,6 +106,9 @@ def test_4_other_weights_the_same_core(folder: Path) -> None:
         assert abs(float(weights)) < 0.1
         assert float(subspaces) < 0.3
         assert min(map(float, states)) > 0.99
+    same, shuffled = numbers(r"models 0 and 1: ([\d.]+); with shuffled inputs ([\d.]+)", printed)
+    assert same > 0.99
+    assert shuffled < 0.1
     assert printed.count("0.75+0.25j, 0.75-0.25j") + printed.count("0.76+0.25j, 0.76-0.25j") + printed.count("0.75+0.24j, 0.75-0.24j") == 3
 
 
@@ -108,6 +120,9 @@ def test_5_one_direction_holds_the_number(folder: Path, monkeypatch: pytest.Monk
     assert remove < 0.7
     assert flip < 0.05
     assert numbers(r"a random direction flipped: AUC ([\d.]+)", printed)[0] > 0.9
+    axis, harm = numbers(r"the axis flipped: AUC ([\d.]+); a random direction flipped: ([\d.]+)", printed)
+    assert axis < 0.05
+    assert harm > 0.9
     verbs = [(word, float(clean), float(edited)) for word, clean, edited in re.findall(r"^(is|are) +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)]
     assert [word for word, clean, edited in verbs if edited > clean] == ["is", "are"]  # keys … is, cabinet … are
 
@@ -123,12 +138,17 @@ def words(outputs: list[Any]) -> str:
 
 
 def outcome(name: str, folder: Path) -> str:
-    """What a tutorial prints; it ends in a figure and a thing to try, and its page shows the same code and the same words."""
+    """What a tutorial prints; it ends in a claim with its control and things to try, and its page shows the same code, words and figures."""
     outputs = render.run(path_of(name), folder)
-    figure = [output for _, output in outputs if output is not None][-1].shown
-    assert isinstance(figure, go.Figure)
-    assert figure.data
-    last, _ = outputs[-1]
+    figures = [output.shown for _, output in outputs if output is not None and isinstance(output.shown, go.Figure)]
+    assert figures
+    assert all(figure.data for figure in figures)
+    (claim, _), (_, measured), (last, _) = outputs[-3:]
+    assert claim.source.startswith("## What this shows")
+    assert "**Claim**" in claim.source
+    assert "**Control**" in claim.source
+    assert measured is not None
+    assert measured.printed
     assert last.source.startswith("## Try")
     shown = (ROOT / "docs" / "tutorials" / f"{name}.md").read_text()
     for cell, output in outputs:
