@@ -60,8 +60,6 @@ def flip(
         texts = agreement(language_model.tokenizer, n, seed, bos=bos)
     else:
         texts = read_prompts(prompts, language_model.tokenizer, seed, bos=bos)
-    if texts.dropped:
-        print(f"left out under this tokenizer: {', '.join(f'{word} ({reason})' for word, reason in texts.dropped.items())}")
     core = ace.best_core(language_model, texts, rank=rank, hooks=None if hook is None else [hook])
     test = texts.half("test")
     edits = {"keep": core.keep, "remove": core.remove, "flip": core.flip}
@@ -69,6 +67,10 @@ def flip(
     print(f"core of rank {core.rank} at {core.hook}; over {len(test)} test prompts AUC {base:.3f} clean, {edited:.3f} with {mode}")
     print()
     print(ace.generate(language_model, prompt, core, mode, strength, n_tokens=tokens, temperature=temperature, top_k=top_k, seed=seed, bos=bos))
+    if texts.dropped:
+        some = [f"{word} ({reason})" for word, reason in list(texts.dropped.items())[:5]]
+        more = ", …" if len(texts.dropped) > len(some) else ""
+        print(f"\n{len(texts.dropped)} nouns were left out under this tokenizer: {', '.join(some)}{more}")
 
 
 def agreement(

@@ -35,6 +35,7 @@ def test_flip_prints_probabilities_and_both_texts(grammar_model: Any, monkeypatc
     texts = {line.split()[0]: line for line in lines if line.startswith(("clean  ", "edited  "))}
     assert any(f" {verb} " in texts["clean"] for verb in ("are", "were"))
     assert any(f" {verb} " in texts["edited"] for verb in ("is", "was"))
+    assert lines[-1].startswith("108 nouns were left out under this tokenizer: truck (not known to the tokenizer), boat (not known")
 
 
 def test_flip_takes_a_folder_and_prompts_of_ones_own(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
