@@ -37,8 +37,8 @@ from grokinterp.measures.synchrony import (
     above_chance,
     degree,
     fourier_rank,
+    has_power,
     iid_test,
-    loud,
     neuron_shuffle_test,
     participation,
 )
@@ -198,7 +198,7 @@ def _spectrum(phi: Signals, group: Group | None) -> tuple[Power, Tensor]:
     if len(phi) < 4:
         raise GrokinterpError(f"FSD needs at least two frequencies, so a group of at least 4 elements; got {len(phi)}")
     power = frequency_power(phi) if group is None else irrep_power(group, phi)[1:]
-    heard = loud(phi, power)
+    heard = has_power(phi, power)
     return power[:, heard], heard
 
 

@@ -22,7 +22,7 @@ Power = Float[Tensor, "harmonic neuron"]
 SILENT = 1e-6  # of the median neuron's power (chosen here)
 
 
-def loud(phi: Signals, power: Power) -> Tensor:
+def has_power(phi: Signals, power: Power) -> Tensor:
     """Which neurons have more than rounding errors, and more than 1e-6 of the median neuron's power, in their spectrum."""
     total = power.sum(0)
     rounding = torch.finfo(torch.float64).eps * phi.square().sum(0)

@@ -204,7 +204,7 @@ class _Loop:
                 # What stands at the step that is resumed from was written before, but perhaps not that the run ends there.
                 if step > start or fresh:
                     self._look(step, bar)
-                self._let_go(step)
+                self._finish_those_that_end(step)
                 if not self._members:
                     return
                 batches = [member.batches.at(step) for member in self._members if member.batches is not None]
@@ -223,7 +223,7 @@ class _Loop:
             if self._config.checkpoints.includes(step) or member.reason_to_end(step):
                 member.writer.checkpoint(step, self._learner.weights(i), self._learner.moments(i))
 
-    def _let_go(self, step: int) -> None:
+    def _finish_those_that_end(self, step: int) -> None:
         """Finish the members that end at this step."""
         reasons = [member.reason_to_end(step) for member in self._members]
         for member, reason in zip(self._members, reasons, strict=True):

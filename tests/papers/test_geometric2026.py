@@ -150,7 +150,7 @@ def measured(table: pd.DataFrame) -> dict[str, Measurement]:
         **paper.of_ratios(table),
         **paper.of_accuracies(table),
         **paper.of_trials(table),
-        **paper.of_promises(table),
+        **paper.of_departures(table),
     }
 
 

@@ -26,7 +26,7 @@ N_BOOTSTRAP = 2_000
 DRAWN = ("layer-1-6e-4", "layer-0-6e-4", "sphere-1-6e-4", "sphere-0-6e-4", "free-1-6e-4", "fourier-0-6e-4")
 
 
-def of(table: pd.DataFrame, arm: str) -> pd.DataFrame:
+def runs_of(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """The finished runs of an arm."""
     own: pd.DataFrame = table[table["arm"] == arm]
     return own
@@ -76,7 +76,7 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
     """A row a claimed ratio, by the claim's id: both means (epochs), counts, the ratio with its interval, and whether it is a bound."""
     rows = {}
     for name, claimed in RATIOS.items():
-        slow, fast = of(table, claimed.slow), of(table, claimed.fast)
+        slow, fast = runs_of(table, claimed.slow), runs_of(table, claimed.fast)
         if len(slow) and len(fast):
             estimate, bound = speed_up(slow, fast, np.random.default_rng(0))
             means = {"slow_mean": times(slow).mean(), "fast_mean": times(fast).mean(), "n_slow": len(slow), "n_fast": len(fast)}
@@ -89,10 +89,10 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
 
 def without_weight_decay(table: pd.DataFrame) -> str:
     """What "without weight decay" comes to, in words: each stream with and without it, at lr 6e-4."""
-    counts = {arm: (of(table, arm)["onset"].notna().sum(), len(of(table, arm))) for arm in DRAWN[:4]}
+    counts = {arm: (runs_of(table, arm)["onset"].notna().sum(), len(runs_of(table, arm))) for arm in DRAWN[:4]}
     parts = []
     for arm, (n_reached, n) in counts.items():
-        own = of(table, arm)
+        own = runs_of(table, arm)
         mean = f", after {own['onset'].mean():,.0f} on average" if n_reached else ""
         parts.append(
             f"{ARMS[arm].words.split(', lr')[0]}: {n_reached} of {n} within {own['horizon'].max():,} epochs{mean}" if n else f"{arm} not run"
@@ -114,7 +114,7 @@ def summary(table: pd.DataFrame, planned: Mapping[str, int]) -> pd.DataFrame:
     """A row a planned arm: what it is, runs planned, finished and with an onset, onsets in epochs beside the paper's, peaks of test accuracy."""
     rows = {}
     for arm, n_planned in planned.items():
-        own = of(table, arm)
+        own = runs_of(table, arm)
         paper = {**ONSETS, **S5_ONSETS}.get(arm)
         published = f"{paper.mean:,} ± {paper.sd:,}" if paper else f"{MULTIPLICATION[arm]:,}" if arm in MULTIPLICATION else ""
         onsets = own["onset"]

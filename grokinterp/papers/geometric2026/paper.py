@@ -29,7 +29,7 @@ from grokinterp.papers.geometric2026.claims import (
     TRIALS,
     tag,
 )
-from grokinterp.papers.geometric2026.fits import DRAWN, accuracy_figure, of, onset_figure, ratios, summary, times, without_weight_decay
+from grokinterp.papers.geometric2026.fits import DRAWN, accuracy_figure, onset_figure, ratios, runs_of, summary, times, without_weight_decay
 from grokinterp.papers.geometric2026.words import opening
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, Tables
@@ -62,8 +62,8 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     """
     table = tables["runs"]
     planned = {name: len(configs) for name, configs in runs.plan(budget).arms.items()}
-    planned |= {name: max(planned.get(name, 0), len(of(table, name))) for name in table["arm"].unique()}
-    found = {**of_onsets(table, planned), **of_ratios(table), **of_accuracies(table), **of_trials(table), **of_promises(table)}
+    planned |= {name: max(planned.get(name, 0), len(runs_of(table, name))) for name in table["arm"].unique()}
+    found = {**of_onsets(table, planned), **of_ratios(table), **of_accuracies(table), **of_trials(table), **of_departures(table)}
     kept = within_budget(found, CLAIMS, budget)
     derived = {"runs": table, "arms": summary(table, planned), "ratios": ratios(table)}
     figures = {} if table.empty else {"onsets": onset_figure(table), **drawn}
@@ -77,15 +77,15 @@ def of_onsets(table: pd.DataFrame, planned: Mapping[str, int]) -> dict[str, Meas
     """Mean onsets of every published arm, and how many runs get there."""
     found = {}
     for arm in (*ONSETS, *MULTIPLICATION, *PERFECT_RUNS):
-        if len(own := of(table, arm)):
+        if len(own := runs_of(table, arm)):
             found[f"onset_{tag(arm)}"] = mean_onset(own, planned[arm])
     published = table[table["arm"].isin(list(ONSETS))]
     if len(published):
-        missing = [arm for arm in ONSETS if not len(of(table, arm))]
+        missing = [arm for arm in ONSETS if not len(runs_of(table, arm))]
         found["no_failures"] = Measurement(
             float(published["onset"].notna().mean()), n=len(published), note=f"without {', '.join(missing)}" if missing else ""
         )
-    if len(own := of(table, "layer-0-6e-4")):
+    if len(own := runs_of(table, "layer-0-6e-4")):
         found["layer_without_decay"] = Measurement(float(own["onset"].notna().mean()), n=len(own), note=without_weight_decay(table))
     return found
 
@@ -115,26 +115,26 @@ def of_ratios(table: pd.DataFrame) -> dict[str, Measurement]:
     return found
 
 
-# --- accuracies, trial runs, promises ----------------------------------------------------------------------------------------------
+# --- accuracies, trial runs, departures ----------------------------------------------------------------------------------------------
 
 
 def of_accuracies(table: pd.DataFrame) -> dict[str, Measurement]:
     """Peaks with uniform attention, and S5; what the paper says of 100,000 epochs is measured on runs that were followed as long."""
     found = {}
     for arm in PERFECT_RUNS:
-        if len(own := of(table, arm)):
+        if len(own := runs_of(table, arm)):
             found[f"perfect_{tag(arm)}"] = Measurement(float((own["test_peak"] == 1).mean()), n=len(own))
-    if len(own := of(table, "uniform-sphere-1-b98")):
+    if len(own := runs_of(table, "uniform-sphere-1-b98")):
         found["peak_uniform_sphere_1_b98"] = percent(own["test_peak"])
     whole = table[table["horizon"] == ARMS["s5-layer-1"].horizon]
     for arm in S5_FAILURES:
-        if len(own := of(whole, arm)):
+        if len(own := runs_of(whole, arm)):
             failed = own["onset"].isna()
             found[f"fails_{tag(arm)}"] = Measurement(float(failed.mean()), n=len(own))
             if arm in S5_ONSETS:
                 found[f"onset_{tag(arm)}"] = Measurement(float(own["onset"].mean()), n=int((~failed).sum()), note=f"{failed.sum()} fail")
     for arm in S5_UNIFORM:
-        if len(own := of(whole, arm)):
+        if len(own := runs_of(whole, arm)):
             found[f"peak_{tag(arm)}"] = percent(own["test_peak"])
     return found | _of_s5_sweep(table)
 
@@ -164,15 +164,15 @@ def percent(peaks: pd.Series) -> Measurement:
 
 def of_trials(table: pd.DataFrame) -> dict[str, Measurement]:
     """What was trained before, apart from the paper."""
-    found = {f"trial_{tag(arm)}": mean_onset(own, len(own)) for arm in TRIALS if len(own := of(table, arm))}
-    if len(free := of(table, "free-1-6e-4")):
+    found = {f"trial_{tag(arm)}": mean_onset(own, len(own)) for arm in TRIALS if len(own := runs_of(table, arm))}
+    if len(free := runs_of(table, "free-1-6e-4")):
         n_ended = int((free["followed"] < FREE_AT).sum())
         note = f"range over runs; {n_ended} of {len(free)} end earlier, above 0.95"
         found["trial_free"] = Measurement.over_runs(free[f"test_at_{FREE_AT}"], note)
     return found
 
 
-def of_promises(table: pd.DataFrame) -> dict[str, Measurement]:
+def of_departures(table: pd.DataFrame) -> dict[str, Measurement]:
     """The largest deviations over runs and kept checkpoints."""
     found = {}
     for name, column in (("on_the_sphere", "off_sphere"), ("thirds", "off_thirds")):

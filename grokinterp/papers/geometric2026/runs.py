@@ -1,4 +1,4 @@
-"""The trainings of arXiv 2603.05228 and what is read off them: onsets, peaks, curves, and what the architecture promises.
+"""The trainings of arXiv 2603.05228 and what is read off them: onsets, peaks, curves, and how far runs depart from what the architecture holds fixed.
 
 No claims here; `geometric2026` sets the numbers beside the paper's. Training is on the full batch, so steps are epochs. Any part of a plan can be
 trained, in any order: ``train_arms(plan("cpu"), folder, ["sphere-1-6e-4"], n_seeds=3)``; what is finished is read, the rest is "not run".
@@ -106,13 +106,13 @@ def read_runs(plan: Plan, folder: Path, known: pd.DataFrame | None = None) -> pd
         ``onset``, the first epoch of two evaluations in a row with a test accuracy above 0.95 (S5: of 0.99 or more), NaN for never;
         ``onset_on_grid``, the next one that the paper evaluates; ``followed``, the last epoch; ``train_peak`` and ``test_peak``, the largest
         accuracies; ``test_at_2400``, test accuracy at epoch 2,400, or at the end of a run that ends earlier; ``off_sphere`` and ``off_thirds``,
-        see `promises`.
+        see `departures`.
     """
     planned = {config.digest: (name, config) for name, configs in plan.arms.items() for config in configs}
     rows = []
     for name, config in {**planned, **_further(folder)}.values():
         if (run := finished(config, folder)) is not None:
-            rows.append({RUN: config.digest, "arm": name, **_settings(config), **_outcome(run.metrics, config), **promises(run)})
+            rows.append({RUN: config.digest, "arm": name, **_settings(config), **_outcome(run.metrics, config), **departures(run)})
     table = merged(known, pd.DataFrame(rows, columns=COLUMNS))
     place = {name: i for i, name in enumerate(ARMS)}
     ordered: pd.DataFrame = table.sort_values(["arm", "horizon", "seed"], key=lambda column: column.map(place) if column.name == "arm" else column)
@@ -164,12 +164,12 @@ def curves(plan: Plan, folder: Path) -> dict[str, pd.Series]:
     return {name: run.metrics.set_index("step")["test_accuracy"] for name, run in runs.items() if run is not None}
 
 
-def promises(run: Run) -> dict[str, float]:
-    """How far a run is from what its architecture promises, at worst over its checkpoints.
+def departures(run: Run) -> dict[str, float]:
+    """How far a run is from what its architecture holds fixed, at worst over its checkpoints.
 
     Returns:
         ``off_sphere``, the largest deviation of the norm of a residual vector from 1 at the three places, and ``off_thirds``, that of an
-        attention weight from 1/3, over 512 test examples; NaN where the architecture promises no such thing.
+        attention weight from 1/3, over 512 test examples; NaN where the architecture holds no such thing fixed.
     """
     kinds = {type(intervention) for intervention in run.config.model.interventions}
     found = {"off_sphere": math.nan, "off_thirds": math.nan}

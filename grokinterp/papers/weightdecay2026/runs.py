@@ -205,7 +205,7 @@ def _early(run: Run, epoch: int) -> dict[str, float]:
     return {f"early_{name}": float(values[name]) for name in names}
 
 
-def along(config: RunConfig, folder: Path) -> pd.DataFrame:
+def diagnostics_over_training(config: RunConfig, folder: Path) -> pd.DataFrame:
     """Test accuracy, s̄ and σ_H of a run at each kept epoch; accuracy is NaN where it was not evaluated."""
     run, epoch = Run(folder / config.digest), steps_per_epoch(config)
     table: pd.DataFrame = diagnostics(run).join(run.metrics.set_index("step")[["test_accuracy"]]).assign(**{RUN: config.digest})
@@ -292,7 +292,7 @@ def read_all(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = T
     found |= {f"pairs-{name}": table for name, table in run_pairs(plan, folder, tables, train).items()}
     example = plan.calibration or plan.pairs["near"].parents[0]
     read = finished(example, folder) is not None
-    found["diagnostics"] = merged(tables.get("diagnostics"), along(example, folder) if read else pd.DataFrame())
+    found["diagnostics"] = merged(tables.get("diagnostics"), diagnostics_over_training(example, folder) if read else pd.DataFrame())
     for name, probe_grids in (("probes", plan.probes), ("published-probes", plan.published_probes)):
         found[name] = probes.read(probe_grids, folder, tables.get(name))
     return {name: table for name, table in found.items() if len(table)}
