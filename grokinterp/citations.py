@@ -70,6 +70,12 @@ CITATIONS = {
         ("Ziqian Zhong", "Ziming Liu", "Max Tegmark", "Jacob Andreas"),
         "gradient symmetricity, distance irrelevance, circularity, the attention rate",
     ),
+    "groups2023": Citation(
+        "A Toy Model of Universality: Reverse Engineering How Networks Learn Group Operations",
+        2023,
+        "2302.03025",
+        brings="key representations, restricted and excluded loss of a representation, the two-sided MLP",
+    ),
 }
 
 

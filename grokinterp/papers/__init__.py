@@ -14,7 +14,7 @@ from grokinterp.papers.tables import NOTHING, read_tables
 
 __all__ = ["PAPERS", "Claim", "Measurement", "Reproduction", "reproduce"]
 
-PAPERS = ("nanda2023", "fsd2026", "weightdecay2026", "predictors", "cores2026", "geometric2026", "pizza2023")
+PAPERS = ("nanda2023", "fsd2026", "weightdecay2026", "predictors", "cores2026", "geometric2026", "pizza2023", "groups2023")
 
 
 @os_errors_explained()

@@ -1,0 +1,158 @@
+"""A Toy Model of Universality (arXiv 2302.03025), and what its successor reads off such models (arXiv 2312.06581): configurations and claims.
+
+The cpu budget trains one MLP of each of three groups: A_5 as published, down to the seed; D_29 in place of D_59, and S_5, each with more pairs to
+train on than published, without which S_5 takes 90,000 epochs (chosen here).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from grokinterp.analysis import analyze
+from grokinterp.group_presets import groups2023
+from grokinterp.interventions import Cosets
+from grokinterp.laws import onset
+from grokinterp.measures.equivalent import loss_recovered
+from grokinterp.papers.claims import Budget, Claim, averaged, within_budget
+from grokinterp.papers.groups2023.words import opening
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
+from grokinterp.reports.report import Report
+from grokinterp.snapshot import Snapshot
+from grokinterp.training.config import RunConfig
+from grokinterp.training.runs import Run
+from grokinterp.training.train import train as train_run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+SMALL: tuple[Budget, ...] = ("smoke", "cpu", "full")
+CLAIMS = (
+    Claim("groks", "share of models whose test accuracy reaches 0.99 after train accuracy does", "all but 2 of 56", (0.9, 1), budgets=SMALL),
+    Claim("restricted", "at the end, restricted loss of the key representations over all pairs, divided by test loss", "0.03–0.4", (0, 1)),
+    Claim("excluded", "at the end, excluded loss of the key representations on the training pairs, divided by that of guessing", "1.6–2.7", (1, 5)),
+    Claim("operands", "share of W_a and W_b in the key representations", "0.99–1", (0.95, 1)),
+    Claim("unembedding", "share of W_U in the key representations", "0.93–0.99", (0.85, 1)),
+    Claim("neurons", "share of the neurons' variance in the key representations", "0.86–0.89", (0.75, 1)),
+    Claim("product", "share of the neurons' variance in functions of the product in the key representations", "0.10–0.13", (0.05, 0.2)),
+    Claim("similar", "share of the logits like χ(abc⁻¹), over all representations", "0.44–0.85", (0.3, 1)),
+    Claim("a5_keys", "number of key representations of A_5", "3", (2, 4)),
+    Claim("s5_sign", "the sign is a key representation of S_5", "49 of 50 models", (1, 1)),
+    Claim("concentrated", "share of live neurons whose inputs both have a C_H below 1 (arXiv 2312.06581, on S_5)", "> 0.992", (0.95, 1)),
+    Claim("cosets", "share of live neurons that are coset neurons, over all groups", "126 of 126 on S_5", (0, 1), kind="finding"),
+    Claim("recovered", "share of the loss that the coset algorithm recovers at the neurons' inputs", "not stated", (0, 1), kind="finding"),
+    Claim("fsd", "largest synchronization degree over representations, K = 1, while training", "not stated", (0, 1), kind="finding"),
+    Claim(
+        "fsd_lead",
+        "epochs by which the synchronization degree reaches 0.5 before test accuracy 0.99",
+        "not stated",
+        (0, 1e6),
+        "epochs",
+        kind="finding",
+    ),
+)
+SOURCES = {"runs": (0,), "curves": (0,)}
+FIGURES = ("representation_losses", "representation_spectrum", "coset_neurons", "coset_maps", "synchronization")
+MEASURES = ["representations", "cosets", "fsd"]
+AT_MOST = 20  # checkpoints of a run that are read, evenly spaced, and the last
+
+
+def configurations(budget: Budget) -> list[RunConfig]:
+    """The runs of a budget: D_7 in a minute; S_5, A_5 and D_29 in about 15 minutes of one core; or the published settings and times."""
+    if budget == "smoke":
+        small = {"model.d_model": 32, "model.d_hidden": 48, "checkpoints.every": 500}
+        return [groups2023("D_7", train_fraction=0.7, steps=1_500).with_(**small, stop="test_accuracy >= 0.99 for 5")]
+    if budget == "full":
+        return [groups2023(group, seed) for group in ("S_5", "A_5", "D_59", "S_6") for seed in range(1, 5)]
+    plan = (("S_5", 2, 0.7, 25_000), ("A_5", 2, None, 60_000), ("D_29", 0, 0.5, 40_000))
+    ends = {"checkpoints.every": 500, "stop": "test_accuracy >= 0.999 for 20"}
+    return [groups2023(*each).with_(**ends) for each in plan]
+
+
+def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
+    """Train and read the runs of a budget that are not known."""
+    rows: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
+    drawn: dict[str, go.Figure] = {}
+    for config in left(configurations(budget), known.get("runs")):
+        path = folder / config.digest
+        if not train and not ((path / "config.json").exists() and Run(path).finished):
+            continue
+        run = train_run(config, path)
+        steps = sorted({*run.steps[:: max(1, len(run.steps) // AT_MOST)], run.steps[-1]})
+        report = analyze(run, MEASURES, steps=steps)
+        group = str(config.task.args["group"])
+        rows.append({RUN: config.digest, "group": group, **_row(run, report)})
+        curves.append(_curves(report).assign(**{RUN: config.digest, "group": group}))
+        drawn = drawn or {name: report.figures[name] for name in FIGURES if name in report.figures}
+    tables = {
+        "runs": merged(known.get("runs"), pd.DataFrame(rows)),
+        "curves": merged(known.get("curves"), pd.concat(curves) if curves else pd.DataFrame()),
+    }
+    return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
+
+
+def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+    """What tables of finished runs say: ``runs`` has a column for each claim, NaN where a run has no such number."""
+    runs = tables.get("runs", pd.DataFrame())
+    found = {claim.id: averaged(runs[claim.id]) for claim in CLAIMS if claim.id in runs and runs[claim.id].notna().any()}
+    kept = within_budget(found, CLAIMS, budget)
+    return Reproduction("groups2023", budget, CLAIMS, kept, drawn, dict(tables), opening(kept), FIGURES)
+
+
+def _curves(report: Report) -> pd.DataFrame:
+    """Losses, coset neurons and synchronization by step."""
+    dataset = report.dataset
+    each = {
+        "train_loss": dataset["pairs_loss"].sel(split="train"),
+        "test_loss": dataset["pairs_loss"].sel(split="test"),
+        "restricted_loss": dataset["restricted_loss_keys"].sel(split="all"),
+        "excluded_loss": dataset["excluded_loss_keys"].sel(split="train"),
+        "coset_neurons": dataset["coset_neurons"],
+        "fsd": dataset["fsd"].sel(top=1),
+    }
+    columns: dict[str, np.ndarray] = {name: values.to_numpy() for name, values in each.items()}
+    table: pd.DataFrame = pd.DataFrame(columns, index=pd.Index(dataset["step"].to_numpy(), name="step"))
+    return table
+
+
+def _row(run: Run, report: Report) -> dict[str, float]:
+    """One run's number for every claim; NaN where it has none."""
+    dataset, group = report.dataset, str(run.config.task.args["group"])
+    last = dataset.isel(step=-1)
+    keys = [str(key) for key in last["key_irrep"].values]
+    live = float(last["live_neurons"])
+    accurate = {split: _first(dataset["eval_step"], dataset[f"metric_{split}_accuracy"], 0.99) for split in ("train", "test")}
+    synchronized = _first(dataset["step"], dataset["fsd"].sel(top=1), 0.5)
+    weights = last["weight_key_share"]
+    return {
+        "groks": float(accurate["test"] > accurate["train"]),
+        "grokking_epoch": accurate["test"],
+        "restricted": float(last["restricted_loss_keys"].sel(split="all") / last["pairs_loss"].sel(split="test")),
+        "excluded": float(last["excluded_loss_keys"].sel(split="train")) / math.log(run.task.n_classes),
+        "operands": float(weights.sel(matrix=["W_a", "W_b"]).mean()),
+        "unembedding": float(weights.sel(matrix="W_U")),
+        "neurons": float(last["neuron_fve"]),
+        "product": float(last["neuron_key_share"].sel(part="ab")),
+        "similar": float(last["logit_irreps_fve"]),
+        "n_keys": float(len(keys)),
+        "a5_keys": float(len(keys)) if group == "A_5" else math.nan,
+        "s5_sign": float("(1,1,1,1,1)" in keys) if group == "S_5" else math.nan,
+        "concentrated": float((last["coset_concentration"] < 1).all("operand").sum()) / live if group == "S_5" else math.nan,
+        "cosets": float(last["coset_neurons"]) / live,
+        "recovered": loss_recovered(Snapshot(run.model(), run.task), Cosets()).recovered,
+        "fsd": float(dataset["fsd"].sel(top=1).max()),
+        "fsd_lead": accurate["test"] - synchronized,
+    }
+
+
+def _first(steps: xr.DataArray, values: xr.DataArray, threshold: float) -> float:
+    """The first step with a value of at least the threshold; NaN where there is none."""
+    return onset(np.asarray(steps), np.asarray(values), threshold, interpolate=False)
