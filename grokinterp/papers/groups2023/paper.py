@@ -102,7 +102,8 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
 def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
     """What tables of finished runs say: ``runs`` has a column for each claim, NaN where a run has no such number."""
     runs = tables.get("runs", pd.DataFrame())
-    found = {claim.id: averaged(runs[claim.id]) for claim in CLAIMS if claim.id in runs and runs[claim.id].notna().any()}
+    known = [claim for claim in CLAIMS if claim.id in runs and (claim.unit in TIMES or runs[claim.id].notna().any())]
+    found = {claim.id: averaged(runs[claim.id]) for claim in known}
     kept = within_budget(found, CLAIMS, budget)
     return Reproduction("groups2023", budget, CLAIMS, kept, drawn, dict(tables), opening(kept), FIGURES)
 
