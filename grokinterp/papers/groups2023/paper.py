@@ -20,7 +20,7 @@ from grokinterp.group_presets import groups2023
 from grokinterp.interventions import Cosets
 from grokinterp.laws import onset
 from grokinterp.measures.equivalent import loss_recovered
-from grokinterp.papers.claims import Budget, Claim, averaged, within_budget
+from grokinterp.papers.claims import TIMES, Budget, Claim, averaged, within_budget
 from grokinterp.papers.groups2023.words import opening
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
