@@ -16,7 +16,7 @@ OPENING = (
     (Sentence(_LOSSES),),
     (Sentence(_SHARES),),
     (Sentence(_COSETS),),
-    (Sentence("While they train, the synchronization degree over representations reaches {fsd} at most."),),
+    (Sentence("While they train, the synchronization degree over representations peaks at {fsd} on average."),),
 )
 
 opening = partial(told, OPENING)
