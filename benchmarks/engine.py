@@ -18,7 +18,7 @@ from grokinterp import presets
 from grokinterp.models import ModelConfig
 from grokinterp.training.config import RunConfig
 from grokinterp.training.engine.engine import Engine
-from grokinterp.training.engine.forward import Layout
+from grokinterp.training.engine.layout import Layout
 from grokinterp.training.learner import Learner, ModuleLearner
 from grokinterp.training.sweep import torch_threads
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -17,6 +18,7 @@ from grokinterp.models import ModelConfig
 from grokinterp.models.transformers import BiasSite
 from grokinterp.tasks import Task, TaskConfig
 from grokinterp.training.config import RunConfig
+from grokinterp.training.engine import layout
 from grokinterp.training.engine.engine import Engine, adamw_, adamw_coefficients, why_not
 from grokinterp.training.learner import Learner, ModuleLearner, Weights, loss_and_accuracy
 from grokinterp.training.optimizers import AdamW
@@ -45,6 +47,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def test_the_worked_example_of_shared_rows_holds() -> None:
+    assert doctest.testmod(layout).attempted == 6
+    assert doctest.testmod(layout).failed == 0
 
 
 def minibatch(config: RunConfig, task: Task, step: int, batch_size: int) -> Tensor:

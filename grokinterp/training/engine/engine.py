@@ -24,7 +24,9 @@ from grokinterp.models.transformers import ModelConfig
 from grokinterp.shapes import ExampleMask, Examples
 from grokinterp.tasks import Task
 from grokinterp.training.config import RunConfig
-from grokinterp.training.engine.forward import Layout, StackedExamples, StackedLogits, logits, take
+from grokinterp.training.engine.forward import StackedLogits, logits, take
+from grokinterp.training.engine.graph import Replay
+from grokinterp.training.engine.layout import Layout, StackedExamples
 from grokinterp.training.learner import Moments, Weights
 from grokinterp.training.optimizers import AdamW
 
@@ -126,7 +128,7 @@ class Engine:
         self._exp_avg_sq = torch.zeros_like(flat) if exp_avg_sq is None else exp_avg_sq
         self._parameters = {name: view.requires_grad_() for name, view in self._views(flat).items()}
         self._gradients = torch.zeros_like(flat)
-        self._graphs: dict[int, _Replay] = {}
+        self._graphs: dict[int, Replay] = {}
 
     def _laid_out(self, values: Weights) -> Tensor:
         """One member's parameters in a row, each beginning where a GPU reads fastest."""
@@ -148,7 +150,7 @@ class Engine:
         batch, coefficients = self._batch(batches), coefficients.T[..., None].to(self._device)
         if self._flat.is_cuda and self._captured:
             if batch.shape[1] not in self._graphs:
-                self._graphs[batch.shape[1]] = _Replay(self._update, (batch, coefficients), (self._flat, self._exp_avg, self._exp_avg_sq))
+                self._graphs[batch.shape[1]] = Replay(self._update, (batch, coefficients), (self._flat, self._exp_avg, self._exp_avg_sq))
             self._graphs[batch.shape[1]](batch, coefficients)
         else:
             self._update(batch, coefficients)
@@ -350,40 +352,3 @@ def _excess(outputs: StackedLogits, answers: StackedExamples) -> StackedLogits:
     excess = torch.softmax(outputs, -1, dtype=torch.float64)
     excess = excess.scatter_add(-1, answers[..., None], torch.full((), -1.0, dtype=excess.dtype, device=excess.device).expand(*answers.shape, 1))
     return (excess / answers.shape[1]).to(outputs.dtype)
-
-
-class _Replay:
-    """A function of tensors captured once in a CUDA graph, then replayed for new values of the same shapes.
-
-    Args:
-        function: what to capture; changes `state` in place and returns nothing.
-        inputs: values of its arguments.
-        state: tensors that it changes; the warm-up calls that capture needs leave no trace in them.
-    """
-
-    def __init__(self, function: Callable[..., None], inputs: Sequence[Tensor], state: Sequence[Tensor]) -> None:
-        self._inputs = [value.clone() for value in inputs]
-        self._device = state[0].device
-        with torch.cuda.device(self._device):
-            self._capture(function, state)
-
-    def _capture(self, function: Callable[..., None], state: Sequence[Tensor]) -> None:
-        before = [value.clone() for value in state]
-        stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                function(*self._inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        with torch.no_grad():
-            for value, old in zip(state, before, strict=True):
-                value.copy_(old)
-        self._graph: Any = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            function(*self._inputs)
-
-    def __call__(self, *inputs: Tensor) -> None:
-        for own, value in zip(self._inputs, inputs, strict=True):
-            own.copy_(value)
-        with torch.cuda.device(self._device):
-            self._graph.replay()
