@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from grokinterp.ace.alignment import canonical_correlations, overlap, principal_angles
@@ -19,8 +20,7 @@ from grokinterp.ace.extract import ENERGY, extract
 from grokinterp.ace.size import size
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
-from grokinterp.laws.numerics import resample
-from grokinterp.laws.results import Estimate, Result, interval
+from grokinterp.laws.results import Estimate, Result, check_level
 from grokinterp.laws.subjects import runs_of
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.tail import Tail, readout_of
@@ -38,7 +38,7 @@ class CoreComparison(Result):
     """The cores of several runs at one hook, on the same inputs.
 
     Attributes:
-        correlation: mean canonical correlation over pairs of runs; the interval resamples the inputs.
+        correlation: mean canonical correlation over pairs of runs; the interval is that of a jackknife over blocks of inputs.
         chance: the same with the inputs of one run of each pair shuffled.
         angle: mean principal angle over pairs, in degrees: of directions, which differ between trainings even where the core is the same.
         n_runs: runs compared.
@@ -127,7 +127,7 @@ def compare(
     rank: int | None = None,
     energy: float = ENERGY,
     positions: Positions | None = None,
-    n_bootstrap: int = 100,
+    n_blocks: int = 20,
     seed: int = 0,
     level: float = 0.95,
 ) -> CoreComparison:
@@ -139,16 +139,20 @@ def compare(
         rank: of every core; None for the largest of the runs' energy ranks, so that all cores have one rank.
         energy: share of Σ S² behind the energy rank.
         positions: where the core is sampled; None for where the task's answers are read.
-        n_bootstrap: resamples of the inputs behind each interval.
-        seed: of the resamples and of the shuffles.
+        n_blocks: random blocks of inputs; an interval comes from leaving out each of them in turn. Drawing inputs with replacement would repeat some,
+            and repeated inputs raise canonical correlations.
+        seed: of the blocks and of the shuffles.
         level: of the intervals.
 
     Raises:
-        GrokinterpError: fewer than two runs, runs of different tables of inputs, an unknown hook.
+        GrokinterpError: fewer than two runs or blocks, runs of different tables of inputs, an unknown hook, a level outside (0, 1).
 
     Source: "Transformers converge to invariant algorithmic cores" (arXiv 2602.22600), section on invariance; the shuffles and intervals are
     chosen here.
     """
+    check_level(level)
+    if n_blocks < 2:
+        raise GrokinterpError(f"an interval needs at least 2 blocks of inputs to leave out; got n_blocks = {n_blocks}")
     models = _models(runs)
     tasks = [task for _, task in models.values()]
     if len(models) < 2 or any(not torch.equal(task.tokens, tasks[0].tokens) for task in tasks):
@@ -161,24 +165,25 @@ def compare(
     cores = {run: core.with_rank(common) for run, core in own.items()}
     z = {run: _coordinates(models[run][0], core, task) for run, core in cores.items()}
     rng = np.random.default_rng(seed)
-    pairs, correlations, angles, draws = [], {}, {}, []
+    inputs = len(next(iter(z.values())))
+    blocks = np.array_split(rng.permutation(inputs), min(n_blocks, inputs))
+    pairs, correlations, angles, without = [], {}, {}, []
     for a, b in combinations(cores, 2):
         correlations[a, b] = canonical_correlations(z[a], z[b]).numpy()
         angles[a, b] = principal_angles(cores[a], cores[b]).numpy()
-        drawn = np.array([_mean_correlation(z[a], z[b], chosen) for chosen in _drawn(rng, len(z[a]), n_bootstrap)])
-        draws.append(drawn)
+        without.append(_without_each(z[a], z[b], blocks))
         shuffled = float(canonical_correlations(z[a], z[b][rng.permutation(len(z[b]))]).mean())
-        estimate = interval(float(correlations[a, b].mean()), drawn, level)
+        estimate = _jackknife(float(correlations[a, b].mean()), without[-1], level)
         row = {"a": a, "b": b, "correlation": estimate.value, "low": estimate.low, "high": estimate.high, "chance": shuffled}
         row |= {"smallest": float(correlations[a, b].min()), "angle": float(angles[a, b].mean()), "overlap": overlap(cores[a], cores[b])}
         pairs.append(row)
     frame = pd.DataFrame(pairs)
     return CoreComparison(
-        correlation=interval(float(frame["correlation"].mean()), np.mean(draws, axis=0), level),
+        correlation=_jackknife(float(frame["correlation"].mean()), np.mean(without, axis=0), level),
         chance=float(frame["chance"].mean()),
         angle=float(frame["angle"].mean()),
         n_runs=len(models),
-        n_inputs=len(next(iter(z.values()))),
+        n_inputs=inputs,
         hook=hook,
         sizes=pd.DataFrame([_sizes(models[run][0], core, models[run][1], energy) for run, core in cores.items()], index=pd.Index(cores, name="run")),
         pairs=frame,
@@ -205,13 +210,21 @@ def _coordinates(model: Any, core: Core, task: Task) -> Tensor:
     return core.project(value).flatten(0, -2)
 
 
-def _drawn(rng: np.random.Generator, n: int, times: int) -> Sequence[Tensor]:
-    """Inputs drawn with replacement, as positions."""
-    return [torch.from_numpy(np.repeat(np.arange(n), counts.astype(int))) for counts in resample(rng, np.zeros(n), times)]
+def _without_each(a: Tensor, b: Tensor, blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean canonical correlation without each block of inputs."""
+    n, found = len(a), []
+    for block in blocks:
+        kept = torch.ones(n, dtype=torch.bool)
+        kept[torch.from_numpy(block)] = False
+        found.append(float(canonical_correlations(a[kept], b[kept]).mean()))
+    return np.array(found)
 
 
-def _mean_correlation(a: Tensor, b: Tensor, chosen: Tensor) -> float:
-    return float(canonical_correlations(a[chosen], b[chosen]).mean())
+def _jackknife(value: float, without: np.ndarray, level: float) -> Estimate:
+    """A correlation with the normal interval of the delete-a-block jackknife, within [0, 1]."""
+    error = float(np.sqrt((len(without) - 1) * np.mean((without - without.mean()) ** 2)))
+    reach = float(norm.ppf((1 + level) / 2)) * error
+    return Estimate(value, max(0.0, value - reach), min(1.0, value + reach))
 
 
 def _sizes(model: Any, core: Core, task: Task, energy: float) -> dict[str, float]:
