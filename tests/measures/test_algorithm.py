@@ -27,7 +27,7 @@ from grokinterp.tasks import Task, modular_addition
 
 pytestmark = pytest.mark.lens4
 
-FOLDER = Path(__file__).parents[2] / "shared" / "data" / "pizza2023"
+FOLDER = Path(__file__).parents[3] / "shared" / "data" / "pizza2023"
 TABLE = {  # q, q of the largest wrong logit, s_g of the 100 published triples, s_g of all, circularity by operand, verdict
     "p99zdpze5l": (0.17174, 0.22181, 0.99367, 0.99376, (0.99782, 0.99782), "pizza"),
     "l8k1hzciux": (0.84826, 0.88492, 0.33364, 0.34613, (0.99891, 0.99891), "clock"),
