@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from grokinterp.errors import unknown_name
 from grokinterp.group_presets import groups2023
 from grokinterp.interventions import AttentionRate, CosineUnembed, FourierInit, InForce, PostNorm, Sphere, UniformAttention
-from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
+from grokinterp.models.baseline_configs import Baselines, LSTMConfig, MambaConfig, MLPConfig
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import CheckpointSchedule, RunConfig
@@ -22,7 +22,7 @@ Size = Literal["small", "medium", "large"]
 Stream = Literal["layer", "rms", "sphere"]
 Architecture = Literal["mlp", "lstm", "mamba"]
 
-ARCHITECTURES: dict[Architecture, Probes] = {"mlp": MLPConfig(), "lstm": LSTMConfig(), "mamba": MambaConfig()}
+ARCHITECTURES: dict[Architecture, Baselines] = {"mlp": MLPConfig(), "lstm": LSTMConfig(), "mamba": MambaConfig()}
 _SIZES = {"small": (4, 8, 128), "medium": (6, 8, 512), "large": (12, 12, 768)}  # layers, heads, width
 
 

@@ -40,7 +40,7 @@ class Snapshot:
     taken off, or a weight changes, they are computed anew. Measures share them, so that a change in place is an error.
 
     Args:
-        model: a HookedTransformer, a TransformerBridge or a `Probe` of another architecture.
+        model: a HookedTransformer, a TransformerBridge or a `Baseline` of another architecture.
         subject: the task that it was trained on, or whatever else a measure of its own reads, like agreement prompts.
         step: when, in steps; None where that is unknown.
         reference: the snapshot whose circuit is being traced, as a rule the last checkpoint of the same run: it

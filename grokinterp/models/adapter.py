@@ -1,7 +1,7 @@
 """What the rest of the package may ask of a model: names, shapes, weights by role, and what hangs on it, whatever the backend.
 
 Three backends are known: transformer-lens's HookedTransformer, its TransformerBridge around another library's model, and any other module with
-hook points, like a `Probe`. `models/` is the only room that tells them apart.
+hook points, like a `Baseline`. `models/` is the only room that tells them apart.
 """
 
 from __future__ import annotations

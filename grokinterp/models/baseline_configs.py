@@ -1,6 +1,6 @@
 """Architectures without attention, as data: an MLP, an LSTM and a Mamba classifier, to be compared with transformers.
 
-They are built by `build_model` (see `probes.py` for what they compute) and take a `ModelConfig`'s place in a `RunConfig`. Defaults are
+They are built by `build_model` (see `baselines.py` for what they compute) and take a `ModelConfig`'s place in a `RunConfig`. Defaults are
 those of "Weight Decay Regimes in Grokking Transformers" (arXiv 2605.20441), whose inputs are the two operands alone: give it a task with
 ``equals=False``. With p = 97 the LSTM then has the paper's 7,680,640 parameters and Mamba its 957,952.
 """
@@ -21,7 +21,7 @@ WIDEST = 2**16  # of every size in a config; chosen here, so that a damaged conf
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class BaselineConfig:
     """What every architecture without attention has.
 
     All weights are drawn as PyTorch draws them by default (chosen here): embeddings N(0, 1), linear maps uniform on ±1/√fan_in; where
@@ -63,7 +63,7 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True)
-class MLPConfig(ProbeConfig):
+class MLPConfig(BaselineConfig):
     """A multi-layer perceptron that sees all tokens of an input at once: ReLU layers with biases, then the unembedding.
 
     The paper does not state its input format; concatenated embeddings are chosen here. "mean" and "sum" make it blind to their order.
@@ -84,7 +84,7 @@ class MLPConfig(ProbeConfig):
 
 
 @dataclass(frozen=True)
-class TwoSidedMLPConfig(ProbeConfig):
+class TwoSidedMLPConfig(BaselineConfig):
     """One hidden layer of ReLUs to which each operand adds: logits = relu(Σ_i W_E[t_i] W_i) W_U, without biases (arXiv 2302.03025's MLP).
 
     Weights are drawn N(0, 1/d_model) in W_E and N(0, 1/fan_in) elsewhere, as there. It is the concatenated `MLPConfig` of one layer without its
@@ -108,7 +108,7 @@ class TwoSidedMLPConfig(ProbeConfig):
 
 
 @dataclass(frozen=True)
-class LSTMConfig(ProbeConfig):
+class LSTMConfig(BaselineConfig):
     """A long short-term memory: layers of gated cells that pass over the tokens in turn, with both of PyTorch's bias vectors.
 
     Weights and biases of a layer are uniform on ±1/√d_hidden.
@@ -122,7 +122,7 @@ class LSTMConfig(ProbeConfig):
 
 
 @dataclass(frozen=True)
-class MambaConfig(ProbeConfig):
+class MambaConfig(BaselineConfig):
     """Mamba: pre-LN residual blocks with a causal convolution, a selective state space and a gate (arXiv 2312.00752), and a final LayerNorm.
 
     Biases are those of the convolution, of Δ and of the LayerNorms; with them p = 97 gives the parameter count. A starts at −1 … −d_state,
@@ -147,4 +147,4 @@ class MambaConfig(ProbeConfig):
         return self.expand * self.d_model
 
 
-Probes: TypeAlias = MLPConfig | TwoSidedMLPConfig | LSTMConfig | MambaConfig
+Baselines: TypeAlias = MLPConfig | TwoSidedMLPConfig | LSTMConfig | MambaConfig

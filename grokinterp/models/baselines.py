@@ -1,6 +1,6 @@
 """MLP, LSTM and Mamba classifiers with hook points, so that every measure that needs no attention works on them.
 
-Like a HookedTransformer a probe maps tokens [example, position] to logits [example, position, output]; the MLP, which sees all tokens
+Like a HookedTransformer a baseline maps tokens [example, position] to logits [example, position, output]; the MLP, which sees all tokens
 at once, has a single position. Its hook points, l being a layer:
 
     hook_embed                          embeddings [example, position, d_model]
@@ -32,7 +32,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from transformer_lens import HookedRootModule
 
-from grokinterp.models.baseline_configs import LSTMConfig, MambaConfig, MLPConfig, Probes
+from grokinterp.models.baseline_configs import Baselines, LSTMConfig, MambaConfig, MLPConfig
 from grokinterp.models.scan import selective_scan
 from grokinterp.models.toy import hook_point
 from grokinterp.shapes import Tokens
@@ -62,7 +62,7 @@ class ProbeShape:
     attn_only: bool = False
 
 
-class Probe(HookedRootModule):  # type: ignore[misc, no-any-unimported, unused-ignore]
+class Baseline(HookedRootModule):  # type: ignore[misc, no-any-unimported, unused-ignore]
     """A classifier without attention: embedding, layers, unembedding; use `build_model`.
 
     Args:
@@ -71,7 +71,7 @@ class Probe(HookedRootModule):  # type: ignore[misc, no-any-unimported, unused-i
         generator: draws every weight, on the CPU.
     """
 
-    def __init__(self, config: Probes, task: Task, generator: Generator) -> None:
+    def __init__(self, config: Baselines, task: Task, generator: Generator) -> None:
         super().__init__()
         self.joined = config.inputs if isinstance(config, MLPConfig) else None
         self.embed = Embedding(task.n_vocab, config.d_model, generator)
@@ -116,7 +116,7 @@ class Probe(HookedRootModule):  # type: ignore[misc, no-any-unimported, unused-i
         return self.unembed.W_U
 
 
-def _layers(config: Probes, n_positions: int, generator: Generator) -> list[nn.Module]:
+def _layers(config: Baselines, n_positions: int, generator: Generator) -> list[nn.Module]:
     if isinstance(config, MambaConfig):
         return [MambaBlock(config, generator) for _ in range(config.n_layers)]
     kind = LSTMLayer if isinstance(config, LSTMConfig) else DenseLayer

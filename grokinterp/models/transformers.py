@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grokinterp.declared import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.models.baseline_configs import ProbeConfig, Probes, TwoSidedMLPConfig
+from grokinterp.models.baseline_configs import BaselineConfig, Baselines, TwoSidedMLPConfig
 from grokinterp.models.intervention import InForce, in_order
 from grokinterp.models.layouts import check_numbers, listed, misfit, named_tensors
 from grokinterp.tasks import Task
@@ -104,8 +104,8 @@ class ModelConfig:
         return task.n_vocab if self.outputs == "vocab" else task.n_classes
 
 
-def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
-    """A freshly initialised transformer for a task, or a `Probe` where the config is that of another architecture.
+def build_model(config: ModelConfig | Baselines, task: Task, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """A freshly initialised transformer for a task, or a `Baseline` where the config is that of another architecture.
 
     The transformer is a HookedTransformer under TransformerLens 3 and a `ToyTransformer` with the same names and meanings under 4.
 
@@ -120,10 +120,10 @@ def build_model(config: ModelConfig | Probes, task: Task, seed: int, device: str
         from grokinterp.models.two_sided import TwoSidedMLP
 
         return TwoSidedMLP(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
-    if isinstance(config, ProbeConfig):
-        from grokinterp.models.baselines import Probe
+    if isinstance(config, BaselineConfig):
+        from grokinterp.models.baselines import Baseline
 
-        return Probe(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
+        return Baseline(config, task, torch.Generator().manual_seed(seed)).to(dtype).to(device)
     from grokinterp.models.hooked import new_transformer
 
     model = new_transformer(

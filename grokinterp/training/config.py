@@ -18,7 +18,7 @@ from grokinterp.conditions import Condition
 from grokinterp.declared import LARGEST, check_fields, conformed
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.events import Event
-from grokinterp.models.baseline_configs import Probes
+from grokinterp.models.baseline_configs import Baselines
 from grokinterp.models.intervention import subclasses
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
@@ -115,7 +115,7 @@ class RunConfig:
     """
 
     task: TaskConfig = field(default_factory=TaskConfig)
-    model: ModelConfig | Probes = field(default_factory=ModelConfig)
+    model: ModelConfig | Baselines = field(default_factory=ModelConfig)
     optimizer: Optimizer = field(default_factory=AdamW)
     steps: int = 20_000
     batch_size: int | None = None

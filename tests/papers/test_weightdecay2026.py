@@ -18,8 +18,7 @@ from grokinterp import GrokinterpError, presets
 from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
 from grokinterp.laws import LogisticBoundary
 from grokinterp.papers import Measurement, Reproduction
-from grokinterp.papers.weightdecay2026 import baselines as probes
-from grokinterp.papers.weightdecay2026 import claims, fits, paper, runs
+from grokinterp.papers.weightdecay2026 import baselines, claims, fits, paper, runs
 from grokinterp.training.runs import Run
 
 # --- the set-up ----------------------------------------------------------------------------------------------------------------------
@@ -59,9 +58,9 @@ def test_budgets_hold_what_they_say() -> None:
     assert all(config.seed == config.task.split_seed and config.seed in runs.SEEDS for config in cpu.configs)
     assert cpu.calibration is not None
     assert (cpu.calibration.steps, cpu.canonical, dict(cpu.multitask)) == (2_000, None, {})
-    assert {name: len(each.configs) for name, each in cpu.probes.items()} == dict.fromkeys(("mlp", "lstm", "mamba"), 9)
-    assert all(runs.steps_per_epoch(each.configs[0]) == probes.EPOCH for each in (*cpu.probes.values(), *full.published_probes.values()))
-    assert {len(each.configs) for each in full.published_probes.values()} == {70}  # the paper's n
+    assert {name: len(each.configs) for name, each in cpu.baselines.items()} == dict.fromkeys(("mlp", "lstm", "mamba"), 9)
+    assert all(runs.steps_per_epoch(each.configs[0]) == baselines.EPOCH for each in (*cpu.baselines.values(), *full.published_baselines.values()))
+    assert {len(each.configs) for each in full.published_baselines.values()} == {70}  # the paper's n
     assert {len(paired.parents) for paired in full.pairs.values()} == {10}
     assert all(config.stop is None and config.checkpoints.moments for paired in full.pairs.values() for config in paired.parents)
     assert sum(len(grid.configs) for grid in full.multitask.values()) == 280  # the paper's n
@@ -128,7 +127,7 @@ def published_pairs() -> dict[str, pd.DataFrame]:
     return pairs
 
 
-def published_probes() -> pd.DataFrame:
+def published_baselines() -> pd.DataFrame:
     """Counts at the seven λ, which the paper does not give, that add up to its numbers and have its boundaries."""
     counts = {"mlp": (0, 0, 0, 0, 0, 4, 9), "lstm": (0, 0, 0, 0, 4, 8, 10), "mamba": (0, 1, 5, 10, 10, 10, 10)}
     rows = [
@@ -138,7 +137,7 @@ def published_probes() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def smaller_probes() -> pd.DataFrame:
+def smaller_baselines() -> pd.DataFrame:
     """Nothing groks at the smallest λ, all at the largest, in the order of the published boundaries."""
     epochs = {"mamba": 200.0, "lstm": 300.0, "mlp": 400.0}
     rows = [
@@ -181,9 +180,9 @@ def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured(
         **paper.of_smaller(canonical),
         "smaller_collapse": paper.share(everything[everything["weight_decay"] == 10], "collapse"),
         **paper.of_smaller_pairs(smaller_pairs, fits.compare(smaller_pairs)),
-        **probes.of_smaller(smaller_probes()),
-        **probes.of_paper(published_probes()),
-        **probes.of_parameters(),
+        **baselines.of_smaller(smaller_baselines()),
+        **baselines.of_paper(published_baselines()),
+        **baselines.of_parameters(),
     }
     result = Reproduction("weightdecay2026", "full", claims.CLAIMS, found)
     verdicts = {claim.id: result.verdict(claim) for claim in claims.CLAIMS}
@@ -345,15 +344,15 @@ def test_in_small_the_regimes_are_there(smoke: Reproduction) -> None:
     shares = [smoke.found[f"smaller_{name}"].value for name in ("low", "high", "memorization", "collapse")]
     assert shares == [0, 1, 1, 1]
     assert smoke.tables["runs"].groupby("weight_decay")["grok"].count().tolist() == [0, 2, 1]
-    assert smoke.figures.keys() == {"published-boundary", "diagnostics", "pairs-near", "boundary", "probes"}
+    assert smoke.figures.keys() == {"published-boundary", "diagnostics", "pairs-near", "boundary", "baselines"}
     assert not any(isinstance(each, Measurement) and math.isnan(each.value) for each in smoke.found.values())
 
 
 def test_a_model_without_attention_groks_with_weight_decay(smoke: Reproduction) -> None:
-    table = smoke.tables["probes"].set_index("weight_decay")
+    table = smoke.tables["baselines"].set_index("weight_decay")
     assert math.isnan(table.loc[0.1, "grok"])
     assert table.loc[0.1, "memorized"] <= table.loc[2.0, "grok"] <= 150
-    measured = probes.of_smaller(smoke.tables["probes"])
+    measured = baselines.of_smaller(smoke.tables["baselines"])
     assert (measured["smaller_mlp_low"].value, measured["smaller_mlp_high"].value) == (0, 1)
     assert "smaller_probes_order" not in measured  # only one architecture
 

@@ -17,12 +17,12 @@ from grokinterp import presets
 from grokinterp.laws import onset
 from grokinterp.laws.drawing import draw, line
 from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig
-from grokinterp.models.baseline_configs import Probes
+from grokinterp.models.baseline_configs import Baselines
 from grokinterp.models.transformers import build_model
 from grokinterp.papers.claims import Budget, Measurement
 from grokinterp.papers.tables import RUN, merged
 from grokinterp.papers.training import finished
-from grokinterp.papers.weightdecay2026.claims import MULTITASK_DECAYS, NAMES, PROBES, SMALLER_DECAYS
+from grokinterp.papers.weightdecay2026.claims import BASELINES, MULTITASK_DECAYS, NAMES, SMALLER_DECAYS
 from grokinterp.papers.weightdecay2026.fits import GROK, boundary, located
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.runs import Run
@@ -31,7 +31,7 @@ from grokinterp.training.sweep import grid
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-SMALLER: Mapping[str, Probes] = {  # chosen here: each trains within a minute or two
+SMALLER: Mapping[str, Baselines] = {  # chosen here: each trains within a minute or two
     "mlp": MLPConfig(d_model=64, d_hidden=128),
     "lstm": LSTMConfig(n_layers=2, d_model=64, d_hidden=128),
     "mamba": MambaConfig(n_layers=2, d_model=64, expand=2, d_state=8),
@@ -41,26 +41,26 @@ PUBLISHED_EPOCHS = 10_000
 
 
 @dataclass(frozen=True)
-class ProbeGrid:
+class BaselineGrid:
     """Runs of one architecture over λ and seeds, and for how many epochs they are followed."""
 
     configs: Sequence[RunConfig]
     epochs: int
 
 
-def smaller(budget: Budget, seeds: Sequence[int]) -> dict[str, ProbeGrid]:
+def smaller(budget: Budget, seeds: Sequence[int]) -> dict[str, BaselineGrid]:
     """Three λ and seeds of a smaller model of each architecture; one tiny MLP under "smoke"."""
     if budget == "smoke":
         tiny = _smaller("mlp", p=31, epochs=150, batch_size=77).with_(train_fraction=0.8, lr=1.5e-3)
-        return {"mlp": ProbeGrid(grid(tiny, {"weight_decay": [SMALLER_DECAYS[0], SMALLER_DECAYS[-1]], "seed": [seeds[0]]}), 150)}
+        return {"mlp": BaselineGrid(grid(tiny, {"weight_decay": [SMALLER_DECAYS[0], SMALLER_DECAYS[-1]], "seed": [seeds[0]]}), 150)}
     settings = {"weight_decay": list(SMALLER_DECAYS), "seed": list(seeds[:3])}
-    return {name: ProbeGrid(grid(_smaller(name), settings), 1_000) for name in SMALLER}
+    return {name: BaselineGrid(grid(_smaller(name), settings), 1_000) for name in SMALLER}
 
 
-def as_published(seeds: Sequence[int]) -> dict[str, ProbeGrid]:
+def as_published(seeds: Sequence[int]) -> dict[str, BaselineGrid]:
     """The paper's sizes, seven λ and all seeds."""
     settings = {"weight_decay": list(MULTITASK_DECAYS), "seed": list(seeds)}
-    return {name: ProbeGrid(grid(presets.weightdecay2026_probe(name), settings), PUBLISHED_EPOCHS) for name in presets.ARCHITECTURES}
+    return {name: BaselineGrid(grid(presets.weightdecay2026_probe(name), settings), PUBLISHED_EPOCHS) for name in presets.ARCHITECTURES}
 
 
 def _smaller(name: str, p: int = 53, epochs: int = 1_000, batch_size: int = 141) -> RunConfig:
@@ -69,7 +69,7 @@ def _smaller(name: str, p: int = 53, epochs: int = 1_000, batch_size: int = 141)
     return config.with_(steps=epochs * EPOCH, eval_every=10 * EPOCH, checkpoints=CheckpointSchedule(every=epochs * EPOCH))
 
 
-def read(plan: Mapping[str, ProbeGrid], folder: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
+def read(plan: Mapping[str, BaselineGrid], folder: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row a finished run, and those that a table knows.
 
     Returns:
@@ -109,9 +109,9 @@ def of_smaller(table: pd.DataFrame) -> dict[str, Measurement]:
         found[f"smaller_{name}_low"] = Measurement(float(rates.iloc[0]), n=int(n), note=note)
         found[f"smaller_{name}_high"] = Measurement(float(rates.iloc[-1]), n=int(n), note=note)
     largest = table[table["weight_decay"] == table["weight_decay"].max()].groupby("architecture")["grok"].mean()
-    if set(PROBES) <= set(largest.dropna().index):
-        order = sorted(PROBES, key=lambda name: float(largest[name]))
-        expected = sorted(PROBES, key=lambda name: PROBES[name].boundary)
+    if set(BASELINES) <= set(largest.dropna().index):
+        order = sorted(BASELINES, key=lambda name: float(largest[name]))
+        expected = sorted(BASELINES, key=lambda name: BASELINES[name].boundary)
         words = " before ".join(f"{NAMES[name]} ({largest[name]:.0f})" for name in order)
         found["smaller_probes_order"] = Measurement(float(order == expected), n=len(table), note=f"mean epochs at the largest λ: {words}")
     return found
@@ -134,15 +134,15 @@ def of_paper(table: pd.DataFrame) -> dict[str, Measurement]:
 def of_parameters() -> dict[str, Measurement]:
     """Parameters of the models whose number the paper gives."""
     found = {}
-    for name, probe in PROBES.items():
-        if probe.parameters is not None:
+    for name, baseline in BASELINES.items():
+        if baseline.parameters is not None:
             config = presets.weightdecay2026_probe(name)  # type: ignore[arg-type]
             n = sum(parameter.numel() for parameter in build_model(config.model, config.task.build(), config.seed).parameters())
             found[f"parameters_{name}"] = Measurement(n)
     return found
 
 
-def figure(plan: Mapping[str, ProbeGrid], folder: Path) -> go.Figure:
+def figure(plan: Mapping[str, BaselineGrid], folder: Path) -> go.Figure:
     """Test accuracy of the first seed of each architecture and λ."""
     styles = ("dot", "dash", "solid")
     lines = []

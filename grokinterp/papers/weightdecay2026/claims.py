@@ -44,7 +44,7 @@ MULTITASK: dict[tuple[Size, str], MultiTask] = {
 }
 
 
-class Probe(NamedTuple):
+class Baseline(NamedTuple):
     """A row of the architecture table: boundary with its interval, grokking runs of 70, parameters where they are determined."""
 
     words: str
@@ -55,10 +55,10 @@ class Probe(NamedTuple):
     parameters: int | None = None
 
 
-PROBES = {
-    "mlp": Probe("MLP, 4 layers of 512 (input format unstated)", 0.0511, 0.0495, 0.0591, 13),
-    "lstm": Probe("LSTM, 4 layers of 512", 0.0365, 0.0299, 0.0473, 22, 7_680_640),
-    "mamba": Probe("Mamba, 4 layers of 128", 0.0144, 0.0106, 0.0159, 46, 957_952),
+BASELINES = {
+    "mlp": Baseline("MLP, 4 layers of 512 (input format unstated)", 0.0511, 0.0495, 0.0591, 13),
+    "lstm": Baseline("LSTM, 4 layers of 512", 0.0365, 0.0299, 0.0473, 22, 7_680_640),
+    "mamba": Baseline("Mamba, 4 layers of 128", 0.0144, 0.0106, 0.0159, 46, 957_952),
 }
 
 
@@ -179,18 +179,18 @@ SMALLER_DECAYS = (0.1, 0.5, 2.0)  # of the smaller models without attention (cho
 
 
 def _probe_claims() -> Iterator[Claim]:
-    for name, probe in PROBES.items():
-        of = f"{probe.words}, addition, 10,000 epochs"
+    for name, baseline in BASELINES.items():
+        of = f"{baseline.words}, addition, 10,000 epochs"
         low, high = f"{SMALLER_DECAYS[0]:g}", f"{SMALLER_DECAYS[-1]:g}"
         share = f"a smaller {NAMES[name]}, 1,000 epochs: share of runs that grok"
         yield Claim(f"smaller_{name}_low", f"{share} at λ = {low}", "0 far below λ_c", (0, 0.34), kind="finding")
         yield Claim(f"smaller_{name}_high", f"{share} at λ = {high}", "1 far above λ_c", (0.66, 1), kind="finding")
-        interval = f"{probe.boundary} [{probe.low}, {probe.high}]"
-        needs, counted = f"70 runs of the paper's {NAMES[name]} for 10,000 epochs", (probe.grokked - 7, probe.grokked + 7)
-        yield Claim(f"boundary_{name}", f"{of}: λ_c", interval, (probe.low, probe.high), budgets=FULL, needs=needs)
-        yield Claim(f"grokked_{name}", f"{of}: grokking runs of 70", f"{probe.grokked}", counted, budgets=FULL, needs=needs)
-        if (exact := probe.parameters) is not None:
-            yield Claim(f"parameters_{name}", f"parameters of the {probe.words}", f"{exact:,}", (exact, exact), kind="calibration")
+        interval = f"{baseline.boundary} [{baseline.low}, {baseline.high}]"
+        needs, counted = f"70 runs of the paper's {NAMES[name]} for 10,000 epochs", (baseline.grokked - 7, baseline.grokked + 7)
+        yield Claim(f"boundary_{name}", f"{of}: λ_c", interval, (baseline.low, baseline.high), budgets=FULL, needs=needs)
+        yield Claim(f"grokked_{name}", f"{of}: grokking runs of 70", f"{baseline.grokked}", counted, budgets=FULL, needs=needs)
+        if (exact := baseline.parameters) is not None:
+            yield Claim(f"parameters_{name}", f"parameters of the {baseline.words}", f"{exact:,}", (exact, exact), kind="calibration")
     order = "smaller Mamba groks before smaller LSTM before smaller MLP at the largest λ, the order of the published λ_c"
     yield Claim("smaller_probes_order", order, "1 (implied)", (1, 1), kind="finding")
 

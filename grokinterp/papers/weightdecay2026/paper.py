@@ -25,8 +25,7 @@ from grokinterp.models.transformers import build_model, trained_parameters
 from grokinterp.papers.claims import Budget, Measurement, within_budget
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, Tables
-from grokinterp.papers.weightdecay2026 import baselines as probes
-from grokinterp.papers.weightdecay2026 import gpu, runs
+from grokinterp.papers.weightdecay2026 import baselines, gpu, runs
 from grokinterp.papers.weightdecay2026.claims import ARMS as PUBLISHED_ARMS
 from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, CLAIMS, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026.fits import (
@@ -46,10 +45,10 @@ from grokinterp.papers.weightdecay2026.words import opening
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-OWN_TABLES = ("runs", "collapse", "pairs-near", "pairs-above", "diagnostics", "probes")
-PAPER_TABLES = ("canonical-runs", "multitask-runs", "published-probes", "diagnostics-gpu", *(f"pairs-{tag(decay)}" for decay in PUBLISHED_ARMS))
+OWN_TABLES = ("runs", "collapse", "pairs-near", "pairs-above", "diagnostics", "baselines")
+PAPER_TABLES = ("canonical-runs", "multitask-runs", "published-baselines", "diagnostics-gpu", *(f"pairs-{tag(decay)}" for decay in PUBLISHED_ARMS))
 SOURCES = dict.fromkeys((*OWN_TABLES, *PAPER_TABLES), (0,))
-FIGURES = ("boundary", "horizon", "diagnostics", "pairs-near", "pairs-above", "probes", "published-boundary")
+FIGURES = ("boundary", "horizon", "diagnostics", "pairs-near", "pairs-above", "baselines", "published-boundary")
 
 
 def reproduce(
@@ -64,8 +63,8 @@ def reproduce(
     plan, trained = runs.plan(budget), folder / "runs"
     # What a budget does not plan counts too where it is known: the interventions at the paper's size under "cpu", or a GPU's diagnostics.
     tables = {**known, **runs.read_all(plan, trained, known, train)}
-    at_hand = all((trained / config.digest).exists() for grid in plan.probes.values() for config in grid.configs)
-    return of_tables(budget, tables, {"probes": probes.figure(plan.probes, trained)} if at_hand else {})
+    at_hand = all((trained / config.digest).exists() for grid in plan.baselines.values() for config in grid.configs)
+    return of_tables(budget, tables, {"baselines": baselines.figure(plan.baselines, trained)} if at_hand else {})
 
 
 def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
@@ -78,7 +77,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     """
     plan = runs.plan(budget)
     published, found = of_counts()
-    found |= of_parameters(budget) | probes.of_parameters()
+    found |= of_parameters(budget) | baselines.of_parameters()
     derived, figures_of = dict(tables), dict(drawn)
     pairs = {name.removeprefix("pairs-"): table for name, table in tables.items() if name.startswith("pairs-")}
     compared = compare(pairs)
@@ -91,8 +90,8 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     if pairs:
         found |= of_smaller_pairs(pairs, compared) | noted(of_paper_pairs(pairs, compared), pd.concat(pairs.values()))
         derived["differences"] = pd.DataFrame(list(compared.values()))
-    if "probes" in tables:
-        found |= probes.of_smaller(tables["probes"])
+    if "baselines" in tables:
+        found |= baselines.of_smaller(tables["baselines"])
     if plan.calibration is not None and "diagnostics" in tables:
         found |= of_calibration(tables["diagnostics"])
     if "diagnostics-gpu" in tables:
@@ -103,8 +102,8 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
         found |= noted(of_canonical(tables["canonical-runs"], canonical), tables["canonical-runs"])
         if "multitask-runs" in tables:
             found |= of_multitask(_tasks(plan, tables["multitask-runs"]), canonical)
-    if "published-probes" in tables:
-        found |= probes.of_paper(tables["published-probes"])
+    if "published-baselines" in tables:
+        found |= baselines.of_paper(tables["published-baselines"])
     figures_of = figures(own, pairs, tables.get("diagnostics")) | figures_of | {"published-boundary": published.figure()}
     ordered = {name: figures_of[name] for name in (*FIGURES, *figures_of) if name in figures_of}
     kept = within_budget(found, CLAIMS, budget)

@@ -24,8 +24,8 @@ from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
 from grokinterp.papers.training import finished, train_all
-from grokinterp.papers.weightdecay2026 import baselines as probes
-from grokinterp.papers.weightdecay2026.baselines import ProbeGrid
+from grokinterp.papers.weightdecay2026 import baselines
+from grokinterp.papers.weightdecay2026.baselines import BaselineGrid
 from grokinterp.papers.weightdecay2026.claims import ARMS, BINS, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026.fits import GROK, regime
 from grokinterp.training.config import CheckpointSchedule, RunConfig
@@ -68,8 +68,8 @@ class Plan(training.Plan):
         calibration: the paper's model at λ = 1, seed 42.
         canonical: the paper's main sweep.
         multitask: its replication, by size and operation.
-        probes: smaller models without attention, by architecture.
-        published_probes: those of the paper.
+        baselines: smaller models without attention, by architecture.
+        published_baselines: those of the paper.
         n_bootstrap: resamples of the survival fit.
         ensemble: as in every plan; these models are small enough for it on a CPU too.
     """
@@ -80,8 +80,8 @@ class Plan(training.Plan):
     calibration: RunConfig | None = None
     canonical: Boundary | None = None
     multitask: Mapping[tuple[presets.Size, str], Boundary] = field(default_factory=dict)
-    probes: Mapping[str, ProbeGrid] = field(default_factory=dict)
-    published_probes: Mapping[str, ProbeGrid] = field(default_factory=dict)
+    baselines: Mapping[str, BaselineGrid] = field(default_factory=dict)
+    published_baselines: Mapping[str, BaselineGrid] = field(default_factory=dict)
     n_bootstrap: int = 500
     ensemble: int | None = field(default=len(SEEDS), kw_only=True)
 
@@ -95,7 +95,7 @@ class Plan(training.Plan):
         for paired in self.pairs.values():
             yield from paired.parents
         yield from self.collapsing
-        for each in (*self.probes.values(), *self.published_probes.values()):
+        for each in (*self.baselines.values(), *self.published_baselines.values()):
             yield from each.configs
 
 
@@ -107,7 +107,7 @@ def plan(budget: Budget) -> Plan:
     own: dict[str, Any] = {
         "smaller": Boundary(grid(base, {"weight_decay": [0.1, 0.2, 0.3, 0.4, 0.6, 1.0, 1.5], "seed": list(SEEDS)}), (400, 500, 600, 800)),
         "collapsing": grid(base.with_(steps=200 * steps_per_epoch(base)), {"weight_decay": 10.0, "seed": list(SEEDS[:3])}),
-        "probes": probes.smaller(budget, SEEDS),
+        "baselines": baselines.smaller(budget, SEEDS),
     }
     pairs = {"near": Paired(_parents(base, 0.3), 100), "above": Paired(_parents(base, 1.0), 100)}
     if budget == "cpu":
@@ -117,7 +117,7 @@ def plan(budget: Budget) -> Plan:
     multitask = {key: _multitask(*key) for key in MULTITASK}
     pairs |= {tag(decay): Paired(_parents(presets.weightdecay2026(), decay, every=100), 500) for decay in ARMS}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    grids: dict[str, Any] = {"canonical": canonical, "multitask": multitask, "published_probes": probes.as_published(SEEDS)}
+    grids: dict[str, Any] = {"canonical": canonical, "multitask": multitask, "published_baselines": baselines.as_published(SEEDS)}
     return Plan(**own, **grids, pairs=pairs, calibration=_calibration(1_200), ensemble=None, device=device)
 
 
@@ -135,7 +135,7 @@ def _tiny() -> Plan:
     boundary = grid(followed, {"weight_decay": [0.03, 1.0, 2.0], "seed": list(SEEDS[:2])})
     collapsing = grid(_timed(base, 20), {"weight_decay": 10.0, "seed": list(SEEDS[:1])})
     pairs = {"near": Paired(_parents(_timed(base, 40), 1.0, SEEDS[:2]), 20, after=10)}
-    return Plan(Boundary(boundary, (50, 100)), collapsing, pairs, probes=probes.smaller("smoke", SEEDS), n_bootstrap=50, workers=0)
+    return Plan(Boundary(boundary, (50, 100)), collapsing, pairs, baselines=baselines.smaller("smoke", SEEDS), n_bootstrap=50, workers=0)
 
 
 def _timed(config: RunConfig, epochs: int, checkpoint_every: int = 10) -> RunConfig:
@@ -279,8 +279,8 @@ def read_all(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = T
     """Train what no table knows of a plan, and give every table that has rows: see `read_runs`, `run_pairs`, `along` and `baselines.read`.
 
     Returns:
-        ``runs``, ``collapse``, ``canonical-runs``, ``multitask-runs`` (with ``size`` and ``operation``), ``pairs-NAME``, ``diagnostics``, ``probes``
-        and ``published-probes``.
+        ``runs``, ``collapse``, ``canonical-runs``, ``multitask-runs`` (with ``size`` and ``operation``), ``pairs-NAME``, ``diagnostics``,
+        ``baselines`` and ``published-baselines``.
     """
     if train:
         there = set().union(*(known(table) for table in tables.values()))
@@ -293,8 +293,8 @@ def read_all(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = T
     example = plan.calibration or plan.pairs["near"].parents[0]
     read = finished(example, folder) is not None
     found["diagnostics"] = merged(tables.get("diagnostics"), diagnostics_over_training(example, folder) if read else pd.DataFrame())
-    for name, probe_grids in (("probes", plan.probes), ("published-probes", plan.published_probes)):
-        found[name] = probes.read(probe_grids, folder, tables.get(name))
+    for name, baseline_grids in (("baselines", plan.baselines), ("published-baselines", plan.published_baselines)):
+        found[name] = baselines.read(baseline_grids, folder, tables.get(name))
     return {name: table for name, table in found.items() if len(table)}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.models.baseline_configs import ProbeConfig
+from grokinterp.models.baseline_configs import BaselineConfig
 from grokinterp.models.initial import initial_weights
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.shapes import ExampleMask, Examples
@@ -48,7 +48,7 @@ def why_not(configs: Sequence[RunConfig]) -> str | None:
     first = configs[0]
     if first.task.every_position:
         return f"the engine computes the read-out position alone, and task {first.task.name!r} is trained on every position"
-    if isinstance(first.model, ProbeConfig):
+    if isinstance(first.model, BaselineConfig):
         return f"the engine computes transformers, and the model is of kind {first.model.kind!r}, which trains by itself"
     if unknown := [part for part in first.model.interventions if not part.in_engine]:
         return f"the engine does not compute {unknown[0]}, which acts through the module's own hooks"
