@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import grokinterp
 from grokinterp import GrokinterpError, fsd, laws
 from grokinterp.chance import Rng, generator
+from grokinterp.reports.report import Report
 
 DECAY, TIMES = np.repeat([0.1, 0.3, 1.0], 4), np.array([9, 8, 7, 9, 4, 3, 5, 4, 1, 2, 1, 1.5])
 GROKS = np.array([0, 0, 1, 0, 0, 1, 1, 0, 1, 1, 1, 1])
 SIGNALS = torch.randn(11, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SCORES = np.random.default_rng(1).random((60, 5))
 REACHED = np.where(np.arange(60) < 40, np.nan, 5.0)
+RUNS = [
+    Report(
+        xr.Dataset(
+            {"metric_test_loss": ("eval_step", [2.0, loss])},
+            coords={"eval_step": [0, 10]},
+            attrs={"title": f"run {seed}", "config": json.dumps({"seed": seed}), "failures": "{}", "summary": ""},
+        )
+    )
+    for seed, loss in enumerate((0.5, 0.7, 3.0))
+]
 CALLS: dict[str, Callable[..., Any]] = {
     "discrimination": lambda **rng: laws.discrimination(np.arange(12.0).reshape(3, 4), np.array([[0, 1, 0, 1]] * 3), n_bootstrap=20, **rng),
     "fork_law": lambda **rng: laws.fork_law(DECAY, TIMES, n_bootstrap=20, n_permutations=20, **rng),
     "grokking_time_in_p": lambda **rng: laws.grokking_time_in_p(np.repeat([53, 71, 97, 113], 3), TIMES, n_bootstrap=20, **rng),
     "lead_times": lambda **rng: laws.lead_times(TIMES, 2 * TIMES, n_bootstrap=20, **rng),
     "logistic_boundary": lambda **rng: laws.logistic_boundary(DECAY, GROKS, n_bootstrap=20, **rng),
+    "onsets": lambda **rng: laws.onsets(RUNS, "test_loss < 1", n_bootstrap=20, **rng),
     "detection": lambda **rng: laws.detection(list(SCORES), [np.arange(5)] * 60, REACHED, false_alarm_rate=0.2, n_bootstrap=20, **rng),
     "survival_boundary": lambda **rng: laws.survival_boundary(DECAY, TIMES, TIMES > 8, 10.0, n_bootstrap=20, **rng),
     "iid_test": lambda **rng: fsd.iid_test(fsd.spectrum(SIGNALS)[0], draws=20, **rng),

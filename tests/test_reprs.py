@@ -47,7 +47,10 @@ def test_no_result_prints_its_arrays() -> None:
             continue
         try:
             hints = get_type_hints(cls)
-        except NameError:  # a type that only type checkers import, pandas as a rule
+        except (
+            NameError,
+            TypeError,
+        ):  # TypeError: array.array takes no element type before Python 3.12; NameError: a type that only type checkers import, pandas as a rule
             hints = {field.name: pd.Series if "pd." in str(field.type) else None for field in fields(cls)}
         shown = [field.name for field in fields(cls) if field.repr and is_long(hints[field.name])]
         seen += 1

@@ -101,6 +101,7 @@ ON_TOYS: dict[str, Callable[[Any], Any]] = {
     "fsd.fsd": lambda model: gi.fsd.fsd(Snapshot(model, TASK)),
     "fsd.signals": lambda model: gi.fsd.signals(Snapshot(model, TASK)),
     "fsd.filtered_loss": lambda model: gi.fsd.filtered_loss(Snapshot(model, TASK)),
+    "loss_recovered": lambda model: list(dataclasses.astuple(gi.loss_recovered(Snapshot(model, TASK), gi.Clock((1,))))),
     "heads.heads": lambda model: gi.heads.heads(Snapshot(model, TASK)),
     "Snapshot": lambda model: [Snapshot(model, TASK).logits, Snapshot(model, TASK).readout("blocks.1.attn.hook_pattern")],
     "ace.Tail": lambda model: [h for hook in (FIRST, LAST, "blocks.1.hook_attn_out", "unembed.hook_in") for h in tail_of(model, hook)],
@@ -114,7 +115,8 @@ ON_LANGUAGE: dict[str, Callable[[Any], Any]] = {
     "ace.best_core": lambda model: ace.best_core(model, PROMPTS, hooks=[FIRST, LAST]).projector,
     "ace.generate": generated,
 }
-RUNS_NO_MODEL = {"load_weights", "Published", "RunConfig"}  # they fill a model, or hold one or its configuration
+# They fill a model, hold one or its configuration, or make another one of its weights.
+RUNS_NO_MODEL = {"load_weights", "Published", "RunConfig", "Adapter", "hooked_transformer", "bridge", "hugging_face"}
 
 
 def tail_of(model: Any, hook: str) -> list[Tensor]:

@@ -6,7 +6,7 @@ on left cosets gK, with K conjugate to H.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -59,10 +59,10 @@ class Sides:
         concentration: the smallest C_H, [operand, neuron].
     """
 
-    shares: Float64[Tensor, "operand subgroup neuron"]
-    classes: Int[Tensor, "operand neuron"]
-    labels: Int[Tensor, "operand element neuron"]
-    concentration: Float64[Tensor, "operand neuron"]
+    shares: Float64[Tensor, "operand subgroup neuron"] = field(repr=False)
+    classes: Int[Tensor, "operand neuron"] = field(repr=False)
+    labels: Int[Tensor, "operand element neuron"] = field(repr=False)
+    concentration: Float64[Tensor, "operand neuron"] = field(repr=False)
 
     @classmethod
     def of(cls, proper: tuple[Subgroup, ...], left: Functions, right: Functions, threshold: float) -> Sides:

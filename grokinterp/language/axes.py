@@ -7,7 +7,7 @@ number a model that leans on the nearest noun is misled, and what is left withou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,10 +50,10 @@ class NumberAxes:
         written: continuations of some test prompts by the likeliest tokens, clean and with the core of rank 1 flipped.
     """
 
-    layers: pd.DataFrame
-    ranks: pd.DataFrame
-    facts: pd.DataFrame
-    written: pd.DataFrame
+    layers: pd.DataFrame = field(repr=False)
+    ranks: pd.DataFrame = field(repr=False)
+    facts: pd.DataFrame = field(repr=False)
+    written: pd.DataFrame = field(repr=False)
 
     def needed(self) -> dict[str, float]:
         """The least rank that suffices, that is all there is, and that turns number over; NaN where none of those tried does."""

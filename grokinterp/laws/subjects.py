@@ -10,15 +10,13 @@ import pandas as pd
 
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.reports.comparison import Comparison
-from grokinterp.reports.report import Report
-from grokinterp.reports.rows import recorded
-from grokinterp.reports.several import config_of, differences, followed, in_order, labels
-from grokinterp.training.runs import Run
-from grokinterp.training.sweep import runs_in
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from grokinterp.training.runs import Run
+
+# Runs and reports are imported where they are read: laws of arrays need no torch.
 
 GROKS = "test_accuracy >= 0.99"
 """What counts as grokking in a sweep's table (`grokked_at`) and, unless said otherwise, here."""
@@ -29,7 +27,7 @@ ENDED = ("finished", "diverged")
 def is_subject(value: Any) -> bool:
     """Whether something is runs, their folder or reports, and not numbers."""
     several = list(value) if isinstance(value, list | tuple) else [value]
-    return bool(several) and all(isinstance(each, Run | Report | str | Path) for each in several)
+    return bool(several) and all(isinstance(each, str | Path) or hasattr(each, "metrics") or hasattr(each, "dataset") for each in several)
 
 
 def runs_of(subjects: Any) -> list[Run]:
@@ -38,6 +36,10 @@ def runs_of(subjects: Any) -> list[Run]:
     Raises:
         GrokinterpError: something else.
     """
+    from grokinterp.reports.several import in_order
+    from grokinterp.training.runs import Run
+    from grokinterp.training.sweep import runs_in
+
     found: list[Run] = []
     for each in subjects if isinstance(subjects, list | tuple) else [subjects]:
         if isinstance(each, Run):
@@ -62,6 +64,9 @@ def onsets_of(subjects: Any, condition: str) -> pd.DataFrame:
     Raises:
         GrokinterpError: a condition that cannot be read, or on a quantity that a run lacks.
     """
+    from grokinterp.reports.comparison import Comparison
+    from grokinterp.reports.several import config_of, differences, followed, labels
+
     wanted = Condition.parse(condition)
     if isinstance(subjects, Comparison):
         names, settings = list(subjects.reports), differences([config_of(report.dataset) for report in subjects.reports.values()])
@@ -84,6 +89,10 @@ def onsets_of(subjects: Any, condition: str) -> pd.DataFrame:
 
 def _dataset(subject: Any) -> list[tuple[dict[str, Any], xr.Dataset]]:
     """Config and dataset of each run that one subject stands for."""
+    from grokinterp.reports.report import Report
+    from grokinterp.reports.rows import recorded
+    from grokinterp.reports.several import config_of
+
     if isinstance(subject, Report):
         return [(config_of(subject.dataset), subject.dataset)]
     return [(run.config.to_dict(), recorded(run.metrics).assign_attrs(title=str(run.path))) for run in runs_of(subject)]

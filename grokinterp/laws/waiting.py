@@ -17,7 +17,6 @@ from grokinterp.laws.drawing import draw, points
 from grokinterp.laws.numerics import columns, resample, sign_flip_p
 from grokinterp.laws.results import Estimate, Result, check_level, interval
 from grokinterp.laws.subjects import onsets_of
-from grokinterp.reports.several import onset_figure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -46,6 +45,8 @@ class Onsets(Result):
 
     def figure(self) -> go.Figure:
         """The onset of each run, by label; an open triangle where a run was given up before."""
+        from grokinterp.reports.several import onset_figure
+
         return onset_figure(self.runs[["onset", "followed"]].rename(columns={"onset": self.condition}))
 
     def __str__(self) -> str:

@@ -103,7 +103,7 @@ def test_a_command_writes_there_or_says_why_not(
 
 
 def test_every_command_is_in_the_table() -> None:
-    assert {name.split()[0] for name in COMMANDS} | {"cite"} == set(ALL)
+    assert {name.split()[0] for name in COMMANDS} | {"cite", "watch"} == set(ALL)  # these write nothing
 
 
 @pytest.mark.parametrize("command", ["cite", "train", "analyze", "report", "sweep"])

@@ -20,7 +20,12 @@ from grokinterp.training.learner import ModuleLearner
 from grokinterp.training.train import train
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SMALL = {"markov_chain": {"n_sequences": 40, "length": 6}, "permutations": {"n": 3}}
+SMALL = {
+    "markov_chain": {"n_sequences": 40, "length": 6},
+    "permutations": {"n": 3},
+    "composition": {"group": "D", "n": 4},
+    "sparse_parity": {"n": 5, "relevant": [0, 2]},
+}
 
 
 def config_of(name: str, **changes: object) -> RunConfig:
