@@ -80,9 +80,19 @@ def conformed(hint: Any, value: Any, where: str) -> Any:
         return value if isinstance(value, int) else int(value)
     kind = str if origin is typing.Literal else hint
     if isinstance(kind, type) and not isinstance(value, kind):
-        found: list[type] = kind.__subclasses__() if inspect.isabstract(kind) else []
+        found = subclasses(kind) if inspect.isabstract(kind) else []
         raise _wrong(where, " or ".join(each.__name__ for each in found) or kind.__name__, value)
     return _text(value, where) if isinstance(value, str) else value
+
+
+def subclasses(cls: type) -> list[type]:
+    """Every class that derives from one and can be made, in the order in which they were defined."""
+    found: list[type] = []
+    sub: type
+    for sub in cls.__subclasses__():
+        found += [] if getattr(sub, "__abstractmethods__", ()) else [sub]
+        found += subclasses(sub)
+    return found
 
 
 def _text(value: str, where: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from grokinterp.declared import subclasses
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.adapter import BACKENDS, Adapter
 from grokinterp.models.edits import HookFunction, applied
@@ -89,16 +90,6 @@ class InForce(Intervention):
         from grokinterp.models.edited import install
 
         install(model, self.hooks(model, task))
-
-
-def subclasses(cls: type) -> list[type]:
-    """Every class that derives from one and can be made, in the order in which they were defined."""
-    found: list[type] = []
-    sub: type
-    for sub in cls.__subclasses__():
-        found += [] if getattr(sub, "__abstractmethods__", ()) else [sub]
-        found += subclasses(sub)
-    return found
 
 
 def in_order(interventions: Sequence[InForce]) -> tuple[InForce, ...]:

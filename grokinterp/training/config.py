@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from grokinterp.conditions import Condition
-from grokinterp.declared import LARGEST, check_fields, conformed
+from grokinterp.declared import LARGEST, check_fields, conformed, subclasses
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.events import Event
 from grokinterp.models.baseline_configs import Baselines
-from grokinterp.models.intervention import subclasses
 from grokinterp.models.transformers import ModelConfig
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.optimizers import AdamW, Optimizer

@@ -62,7 +62,27 @@ class Optimizer(ABC):
 
 
 @dataclass(frozen=True)
-class Adam(Optimizer):
+class _TwoMoments(Optimizer):
+    """What `Adam` and `AdamW` share: running means of the gradient and of its square."""
+
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eps <= 0:
+            raise GrokinterpError(f"eps must be positive; got {self.eps}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise GrokinterpError(f"betas are two numbers in [0, 1); got {self.betas}")
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The running means of the gradient and of its square."""
+        return "exp_avg", "exp_avg_sq"
+
+
+@dataclass(frozen=True)
+class Adam(_TwoMoments):
     """Adam (arXiv 1412.6980) with λ as an L2 penalty: λ·θ is added to the gradient before the moments.
 
     Attributes:
@@ -70,18 +90,7 @@ class Adam(Optimizer):
         eps: added to the root of the second moment.
     """
 
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-8
     kind: str = field(default="adam", init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_moments(self.betas, self.eps)
-
-    @property
-    def state(self) -> tuple[str, ...]:
-        """The running means of the gradient and of its square."""
-        return "exp_avg", "exp_avg_sq"
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """See `Optimizer.build`."""
@@ -89,7 +98,7 @@ class Adam(Optimizer):
 
 
 @dataclass(frozen=True)
-class AdamW(Optimizer):
+class AdamW(_TwoMoments):
     """AdamW (arXiv 1711.05101) with decoupled weight decay on every trained parameter; configurations name it by having no kind.
 
     Attributes:
@@ -99,17 +108,6 @@ class AdamW(Optimizer):
     """
 
     weight_decay: float = 1.0
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_moments(self.betas, self.eps)
-
-    @property
-    def state(self) -> tuple[str, ...]:
-        """The running means of the gradient and of its square."""
-        return "exp_avg", "exp_avg_sq"
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """See `Optimizer.build`."""
@@ -140,10 +138,3 @@ class SGD(Optimizer):
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """See `Optimizer.build`."""
         return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-
-
-def _check_moments(betas: tuple[float, float], eps: float) -> None:
-    if eps <= 0:
-        raise GrokinterpError(f"eps must be positive; got {eps}")
-    if not all(0 <= beta < 1 for beta in betas):
-        raise GrokinterpError(f"betas are two numbers in [0, 1); got {betas}")
