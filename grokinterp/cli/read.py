@@ -29,8 +29,8 @@ def analyze(
 
     Args:
         path: a run folder, or a file with weights.
-        measures: loss, progress, spectrum, fsd, filtered_loss, heads, algorithm, equivalent, ace, neuron_maps, attention_maps, weights_path, or
-            my_module:my_function of this folder.
+        measures: loss, progress, spectrum, representations, cosets, fsd, filtered_loss, heads, algorithm, equivalent, ace, neuron_maps,
+            attention_maps, weights_path, or my_module:my_function of this folder.
         steps: of a run, the checkpoints to read (in steps); all unless given.
         workers: processes that share the checkpoints of a run; 0 for this one.
         task: of a checkpoint that states none, like modular_addition.
