@@ -11,10 +11,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from grokinterp.measures.fsd import fsd
 from grokinterp.papers import Reproduction, reproduce
-from grokinterp.papers.fsd2026 import claims, paper, runs
+from grokinterp.papers.fsd2026 import claims, paper, runs, sites
 from grokinterp.reports.report import Report
+from grokinterp.snapshot import Snapshot
 from grokinterp.training.runs import Run
+from grokinterp.training.train import train
 
 P = 97
 STEPS = np.arange(0, 1_100, 100)
@@ -135,7 +138,13 @@ def published_measurements() -> dict[str, paper.Measurement]:
         **paper.of_s5(published_s5()),
         **paper.of_table_5(table_5),
         **paper.of_ablation(pd.DataFrame({"grok": paper.ABLATION, "end": paper.ABLATION})),
+        **sites.of_sites(sites.beside_published(published_sites(main))),
     }
+
+
+def published_sites(main: pd.DataFrame) -> pd.DataFrame:
+    """One site, at which FSD has the published leads."""
+    return pd.DataFrame({"site": "blocks.0.mlp.hook_post", "top": 1, "lead": main["lead_1"]})
 
 
 def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured() -> None:
@@ -271,3 +280,27 @@ def test_a_run_that_does_not_synchronize_is_forked_halfway_to_grokking(run: Run)
     step, top = runs.halfway(run, pd.Series({"grok": 260.0})) or (None, None)
     assert (step, top) == (125, 0)
     assert runs.halfway(run, pd.Series({"grok": math.nan})) is None
+
+
+def test_every_site_and_k_is_set_beside_the_published_leads() -> None:
+    """Of two made-up readings one meets the published lead of one configuration of two, and leads in both."""
+    leads = pd.DataFrame(
+        {"site": ["a", "a", "b", "b"], "top": 1, "lead": [2_400.0, 100.0, -500.0, math.nan]},
+        index=pd.Index(["p97-s42", "p53-s42"] * 2, name="name"),
+    )
+    table = sites.beside_published(leads)
+    assert table.loc[("a", 1)].to_dict() == {"runs": 2, "leading": 2, "mean_lead": 1_250, "agree": 1}
+    assert table.loc[("b", 1)].to_dict() == {"runs": 2, "leading": 0, "mean_lead": -500, "agree": 0}
+    found = sites.of_sites(table)
+    assert (found["sites_agree"].value, found["sites_precede"].value) == (0.5, 1)
+
+
+def test_fsd_everywhere_is_fsd_at_each_site(tmp_path: Path) -> None:
+    config = runs.plan("smoke").main["p31-s0"].with_(steps=50, stop=None, **{"checkpoints.every": 50})
+    run = train(config, tmp_path / "run", progress_bar=False)
+    snapshot = Snapshot(run.model(50), run.task, 50)
+    everywhere = sites.fsd_everywhere(snapshot)["fsd_everywhere"]
+    xr.testing.assert_allclose(everywhere.sel(site="blocks.0.mlp.hook_post", drop=True), fsd(snapshot)["fsd"])
+    table = sites.leads_everywhere({"p97-s42": run})
+    assert len(table) == len(sites.SITES) * 3
+    assert table["lead"].isna().all()  # nothing groks in fifty steps

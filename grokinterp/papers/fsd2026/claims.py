@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from grokinterp.papers.claims import ANYWHERE, AT_SIZE, FULL, Budget, Claim, within
+from grokinterp.papers.claims import ANYWHERE, AT_SIZE, Budget, Claim, within
 
 GRID = 500  # steps between the paper's measurements
 
@@ -57,8 +57,8 @@ VARIANTS: dict[
     "p97-s42": ("the 2-layer model, as in the table of architectures", None, 1_500, AT_SIZE),
     "one_layer": ("a 1-layer model", 4_500, -1_000, AT_SIZE),
     "attention_only": ("an attention-only model", 4_000, 3_000, AT_SIZE),
-    "subtraction-s42": ("subtraction (first run)", None, 1_000, FULL),
-    "subtraction-s123": ("subtraction (second run)", None, 2_000, FULL),
+    "subtraction-s42": ("subtraction (first run)", None, 1_000, AT_SIZE),
+    "subtraction-s123": ("subtraction (second run)", None, 2_000, AT_SIZE),
 }
 
 
@@ -97,6 +97,11 @@ def _summary_claims() -> Iterator[Claim]:
     for loss, what in (("restricted", "falls below 0.5 nats"), ("excluded", "on the training pairs rises above ln p")):
         sentence = f"the paper's baseline is no excluded loss: steps by which FSD precedes Nanda's {loss} loss, which {what}, mean"
         yield Claim(f"ahead_of_{loss}", sentence, "not compared", (1, math.inf), "steps", kind="finding")
+    everywhere = "FSD read at eight sites of both blocks with K = 1, 3, 5: "
+    agree = "the largest share of configurations whose published lead one of these readings meets"
+    yield Claim("sites_agree", everywhere + agree, "site not named", (1, 1), kind="finding")
+    precede = "readings with which FSD reaches 0.80 before grokking in every configuration"
+    yield Claim("sites_precede", everywhere + precede, "site not named", (1, math.inf), kind="finding")
     yield Claim("rank_falls", "share of configurations whose median rank (50 %) falls from step 500 to grokking", "1", (1, 1))
     yield Claim("rank_50", "median rank at grokking, components for 50 % of the variance, mean", "1.1", (1, 2))
     yield Claim("rank_90", "median rank at grokking, components for 90 % of the variance as stated, mean", "1.1", (1, 2))
@@ -126,7 +131,7 @@ def _variant_claims() -> Iterator[Claim]:
         key = "lead_two_layers" if name in CONFIGURATIONS else name_of("lead", name)
         yield Claim(key, f"lead in {words}, p = 97", f"{lead:+,}", near_lead(lead), "steps", budgets)
     multiplication = "lead in multiplication, p = 97, signals over residues: FSD comes long after grokking"
-    yield Claim("lead_multiplication", multiplication, "−10,000", (-math.inf, -5_000), "steps", FULL)
+    yield Claim("lead_multiplication", multiplication, "−10,000", (-math.inf, -5_000), "steps", AT_SIZE)
     sees_nothing = "an MLP-only model never groks (1: so it is; reading the last position it sees the separator alone, and can learn nothing)"
     yield Claim("mlp_only", sees_nothing, "never in 15,000", (1, 1))
     yield Claim(

@@ -31,9 +31,10 @@ from grokinterp.papers.fsd2026.claims import (
     VARIANTS,
     name_of,
 )
+from grokinterp.papers.fsd2026.sites import beside_published, leads_everywhere, of_sites
 from grokinterp.papers.fsd2026.words import opening
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
-from grokinterp.papers.tables import NOTHING, RUN, Tables, merged
+from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
 from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-SOURCES = dict.fromkeys(("configurations", "forks", "significance", "s5", "table-5", "ablation"), (0,))
+SOURCES = dict.fromkeys(("configurations", "forks", "significance", "s5", "table-5", "ablation", "sites"), (0,))
 FIGURES = ("leads", "synchronization", "fork-law")
 EXAMPLE = "p97-s42"
 
@@ -51,7 +52,7 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     """Train and fork what is not known of a budget, and read all that is finished."""
     plan = runs.plan(budget)
     reports = runs.read_all(plan, folder, known, train)
-    fresh = _read(plan, folder, reports)
+    fresh = _read(plan, folder, reports, known)
     tables = {name: merged(known.get(name), fresh.get(name, pd.DataFrame())) for name in SOURCES}
     shown = next((name for name in (EXAMPLE, *plan.main) if name in reports), None)
     drawn = {}
@@ -60,8 +61,8 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
 
 
-def _read(plan: runs.Plan, folder: Path, reports: Mapping[str, Report]) -> dict[str, pd.DataFrame]:
-    """The tables of the runs that were read, each with the digest of the run that a row is about."""
+def _read(plan: runs.Plan, folder: Path, reports: Mapping[str, Report], tables: Tables) -> dict[str, pd.DataFrame]:
+    """The tables of the runs that were read, each with the digest of the run that a row is about; nothing is forked that a table knows."""
     configs = {**plan.main, **plan.variants, **plan.s5}
     digests = {name: config.digest for name, config in configs.items() if name in reports}
     of_groups = {name: config for name, config in {**plan.main, **plan.variants}.items() if name in reports}
@@ -72,14 +73,16 @@ def _read(plan: runs.Plan, folder: Path, reports: Mapping[str, Report]) -> dict[
     events = pd.DataFrame.from_dict(rows, orient="index")
     main = events.loc[[name for name in plan.main if name in reports]]
     s5 = {name: {**runs.s5_events(reports[name].dataset), RUN: digests[name]} for name in plan.s5 if name in reports}
-    tables = {"configurations": events, "s5": pd.DataFrame.from_dict(s5, orient="index")}
+    fresh = {"configurations": events, "s5": pd.DataFrame.from_dict(s5, orient="index")}
     if len(main):
-        tables |= {"forks": runs.fork_draws(plan, folder, main), "significance": _significance(plan, folder, main)}
-    if EXAMPLE in reports:
+        unforked = main[~main[RUN].isin(known(tables.get("forks")))]
+        fresh |= {"forks": runs.fork_draws(plan, folder, unforked), "significance": _significance(plan, folder, main)}
+        fresh["sites"] = leads_everywhere({str(name): Run(folder / str(name)) for name in main.index if name in CONFIGURATIONS})
+    if EXAMPLE in reports and digests[EXAMPLE] not in known(tables.get("table-5")):
         example, report = Run(folder / EXAMPLE), reports[EXAMPLE]
-        tables["table-5"] = runs.at_steps(example, report, list(TABLE_5.index)).assign(**{RUN: digests[EXAMPLE]})
-        tables["ablation"] = _ablation(example, main["grok"][EXAMPLE]).assign(**{RUN: digests[EXAMPLE]})
-    return tables
+        fresh["table-5"] = runs.at_steps(example, report, list(TABLE_5.index)).assign(**{RUN: digests[EXAMPLE]})
+        fresh["ablation"] = _ablation(example, main["grok"][EXAMPLE]).assign(**{RUN: digests[EXAMPLE]})
+    return fresh
 
 
 def _modulus(config: RunConfig) -> int:
@@ -102,6 +105,9 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     law = fitted(draws)
     found = {**of_runs(events), **of_main(main), **of_forks(draws, law, main), **of_s5(tables.get("s5", pd.DataFrame()))}
     derived = {**tables, "configurations": _beside_the_paper(events), "fork-law": delays(draws)}
+    if "sites" in tables:
+        derived["sites-beside-published"] = beside_published(tables["sites"])
+        found |= of_sites(derived["sites-beside-published"])
     if "significance" in tables:
         found |= of_significance(tables["significance"])
     if law is not None:

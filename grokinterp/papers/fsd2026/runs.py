@@ -76,7 +76,7 @@ class Plan(training.Plan):
 
 
 def plan(budget: Budget) -> Plan:
-    """The trainings of a budget: one small model, the nine configurations, or these with all variants."""
+    """The trainings of a budget: one small model, or the nine configurations with all variants and fewer or more draws."""
     if budget == "smoke":
         return Plan({"p31-s0": _tiny()}, decays=(1.0, 3.0), draws=(1,), horizon=600, permutations=100, workers=0)
     main = {f"p{p}-s{s}": presets.fsd2026(p=p, seed=s).with_(**{"checkpoints.moments": s == 42 and p in FORKED}) for p, s in MAIN}
@@ -87,11 +87,11 @@ def plan(budget: Budget) -> Plan:
         "mlp_only": presets.fsd2026(steps=15_000).with_(interventions=(NoAttention(),), **{"checkpoints.every": 1_000}),
         "mlp_only_pooled": presets.fsd2026(steps=15_000).with_(interventions=(NoAttention(), MeanPool())),
     }
-    s5 = {f"s5-s{seed}": _s5(seed) for seed in S5_SEEDS}
-    if budget == "cpu":
-        return Plan(main, architectures, dict(list(s5.items())[:3]))
     operations = {f"subtraction-s{seed}": presets.fsd2026(seed=seed, operation="subtraction") for seed in (42, 123)}
     operations["multiplication"] = presets.fsd2026(operation="multiplication", steps=20_000).with_(stop=None)
+    s5 = {f"s5-s{seed}": _s5(seed) for seed in S5_SEEDS}
+    if budget == "cpu":
+        return Plan(main, architectures | operations, dict(list(s5.items())[:3]))
     return Plan(main, architectures | operations, s5, draws=(1, 2, 3, 4, 5))
 
 
