@@ -19,6 +19,8 @@ from grokinterp.laws.results import Estimate, Result, check_level, interval
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+NO_BETTER = 1e-3  # of the sum of squares: a fit that gains less on its limit does not determine two parameters (chosen here)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PowerLaw(Result):
@@ -133,7 +135,7 @@ class GrokkingTimeInP(Result):
     """The law τ = −Ω ln(1 − p_crit/p).
 
     Attributes:
-        omega: Ω, in the unit of τ.
+        omega: Ω, in the unit of τ; its interval reaches ∞ where resampled runs are as well described by τ ∝ 1/p, the limit p_crit → 0.
         p_crit: at and below which the law has no grokking.
         r2: share of the variance of τ explained, over runs.
         r2_of_means: the same over the mean τ of each p.
@@ -203,7 +205,11 @@ def grokking_time_in_p(p: ArrayLike, time: ArrayLike, *, rng: Rng = 0, n_bootstr
 
 
 def _fit_in_p(p: np.ndarray, tau: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ω and p_crit for each row of `counts` [fit, run], by least squares of τ in units of its mean."""
+    """Ω and p_crit for each row of `counts` [fit, run], by least squares of τ in units of its mean.
+
+    As p_crit → 0 the law becomes τ = Ω p_crit/p. Where that limit fits a resample as well, its runs do not tell Ω from ∞, and the row is (∞, 0);
+    the first row, of the runs themselves, stays as it is.
+    """
     scale, smallest = tau.mean(), np.where(counts > 0, p, np.inf).min(1)
 
     def shape(theta: np.ndarray, fits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -226,4 +232,8 @@ def _fit_in_p(p: np.ndarray, tau: np.ndarray, counts: np.ndarray) -> tuple[np.nd
         errors.append(objective(tried[-1], every)[0])
     start = np.stack(tried)[np.argmin(errors, axis=0), every]
     theta, _ = minimise(objective, start, np.array([-20, 1e-4]), np.array([20, 1 - 1e-6]))
-    return scale * np.exp(theta[:, 0]), theta[:, 1] * smallest
+    inverse = (counts * tau / scale / p).sum(1) / (counts / p**2).sum(1)
+    limit = (counts * (inverse[:, None] / p - tau / scale) ** 2).sum(1)
+    bounded = objective(theta, every)[0] < limit * (1 - NO_BETTER)
+    bounded[0] = True
+    return np.where(bounded, scale * np.exp(theta[:, 0]), np.inf), np.where(bounded, theta[:, 1] * smallest, 0.0)

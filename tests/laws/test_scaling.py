@@ -126,3 +126,12 @@ def test_never_grokking_runs_of_the_law_are_counted() -> None:
 def test_what_the_law_of_the_prime_refuses(p: list[float], time: list[float], message: str) -> None:
     with pytest.raises(GrokinterpError, match=message):
         grokking_time_in_p(p, time, rng=rng())
+
+
+def test_runs_that_do_not_tell_omega_from_infinity_say_so() -> None:
+    """τ ∝ 1/p is the limit of the law for p_crit → 0, so with noise about half of all resamples have no finite Ω."""
+    time = 80_000 / PRIMES * np.exp(0.05 * rng().standard_normal(len(PRIMES)))
+    law = grokking_time_in_p(PRIMES, time, rng=rng(), n_bootstrap=200)
+    assert np.isinf(law.omega.high)
+    assert law.p_crit.low == 0
+    assert np.isfinite([law.omega.value, law.omega.low, law.p_crit.high, law.r2]).all()

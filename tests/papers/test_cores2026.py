@@ -80,7 +80,12 @@ def published_measurements() -> dict[str, paper.Measurement]:
     laws = paper.fitted(in_decay, in_p)
     growths = published_growths()
     of_models = {**paper.of_chains(*published_chains()), **paper.of_growth(growths), **paper.of_long(growths), **paper.of_times(*laws, in_p)}
-    return {**of_models, **of_gpt2(published_agreement()), "theory_norm": paper.Measurement(paper._norm_error())}
+    return {
+        **of_models,
+        **of_gpt2(published_agreement()),
+        "theory_norm": paper.Measurement(paper._norm_error()),
+        "theory_spread": paper.Measurement(paper._spread()),
+    }
 
 
 def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured() -> None:
@@ -205,7 +210,7 @@ def test_grokking_times_fall_with_weight_decay(smoke: Reproduction) -> None:
 
 
 def test_smoke_shows_every_figure_and_measures_what_any_size_can(smoke: Reproduction) -> None:
-    assert smoke.found.keys() == {"markov_keep_gap", "modular_keep_gap", "theory_norm"}
+    assert smoke.found.keys() == {"markov_keep_gap", "modular_keep_gap", "theory_norm", "theory_spread"}
     assert set(smoke.table()["verdict"][list(smoke.found)]) == {"reproduced"}
     assert list(smoke.figures) == ["eigenvalues", "core-size", "principal-angles", "canonical-correlations", "clock", "decay", "p"]
     assert all(figure.layout.meta["caption"] for figure in smoke.figures.values())

@@ -134,8 +134,8 @@ def _time_claims() -> Iterator[Claim]:
     yield Claim("time_never", "share of these runs that grok", "1", (1, 1))
     norm = "theory: ‖ψ‖² = 3p/4 with ψ_k = 1 − cos(2πk/p) over the frequencies, largest relative error over these p (arithmetic)"
     yield Claim("theory_norm", norm, "0", (0, 1e-9), budgets=ANYWHERE)
-    spread = "theory: the minimum-norm solution spreads over all modes, α* ∝ ψ; dm/dt = −λm + cλ‖ψ‖²"
-    yield Claim("theory_spread", spread, "α* ∝ ψ", (1, 1), budgets=(), needs="nothing that can be run: it is a derivation")
+    spread = "theory: the solution of minimum norm spreads over all modes, α* ∝ ψ: smallest cosine with ψ of random α after decay at a held margin"
+    yield Claim("theory_spread", f"{spread} ψ·α = 1, over these p", "1", (1 - 1e-9, 1 + 1e-9), budgets=ANYWHERE)
 
 
 # --- agreement ---------------------------------------------------------------------------------------------------------------------
