@@ -36,6 +36,41 @@ class Phases:
     circuit_end: int | None
     cleanup_end: int | None
 
+    @classmethod
+    def of(
+        cls,
+        steps: np.ndarray,
+        train: np.ndarray,
+        test: np.ndarray,
+        restricted: np.ndarray,
+        excluded: np.ndarray,
+        loss_below: float = 0.01,
+        fall: float = 0.95,
+    ) -> Phases:
+        """The three phases of training by rule, from losses over a run; of frequencies or of representations alike.
+
+        The paper (Nanda et al. 2023, section 5.2) reads them off the curves by eye; this rule is chosen here. Steps at which a loss is not defined
+        count as no end of a phase.
+
+        Args:
+            steps: ascending, [step].
+            train: train loss, in nats.
+            test: test loss.
+            restricted: restricted loss over all pairs.
+            excluded: excluded loss on the training pairs.
+            loss_below: train and test loss, in nats, that count as learned.
+            fall: share of restricted loss's fall, from its largest to its last value, that ends circuit formation.
+        """
+        learned = np.flatnonzero(np.maximum.accumulate(train < loss_below))
+        learned = learned[np.isfinite(excluded[learned])]
+        memorization_end = int(steps[learned[np.argmin(excluded[learned])]]) if len(learned) else None
+        circuit_end = None
+        if len(known := np.flatnonzero(np.isfinite(restricted))):
+            peak = known[np.argmax(restricted[known])]
+            fallen = restricted <= restricted[peak] - fall * (restricted[peak] - restricted[known[-1]])
+            circuit_end = _first(steps, fallen & (np.arange(len(steps)) > peak) & (restricted < restricted[peak]))
+        return cls(memorization_end, circuit_end, _first(steps, test < loss_below))
+
     @property
     def in_order(self) -> bool:
         """Whether all three were found, one after the other."""
@@ -43,32 +78,15 @@ class Phases:
         return len(ends) == 3 and ends == sorted(ends)
 
 
-def phases(dataset: xr.Dataset, loss_below: float = 0.01, fall: float = 0.95) -> Phases:
-    """The three phases of training by rule, from the progress measures over a run.
-
-    The paper (Nanda et al. 2023, section 5.2) reads them off the curves by eye; this rule is chosen here.
+def phases(dataset: xr.Dataset) -> Phases:
+    """The three phases of training, by the rule of `Phases.of`.
 
     Args:
         dataset: `progress` over steps, as ``analyze(run, ["progress"])`` gives it.
-        loss_below: train and test loss, in nats, that count as learned.
-        fall: share of restricted loss's fall, from its largest to its last value, that ends circuit formation.
-
-    Steps at which a loss is not defined count as no end of a phase.
     """
-    steps = dataset["step"].to_numpy()
     train, test = (dataset["loss"].sel(split=split).to_numpy() for split in ("train", "test"))
-    excluded = dataset["excluded_loss"].sel(split="train").to_numpy()
-    restricted = dataset["restricted_loss"].sel(split="all").to_numpy()
-
-    learned = np.flatnonzero(np.maximum.accumulate(train < loss_below))
-    learned = learned[np.isfinite(excluded[learned])]
-    memorization_end = steps[learned[np.argmin(excluded[learned])]] if len(learned) else None
-    circuit_end = None
-    if len(known := np.flatnonzero(np.isfinite(restricted))):
-        peak = known[np.argmax(restricted[known])]
-        fallen = restricted <= restricted[peak] - fall * (restricted[peak] - restricted[known[-1]])
-        circuit_end = _first(steps, fallen & (np.arange(len(steps)) > peak) & (restricted < restricted[peak]))
-    return Phases(None if memorization_end is None else int(memorization_end), circuit_end, _first(steps, test < loss_below))
+    restricted, excluded = dataset["restricted_loss"].sel(split="all"), dataset["excluded_loss"].sel(split="train")
+    return Phases.of(dataset["step"].to_numpy(), train, test, restricted.to_numpy(), excluded.to_numpy())
 
 
 def _first(steps: np.ndarray, condition: np.ndarray) -> int | None:

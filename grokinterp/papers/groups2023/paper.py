@@ -2,6 +2,10 @@
 
 The cpu budget trains one MLP of each of three groups: A_5 as published, down to the seed; D_29 in place of D_59, and S_5, each with more pairs to
 train on than published, without which S_5 takes 90,000 epochs (chosen here).
+
+The papers train for 250,000 epochs. First runs of ours stopped once test accuracy had been 0.999 for 2,000 epochs, when coset neurons still grew. The
+horizon is now three times the epoch at which each of these grokked, fixed before the longer runs were made; what a claim accepts stayed as it was.
+Claims are read off the longest run of each group, and the shorter ones stay in the tables.
 """
 
 from __future__ import annotations
@@ -24,15 +28,17 @@ from grokinterp.papers.claims import TIMES, Budget, Claim, averaged, within_budg
 from grokinterp.papers.groups2023.words import opening
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
+from grokinterp.papers.training import finished, train_all
 from grokinterp.reports.report import Report
+from grokinterp.reports.words import Phases
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
-from grokinterp.training.train import train as train_run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+ANY = (0, 1e6)
 SMALL: tuple[Budget, ...] = ("smoke", "cpu", "full")
 # Accepted is the range over the published models, no wider; it was entered when ours had been measured.
 CLAIMS = (
@@ -51,12 +57,23 @@ CLAIMS = (
     Claim("concentrated", "share of live neurons whose inputs both have a C_H below 1 (arXiv 2312.06581, on S_5)", "> 0.992", (0.992, 1)),
     Claim("cosets", "share of live neurons that are coset neurons, over all groups", "126 of 126 on S_5", (0, 1), kind="finding"),
     Claim("recovered", "share of the loss that the coset algorithm recovers at the neurons' inputs", "not stated", (0, 1), kind="finding"),
+    Claim("phases", "memorization, circuit formation and cleanup follow each other, at the epochs kept", "yes (S_5)", (0, 1), kind="finding"),
+    Claim("memorization_end", "memorization ends: least excluded loss once train loss is below 0.01", "2,000 (S_5)", ANY, "epochs", kind="finding"),
+    Claim(
+        "circuit_end",
+        "circuit formation ends: restricted loss, which averages over training pairs too, has made 95 % of its fall",
+        "87,000 (S_5)",
+        ANY,
+        "epochs",
+        kind="finding",
+    ),
+    Claim("cleanup_end", "cleanup ends: test loss is below 0.01", "120,000 (S_5)", ANY, "epochs", kind="finding"),
     Claim("fsd", "largest synchronization degree over representations, K = 1, while training", "not stated", (0, 1), kind="finding"),
     Claim(
         "fsd_lead",
         "epochs by which the synchronization degree reaches 0.5 before test accuracy 0.99",
         "not stated",
-        (0, 1e6),
+        ANY,
         "epochs",
         kind="finding",
     ),
@@ -64,19 +81,21 @@ CLAIMS = (
 SOURCES = {"runs": (0,), "curves": (0,)}
 FIGURES = ("representation_losses", "representation_spectrum", "coset_neurons", "coset_maps", "synchronization")
 MEASURES = ["representations", "cosets", "fsd"]
-AT_MOST = 20  # checkpoints of a run that are read, evenly spaced, and the last
+PHASE_CURVES = ("step", "train_loss", "test_loss", "restricted_loss", "excluded_loss")
+PHASE_ENDS = ("memorization_end", "circuit_end", "cleanup_end")
+GROWING = ("concentrated", "cosets", "recovered")
+AT_MOST = 40  # checkpoints of a run that are read, evenly spaced, and the last
 
 
 def configurations(budget: Budget) -> list[RunConfig]:
-    """The runs of a budget: D_7 in a minute; S_5, A_5 and D_29 in about 15 minutes of one core; or the published settings and times."""
+    """The runs of a budget: D_7 in a minute; S_5, A_5 and D_29 in about 45 minutes of one core; or the published settings and times."""
     if budget == "smoke":
         small = {"model.d_model": 32, "model.d_hidden": 48, "checkpoints.every": 500}
         return [groups2023("D_7", train_fraction=0.7, steps=1_500).with_(**small, stop="test_accuracy >= 0.99 for 5")]
     if budget == "full":
         return [groups2023(group, seed) for group in ("S_5", "A_5", "D_59", "S_6") for seed in range(1, 5)]
-    plan = (("S_5", 2, 0.7, 25_000), ("A_5", 2, None, 60_000), ("D_29", 0, 0.5, 40_000))
-    ends = {"checkpoints.every": 500, "stop": "test_accuracy >= 0.999 for 20"}
-    return [groups2023(*each).with_(**ends) for each in plan]
+    plan = (("S_5", 2, 0.7, 15_000, 500), ("A_5", 2, None, 100_000, 2_000), ("D_29", 0, 0.5, 20_000, 500))
+    return [groups2023(group, seed, share, steps).with_(**{"checkpoints.every": every}) for group, seed, share, steps, every in plan]
 
 
 def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
@@ -84,11 +103,12 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     rows: list[dict[str, Any]] = []
     curves: list[pd.DataFrame] = []
     drawn: dict[str, go.Figure] = {}
-    for config in left(configurations(budget), known.get("runs")):
-        path = folder / config.digest
-        if not train and not ((path / "config.json").exists() and Run(path).finished):
+    missing = left(configurations(budget), known.get("runs"))
+    if train:
+        train_all(missing, folder, workers=0 if budget == "smoke" else None)
+    for config in missing:
+        if (run := finished(config, folder)) is None:
             continue
-        run = train_run(config, path)
         steps = sorted({*run.steps[:: max(1, len(run.steps) // AT_MOST)], run.steps[-1]})
         report = analyze(run, MEASURES, steps=steps)
         group = str(config.task.args["group"])
@@ -103,12 +123,55 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
 
 
 def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
-    """What tables of finished runs say: ``runs`` has a column for each claim, NaN where a run has no such number."""
-    runs = tables.get("runs", pd.DataFrame())
+    """What tables of finished runs say: ``runs`` has a column for each claim but the phases, NaN where a run has no such number.
+
+    ``curves`` gives the phases and how long each run trained. Of runs on one group the longest count.
+    """
+    if "runs" not in tables:
+        return Reproduction("groups2023", budget, CLAIMS, {}, drawn, dict(tables), (), FIGURES)
+    curves = tables["curves"].reset_index()
+    runs = tables["runs"].assign(epochs=tables["runs"][RUN].map(curves.groupby(RUN)["step"].max()))
+    longest = runs[runs["epochs"] == runs.groupby("group")["epochs"].transform("max")]
+    ends = longest[["group"]].assign(**{name: longest[RUN].map(values) for name, values in _phases(curves).items()})
     known = [claim for claim in CLAIMS if claim.id in runs and (claim.unit in TIMES or runs[claim.id].notna().any())]
-    found = {claim.id: averaged(runs[claim.id]) for claim in known}
+    found = {claim.id: averaged(longest[claim.id], _when(claim.id, runs, longest)) for claim in known}
+    found |= {name: averaged(ends[name], _by_group(ends, name)) for name in ends.columns[1:]}
     kept = within_budget(found, CLAIMS, budget)
     return Reproduction("groups2023", budget, CLAIMS, kept, drawn, dict(tables), opening(kept), FIGURES)
+
+
+def _phases(curves: pd.DataFrame) -> dict[str, pd.Series]:
+    """By run, when each phase ends and whether they follow each other."""
+    of = {}
+    for run, curve in curves.groupby(RUN):
+        steps, train, test, restricted, excluded = (curve[name].to_numpy() for name in PHASE_CURVES)
+        of[run] = Phases.of(steps, train, test, restricted, excluded)
+    return {
+        "phases": pd.Series({run: float(found.in_order) for run, found in of.items()}),
+        **{name: pd.Series({run: getattr(found, name) for run, found in of.items()}, dtype=float) for name in PHASE_ENDS},
+    }
+
+
+def _by_group(ends: pd.DataFrame, name: str) -> str:
+    """A phase's end in each group, or whether phases follow each other."""
+
+    def said(value: float) -> str:
+        if math.isnan(value):
+            return "none"
+        return f"{value:,.0f}" if name in PHASE_ENDS else "yes" if value else "no"
+
+    return ", ".join(f"{group} {said(value)}" for group, value in zip(ends["group"], ends[name]))
+
+
+def _when(name: str, runs: pd.DataFrame, longest: pd.DataFrame) -> str:
+    """What coset neurons, which go on growing, depend on: how long each run trained, and what shorter ones on its group had."""
+    if name not in GROWING:
+        return ""
+    own = longest[longest[name].notna()]
+    told = [f"{group} after {epochs:,.0f}" for group, epochs in zip(own["group"], own["epochs"])]
+    shorter = runs[runs[name].notna() & ~runs[RUN].isin(own[RUN])]
+    told += [f"{value:.3f} after {epochs:,.0f}" for value, epochs in zip(shorter[name], shorter["epochs"])]
+    return f"{', '.join(told)} of the published 250,000 epochs"
 
 
 def _curves(report: Report) -> pd.DataFrame:
@@ -119,6 +182,7 @@ def _curves(report: Report) -> pd.DataFrame:
         "test_loss": dataset["pairs_loss"].sel(split="test"),
         "restricted_loss": dataset["restricted_loss_keys"].sel(split="all"),
         "excluded_loss": dataset["excluded_loss_keys"].sel(split="train"),
+        "restricted_loss_lookup": dataset["restricted_loss_keys_lookup"].sel(split="all"),
         "coset_neurons": dataset["coset_neurons"],
         "fsd": dataset["fsd"].sel(top=1),
     }

@@ -12,7 +12,12 @@ _LOSSES = (
 _SHARES = "They hold {operands} of the operands' weights and {neurons} of the neurons' variance, {product} as functions of the product."
 _COSETS = "Of the live neurons {cosets} are coset neurons, and the coset algorithm in the neurons' place recovers {recovered} of the loss."
 OPENING = (
-    (Sentence("Of our models of composition {groks:.0%} grok."),),
+    (
+        Sentence(
+            "Of our models of composition {groks:.0%} grok, and in {phases:.0%} memorization, circuit formation and cleanup follow each other by the "
+            "rule of nanda2023."
+        ),
+    ),
     (Sentence(_LOSSES),),
     (Sentence(_SHARES),),
     (Sentence(_COSETS),),
