@@ -38,7 +38,7 @@ from grokinterp.measures.verdicts import READ, in_words, verdict
 from grokinterp.models.adapter import TOKENS_EMBEDDED, Adapter
 from grokinterp.models.edits import applied
 from grokinterp.models.hanging import refuse_dropout
-from grokinterp.models.readout import BATCH, OUTPUT
+from grokinterp.models.readout import BATCH, OUTPUT, readout_hooks
 from grokinterp.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def _cosines(snapshot: Snapshot, triples: Triples, rng: Rng, directions: Planes)
     wanted = torch.full((len(asked), len(task)), -1)
     wanted[:, snapshot.table(torch.arange(len(task))).flatten()] = torch.where(asked < 0, -1, operation.token_of[asked])
     flat = directions.square().sum((1, 2)) < 1.5  # a line: its cosine would be 1 or −1 whatever the model
+    spanning = directions[..., directions.square().sum((0, 1)) > 0].permute(1, 2, 0)  # [d_model, direction, plane], those of no plane left out
     cosines = torch.full((1 + len(directions), *wanted.shape), torch.nan, dtype=torch.float64)
     leaves: list[Tensor] = []
 
@@ -155,9 +156,10 @@ def _cosines(snapshot: Snapshot, triples: Triples, rng: Rng, directions: Planes)
         leaves.append(value.detach().requires_grad_())
         return leaves[-1]
 
-    # What hangs on a model may expect the whole table.
-    for batch in torch.split(torch.arange(len(task)), BATCH if adapter.bare else len(task)):
-        with torch.enable_grad(), applied(model, [(TOKENS_EMBEDDED, differentiate)]):
+    # What hangs on a model may expect the whole table, at all positions.
+    shortcut, size = (readout_hooks(model, task.readout), BATCH) if adapter.bare else ([], len(task))
+    for batch in torch.split(torch.arange(len(task)), size):
+        with torch.enable_grad(), applied(model, [(TOKENS_EMBEDDED, differentiate), *shortcut]):
             output = model(task.tokens[batch].to(adapter.device))
             logits = adapter.at_position(OUTPUT, output, task.readout, task.n_positions)
         for i, answers in enumerate(wanted[:, batch].clamp(min=0).to(adapter.device)):
@@ -166,16 +168,15 @@ def _cosines(snapshot: Snapshot, triples: Triples, rng: Rng, directions: Planes)
             (gradient,) = torch.autograd.grad(chosen, leaves[-1], retain_graph=i + 1 < len(wanted), allow_unused=True, materialize_grads=True)
             both = gradient[:, [at_x, at_y]].double().cpu()
             cosines[0, i, batch] = _cosine(both)
-            cosines[1:, i, batch] = _cosine(torch.einsum("eod,kdr->keor", both, directions))
+            cosines[1:, i, batch] = _cosine((both @ spanning.flatten(1)).reshape(*both.shape[:2], *spanning.shape[1:])).T
     cosines[1:][flat] = torch.nan
     return cosines[:, wanted >= 0]
 
 
-def _cosine(both: Float[Tensor, "*some operand direction"]) -> Float[Tensor, "*some"]:
+def _cosine(both: Float[Tensor, "pair operand direction *plane"]) -> Float[Tensor, "pair *plane"]:
     """Cosine between the vectors of two operands; NaN where one is zero."""
-    unit = both / torch.linalg.vector_norm(both, dim=-1, keepdim=True)
-    cosine: Tensor = unit.prod(-2).sum(-1)
-    return cosine
+    (x, y), norms = both.unbind(1), both.square().sum(2).sqrt()
+    return (x * y).sum(1) / (norms[:, 0] * norms[:, 1])
 
 
 def _asked(n: int, triples: Triples, rng: Rng) -> Int[Tensor, "pass pair"]:
