@@ -129,7 +129,7 @@ def llama_small() -> Any:
     """A LLaMA of GPT-2 small's sizes behind a TransformerBridge, 12 heads over 4 of keys and values, random weights, reading the grammar's words."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from grokinterp.models.bridged import _bridge  # as load_model does, without files
+    from grokinterp.models.bridged import wrapped  # as load_model does, without files
 
     config = LlamaConfig(
         hidden_size=768,
@@ -144,7 +144,7 @@ def llama_small() -> Any:
         eos_token_id=0,
     )
     torch.manual_seed(0)
-    model = _bridge(LlamaForCausalLM(config).requires_grad_(False).eval(), "llama of GPT-2 small's size", "cpu")
+    model = wrapped(LlamaForCausalLM(config).requires_grad_(False).eval(), "llama of GPT-2 small's size", "cpu")
     model._tokenizer = _words(config.vocab_size)
     return model
 

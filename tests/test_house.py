@@ -18,7 +18,7 @@ PACKAGE = Path(grokinterp.__file__).parent
 # From the ground up; a module may import its own room and rooms above it in this list, at the top of the file.
 ROOMS = [
     ("checks", "errors", "shapes", "seal"),
-    ("declared", "chance"),
+    ("chance",),
     ("files", "citations", "notebook", "conditions"),
     ("outputs",),
     ("groups",),

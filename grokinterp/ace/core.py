@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from grokinterp.checks import shown
-from grokinterp.declared import conformed
+from grokinterp.checks import conformed, shown
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import parse_json, read_tensors_and_facts, write_tensors
 from grokinterp.interventions import HookFunction, Intervention

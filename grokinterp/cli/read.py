@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,17 +11,37 @@ import tyro
 from grokinterp.cli.arguments import importable, once, setting, show, task_of
 
 
+@dataclass(frozen=True)
+class Told:
+    """What is said of a checkpoint that it does not say itself.
+
+    Attributes:
+        task: of a checkpoint that states none, like modular_addition.
+        p: modulus of that task.
+        train_fraction: share of that task's examples that was trained on; without it there is no split.
+        split: how the examples were shuffled.
+        seed: of that shuffle.
+        facts: what the weights do not tell, like act_fn=relu causal=true n_heads=4; arguments of the task as task.equals=false.
+    """
+
+    task: str | None = None
+    p: int | None = None
+    train_fraction: float | None = None
+    split: Literal["torch", "python", "first"] = "torch"
+    seed: int = 0
+    facts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+
+
+About = Annotated[Told, tyro.conf.arg(name="")]  # each of its fields an option of the command's own
+ABOUT = Told()
+
+
 def analyze(
     path: tyro.conf.Positional[Path],
     measures: tuple[str, ...] = ("progress",),
     steps: tuple[int, ...] = (),
     workers: int = 0,
-    task: str | None = None,
-    p: int | None = None,
-    train_fraction: float | None = None,
-    split: Literal["torch", "python", "first"] = "torch",
-    seed: int = 0,
-    facts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
+    about: About = ABOUT,
     save: Path | None = None,
     force: bool = False,
 ) -> None:
@@ -33,12 +53,7 @@ def analyze(
             attention_maps, weights_path, or my_module:my_function of this folder.
         steps: of a run, the checkpoints to read (in steps); all unless given.
         workers: processes that share the checkpoints of a run; 0 for this one.
-        task: of a checkpoint that states none, like modular_addition.
-        p: modulus of that task.
-        train_fraction: share of that task's examples that was trained on; without it there is no split.
-        split: how the examples were shuffled.
-        seed: of that shuffle.
-        facts: what the weights do not tell, like act_fn=relu causal=true n_heads=4; arguments of the task as task.equals=false.
+        about: of a checkpoint: what it does not say itself.
         save: also write everything as one netCDF file, which `report` and xarray open.
         force: overwrite the file at --save, whatever it is.
     """
@@ -47,7 +62,7 @@ def analyze(
 
     if save is not None:
         check_output(save, NETCDF, force=force)  # before anything is computed
-    subject = _subject(path, task, p, train_fraction, split, seed, facts)
+    subject = _subject(path, about)
     found = analyze_subject(subject, importable(measures), steps=steps or None, workers=workers)
     show(found)
     if save is not None:
@@ -60,12 +75,7 @@ def report(
     out: Path = Path("report.html"),
     measures: tuple[str, ...] = ("progress", "spectrum"),
     workers: int = 0,
-    task: str | None = None,
-    p: int | None = None,
-    train_fraction: float | None = None,
-    split: Literal["torch", "python", "first"] = "torch",
-    seed: int = 0,
-    facts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
+    about: About = ABOUT,
     force: bool = False,
 ) -> None:
     """Write one self-contained HTML page about a run folder, somebody else's checkpoint or a saved report, or about several of them side by side.
@@ -76,12 +86,7 @@ def report(
         out: the page to write.
         measures: as for `analyze`; not used for a saved report.
         workers: processes that share the checkpoints of a run; 0 for this one.
-        task: of a checkpoint that states none, like modular_addition; with the next five as for `analyze`.
-        p: modulus of that task.
-        train_fraction: share of that task's examples that was trained on; without it there is no split.
-        split: how the examples were shuffled.
-        seed: of that shuffle.
-        facts: what the weights do not tell, like act_fn=relu causal=true n_heads=4; arguments of the task as task.equals=false.
+        about: of a checkpoint: what it does not say itself.
         force: overwrite the file at --out, whatever it is.
     """
     from grokinterp.analysis import analyze as analyze_subject
@@ -89,8 +94,7 @@ def report(
     from grokinterp.reports.report import Report
 
     check_output(out, PAGE, force=force)  # before anything is computed
-    about = (task, p, train_fraction, split, seed, facts)
-    subjects = [Report.load(each) if each.suffix == ".nc" else _subject(each, *about) for each in (path, *others)]
+    subjects = [Report.load(each) if each.suffix == ".nc" else _subject(each, about) for each in (path, *others)]
     single = subjects[0] if len(subjects) == 1 else subjects
     found = single if isinstance(single, Report) else analyze_subject(single, importable(measures), workers=workers)
     print(found.summary)
@@ -116,11 +120,11 @@ def watch(folder: tyro.conf.Positional[Path] = Path("runs"), port: int = 0) -> N
             served.wait()
 
 
-def _subject(path: Path, task: str | None, p: int | None, train_fraction: float | None, split: Any, seed: int, facts: Iterable[str]) -> Any:
+def _subject(path: Path, about: Told) -> Any:
     """What a path names: itself, or the checkpoint that lies there where something is said about it."""
-    if not facts and all(given is None for given in (task, p, train_fraction)):
+    if not about.facts and all(given is None for given in (about.task, about.p, about.train_fraction)):
         return path
     from grokinterp.checkpoints import load_checkpoint
 
-    known = once(map(setting, facts))
-    return load_checkpoint(path, task_of(task, p, train_fraction, split, seed, known), **known)
+    known = once(map(setting, about.facts))
+    return load_checkpoint(path, task_of(about.task, about.p, about.train_fraction, about.split, about.seed, known), **known)

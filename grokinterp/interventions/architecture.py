@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from grokinterp.declared import check_fields
+from grokinterp.checks import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import check_frequencies
 from grokinterp.models.adapter import EMBEDDED, Adapter, layer_of_heads

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from grokinterp.declared import check_fields
+from grokinterp.checks import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.edits import for_backend

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grokinterp.declared import check_fields
+from grokinterp.checks import check_fields
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.adapter import layer_of_heads
 

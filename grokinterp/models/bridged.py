@@ -42,7 +42,7 @@ def load(folder: Path, written: Mapping[str, Any], name: str, device: str, dtype
     tokens = torch.arange(min(4, config.vocab_size, getattr(config, "max_position_embeddings", None) or 4), device=device)[None]
     logits = _logits(model, tokens, folder)
     has_bias = getattr(model.get_output_embeddings(), "bias", None) is not None
-    bridge = _bridge(model, str(folder), device)
+    bridge = wrapped(model, str(folder), device)
     bridge.cfg.model_name = name
     bridge.absent_parameters = frozenset(key for key, _ in bridge.named_parameters() if _is_unused(key, has_bias))
     _check_bridge(bridge, tokens, logits, folder)
@@ -147,8 +147,17 @@ def _logits(model: Any, tokens: Tensor, folder: Path) -> Tensor:
     return logits
 
 
-def _bridge(model: Any, folder: str, device: str) -> Any:
-    """The model wrapped by TransformerLens, without a tokenizer."""
+def wrapped(model: Any, name: str, device: str) -> Any:
+    """A model of transformers' in a TransformerBridge, without a tokenizer.
+
+    Args:
+        model: a causal language model.
+        name: of the model, or its folder.
+        device: where it ends up.
+
+    Raises:
+        GrokinterpError: TransformerLens has no bridge for it.
+    """
     from tokenizers import Tokenizer, models
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedTokenizerFast
@@ -158,10 +167,10 @@ def _bridge(model: Any, folder: str, device: str) -> Any:
         tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0}, unk_token="<s>")),
         **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), "<s>"),
         add_bos_token=True,
-        name_or_path=folder,
+        name_or_path=name,
     )
     try:
-        bridge = TransformerBridge.boot_transformers(folder, hf_model=model, tokenizer=stand_in, device=device, dtype=model.dtype)
+        bridge = TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=stand_in, device=device, dtype=model.dtype)
     except Exception as error:  # what it lacks is a ValueError by one version, an AttributeError deep inside by another
         kind = type(model).__name__
         raise GrokinterpError(f"TransformerLens has no bridge for this {kind}: {_one_line(error)}; wrap the module yourself") from error
@@ -185,7 +194,6 @@ def _check_bridge(bridge: Any, tokens: Tensor, logits: Tensor, folder: Path) -> 
         )
     with torch.no_grad():
         found, values = bridge.run_with_cache(tokens, names_filter=[*stream, "ln_final.hook_in"])
-    behind = [*stream[2::2], "ln_final.hook_in"]
     behind = [*stream[2::2], "ln_final.hook_in"]
     pairs = [(found, logits), *((values[end], values[start]) for end, start in zip(stream[1::2], behind, strict=True))]
     for ours, theirs in pairs:

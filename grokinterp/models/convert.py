@@ -75,26 +75,12 @@ def hugging_face(model: Any, folder: str | Path) -> Path:
     Raises:
         GrokinterpError: an architecture that Hugging Face has no class for, with what differs; interventions in force; a folder in use.
     """
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel
 
     _check_plain(model, "a GPT-2 of Hugging Face's")
     if odd := _unlike_gpt2(model):
         raise GrokinterpError(f"Hugging Face has no class for this model: it has {odd}, unlike GPT-2; keep it as a run, or as its state dict")
-    cfg, tied = model.cfg, torch.equal(model.W_U, model.W_E.T)
-    config = GPT2Config(
-        vocab_size=cfg.d_vocab,
-        n_positions=cfg.n_ctx,
-        n_embd=cfg.d_model,
-        n_layer=cfg.n_layers,
-        n_head=cfg.n_heads,
-        n_inner=cfg.d_mlp,
-        activation_function=cfg.act_fn,
-        layer_norm_epsilon=cfg.eps,
-        tie_word_embeddings=tied,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    theirs: Any = GPT2LMHeadModel(config).to(_dtype(model))
+    theirs: Any = GPT2LMHeadModel(gpt2.config_of(model)).to(_dtype(model))
     theirs.load_state_dict(gpt2.state_of(model))
     with whole_folder(Path(folder)) as unfinished:
         theirs.save_pretrained(unfinished)

@@ -42,6 +42,16 @@ _BLOCK = {
 }
 _EMBEDDING, _HEAD = "wte.weight", "lm_head.weight"
 _MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # causal masks that older versions saved with the weights
+_FIELDS = {  # of GPT2Config, as HookedTransformer's configuration calls them
+    "n_layer": "n_layers",
+    "n_embd": "d_model",
+    "n_head": "n_heads",
+    "n_inner": "d_mlp",
+    "n_positions": "n_ctx",
+    "vocab_size": "d_vocab",
+    "activation_function": "act_fn",
+    "layer_norm_epsilon": "eps",
+}
 _ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")  # called the same in both libraries
 
 
@@ -76,6 +86,7 @@ def _config(written: Mapping[str, Any], path: Path) -> Any:
     except Exception as error:  # whatever transformers raises over a field: a ValueError, an AttributeError for a type that torch lacks …
         raise GrokinterpError(f"{path} is not a configuration of GPT-2: {' '.join(str(error).split())}") from error
     _check_sizes(config, written, path)
+    config.n_inner = config.n_inner or 4 * config.n_embd
     if config.n_embd % config.n_head:
         raise GrokinterpError(f"{path} divides a width of {config.n_embd} among {config.n_head} heads, which leaves a remainder; restore the file")
     if config.activation_function not in _ACTIVATIONS:
@@ -104,15 +115,8 @@ def _build(config: Any, name: str, device: str, dtype: torch.dtype) -> Any:
     return hooked_transformer(
         model_name=name,
         original_architecture="GPT2LMHeadModel",
-        n_layers=config.n_layer,
-        d_model=config.n_embd,
-        n_heads=config.n_head,
+        **{ours: getattr(config, theirs) for theirs, ours in _FIELDS.items()},
         d_head=config.n_embd // config.n_head,
-        d_mlp=config.n_inner or 4 * config.n_embd,
-        n_ctx=config.n_positions,
-        d_vocab=config.vocab_size,
-        act_fn=config.activation_function,
-        eps=config.layer_norm_epsilon,
         use_attn_scale=config.scale_attn_weights,
         scale_attn_by_inverse_layer_idx=config.scale_attn_by_inverse_layer_idx,
         normalization_type="LN",
@@ -135,7 +139,7 @@ def _checked(tensors: dict[str, tuple[Any, str]], config: Any, folder: Path, dty
     if config.n_layer > len(present):
         raise GrokinterpError(f"{folder / CONFIG} asks for {config.n_layer:,} layers, and the weights are {len(present)} tensors; {ONE_MODEL}")
     e = config.n_embd // config.n_head
-    sizes = {"v": config.vocab_size, "p": config.n_positions, "d": config.n_embd, "m": config.n_inner or 4 * config.n_embd}
+    sizes = {"v": config.vocab_size, "p": config.n_positions, "d": config.n_embd, "m": config.n_inner}
     sizes |= {"h": config.n_head, "e": e, "i": 3}
     table = _table(config.n_layer, tied)
     shapes = {name: _shape(pattern, sizes) for name, (pattern, _) in table.items()}
@@ -161,6 +165,15 @@ def _fill(model: Any, tensors: Saved, table: Mapping[str, tuple[str, str, dict[s
                 parameters[target].copy_(value)
         if tied:
             model.unembed.W_U.copy_(model.embed.W_E.T)
+
+
+def config_of(model: Any) -> Any:
+    """The GPT2Config of a HookedTransformer of this architecture, its embedding and head tied where they are equal."""
+    from transformers import GPT2Config
+
+    tied = torch.equal(model.W_U, model.W_E.T)
+    given = {theirs: getattr(model.cfg, ours) for theirs, ours in _FIELDS.items()}
+    return GPT2Config(**given, tie_word_embeddings=tied, bos_token_id=None, eos_token_id=None)
 
 
 def state_of(model: Any) -> dict[str, Tensor]:

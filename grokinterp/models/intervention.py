@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from grokinterp.declared import subclasses
+from grokinterp.checks import subclasses
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.adapter import BACKENDS, Adapter
 from grokinterp.models.edits import HookFunction, applied

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from grokinterp.declared import check_fields
+from grokinterp.checks import check_fields
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.models.baseline_configs import BaselineConfig, Baselines, TwoSidedMLPConfig
 from grokinterp.models.intervention import InForce, in_order

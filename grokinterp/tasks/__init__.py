@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from grokinterp.declared import check_fields, conformed
+from grokinterp.checks import check_fields, conformed
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.operation import Operation
 from grokinterp.tasks.composition import composition

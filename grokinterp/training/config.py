@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from grokinterp.checks import LARGEST, check_fields, conformed, subclasses
 from grokinterp.conditions import Condition
-from grokinterp.declared import LARGEST, check_fields, conformed, subclasses
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.events import Event
 from grokinterp.models.baseline_configs import Baselines

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from grokinterp.declared import check_fields
+from grokinterp.checks import check_fields
 from grokinterp.errors import GrokinterpError
 
 

@@ -11,11 +11,11 @@ from ace_models import PRE_LN, orthogonal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from test_bridge import bridge_of
 
 from grokinterp import GrokinterpError
 from grokinterp.ace import Core, Project
 from grokinterp.models import build_model
+from grokinterp.models.convert import bridge
 from grokinterp.tasks import Task
 
 HOOK = "blocks.0.hook_resid_post"
@@ -97,7 +97,7 @@ def test_gradients_pass_through_it_and_no_hook_stays(model: Any, task: Task, pos
 def test_a_bridge_gives_the_same_logits(task: Task, positions: Any, mode: str) -> None:
     model = build_model(PRE_LN, task, seed=0)
     logits = []
-    for subject in (model, bridge_of(model)):
+    for subject in (model, bridge(model)):
         with torch.no_grad(), getattr(core_of(positions=positions, centred=True), mode)().applied(subject):
             logits.append(subject(task.tokens))
     assert torch.allclose(*logits, atol=1e-5)

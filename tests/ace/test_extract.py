@@ -9,13 +9,13 @@ import torch
 from ace_models import PLAIN, PRE_LN, orthogonal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bridge import bridge_of
 from torch import Tensor
 
 from grokinterp import GrokinterpError
 from grokinterp.ace import Moments, Tail, energy_rank, extract, from_matrices, overlap, principal_angles
 from grokinterp.ace.moments import linear_observability, sampled_observability
 from grokinterp.models import build_model
+from grokinterp.models.convert import bridge
 from grokinterp.tasks import Task
 
 pytestmark = pytest.mark.lens4
@@ -127,7 +127,7 @@ def test_a_linear_tail_is_read_off_its_weights(task: Task, config: Any, hook: st
     model = build_model(config, task, seed=0, dtype=torch.float64)
     if config.normalization == "pre":
         torch.nn.init.uniform_(model.ln_final.w, 0.5, 2, generator=torch.Generator().manual_seed(0))
-    for subject in (model, bridge_of(model).double()):
+    for subject in (model, bridge(model).double()):
         tail = Tail(subject, hook, "all", readout)
         exact = linear_observability(tail, None, 3)
         assert exact is not None
@@ -236,7 +236,7 @@ def test_energy_rank_is_the_first_that_reaches_the_share(energy: float, rank: in
 @pytest.mark.parametrize("positions", ["all", -1])
 def test_a_bridge_has_the_same_core(task: Task, hook: str, positions: Any) -> None:
     model = build_model(PRE_LN, task, seed=0)
-    ours, theirs = (extract(subject, task, hook, rank=3, positions=positions) for subject in (model, bridge_of(model)))
+    ours, theirs = (extract(subject, task, hook, rank=3, positions=positions) for subject in (model, bridge(model)))
     # The roads may average over different numbers of positions, never with different shares.
     assert torch.allclose(ours.spectrum, theirs.spectrum, rtol=1e-3, atol=1e-4 * float(ours.spectrum[0]))
     assert overlap(ours, theirs) > 0.9999

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from ace_models import PLAIN, PRE_LN
-from test_bridge import bridge_of
 
 from grokinterp import GrokinterpError
 from grokinterp.ace import Core, extract, size
 from grokinterp.models import build_model
+from grokinterp.models.convert import bridge
 from grokinterp.tasks import Task, markov_chain
 
 
@@ -80,7 +80,7 @@ def test_necessary_counts_from_the_energy_rank_and_absence_is_none(clock_model: 
 def test_a_bridge_has_the_same_size(task: Task) -> None:
     model = build_model(PRE_LN, task, seed=0, dtype=torch.float64)
     core = extract(model, task, "blocks.0.hook_resid_post", rank=2)
-    ours, theirs = (size(subject, core, task, ranks=[1, 3, 9]) for subject in (model, bridge_of(model).double()))
+    ours, theirs = (size(subject, core, task, ranks=[1, 3, 9]) for subject in (model, bridge(model).double()))
     np.testing.assert_allclose(ours.keep, theirs.keep, atol=1e-12)
     np.testing.assert_allclose(ours.remove, theirs.remove, atol=1e-12)
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from ace_models import PLAIN, PRE_LN
-from test_bridge import bridge_of
 
 from grokinterp import GrokinterpError
 from grokinterp.ace import Tail
 from grokinterp.models import build_model
+from grokinterp.models.convert import bridge
 from grokinterp.tasks import Task
 
 HOOKS = ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post", "blocks.0.hook_mlp_out"]
@@ -70,7 +70,7 @@ def test_only_the_readout_position_goes_on_where_nothing_else_can_matter(task: T
 def test_a_bridge_gives_the_same_tail_and_gradient(task: Task, hook: str, positions: Any) -> None:
     model = build_model(PRE_LN, task, seed=0)
     results = []
-    for subject in (model, bridge_of(model)):
+    for subject in (model, bridge(model)):
         tail = Tail(subject, hook, positions, -1)
         h, logits = tail.resume(task.tokens)
         h = h.detach().requires_grad_()

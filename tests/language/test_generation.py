@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from language_models import random_gpt2
-from test_bridge import bridge_of
 
 from grokinterp import GrokinterpError, ace
 from grokinterp.ace import Core, agreement_cores, best_core, generate
 from grokinterp.language.generation import LIMIT
 from grokinterp.language.grammar import Verb, parse, sentences_of
 from grokinterp.language.prompts import agreement
+from grokinterp.models.convert import bridge
 
 PROMPT = "The keys to the cabinet"
 LAST = "blocks.2.hook_resid_post"
@@ -77,7 +77,7 @@ def test_a_bridge_and_a_hook_beside_the_stream_write_the_same() -> None:
     model = random_gpt2(dtype=torch.float32)
     prompts = agreement(model.tokenizer, n=24)
     core = best_core(model, prompts)
-    ours, theirs = (generate(each, PROMPT, core, n_tokens=6, threshold=0.0, tokenizer=model.tokenizer) for each in (model, bridge_of(model)))
+    ours, theirs = (generate(each, PROMPT, core, n_tokens=6, threshold=0.0, tokenizer=model.tokenizer) for each in (model, bridge(model)))
     assert (ours.clean, ours.edited) == (theirs.clean, theirs.edited)
     beside = agreement_cores(model, prompts, ["blocks.1.hook_mlp_out"])["blocks.1.hook_mlp_out"]
     assert len(generate(model, PROMPT, beside, n_tokens=3).edited_tokens) == 3

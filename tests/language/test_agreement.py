@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from language_models import random_gpt2
+from language_models import by_hooks, random_gpt2
 from scipy.stats import chi2, spearmanr
 from sklearn.metrics import roc_auc_score
-from test_bridge import bridge_of
-from test_resume import by_hooks
 
 from grokinterp import GrokinterpError, ace, analyze
 from grokinterp.ace import agreement_cores, best_core, canonical_correlations, coordinates, margins, verb_probabilities, verb_scores
 from grokinterp.language.prompts import agreement
 from grokinterp.language.sweep import agreement_sweep
 from grokinterp.models.adapter import Adapter
+from grokinterp.models.convert import bridge
 from grokinterp.tasks import Prompts, read_prompts
 
 LAST = "blocks.2.hook_resid_post"
@@ -207,7 +206,7 @@ def test_the_layer_is_chosen_without_the_test_half(model: Any, prompts: Prompts)
 def test_a_bridge_of_the_same_weights_gives_equal_numbers() -> None:
     model = random_gpt2(dtype=torch.float32)
     prompts = agreement(model.tokenizer, n=40)
-    ours, theirs = (agreement_sweep(each, prompts, n_random=2) for each in (model, bridge_of(model)))
+    ours, theirs = (agreement_sweep(each, prompts, n_random=2) for each in (model, bridge(model)))
     for name in ours.data_vars:
         if name == "spectral_gap":
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-2)

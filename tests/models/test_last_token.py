@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from language_models import random_gpt2
+from language_models import by_hooks, random_gpt2
 from random_cores import edits_at
-from test_bridge import bridge_of
 from torch import Tensor
 
 from grokinterp import GrokinterpError
-from grokinterp.ace.core import Project
 from grokinterp.language.prompts import agreement
 from grokinterp.models.adapter import Adapter
+from grokinterp.models.convert import bridge
 from grokinterp.models.last_token import Resumed, Whole, last_token, last_tokens
 from grokinterp.models.resume import laid_out, remembers
 from grokinterp.tasks import Prompts
@@ -25,21 +24,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"normalization_type": None},
     {"act_fn": "gelu_new", "scale_attn_by_inverse_layer_idx": True},
 ]
-
-
-def by_hooks(model: Any, prompts: Prompts, edit: Project | None) -> Tensor:
-    """Logits behind each prompt's last token, one unpadded prompt at a time through the whole model."""
-    rows = []
-    for tokens, end in zip(prompts.tokens, prompts.ends, strict=True):
-
-        def change(value: Tensor, hook: Any) -> Tensor:
-            value = value.clone()
-            value[:, -1] = edit(value[:, -1])
-            return value
-
-        with torch.no_grad():
-            rows.append(model.run_with_hooks(tokens[None, : int(end) + 1], fwd_hooks=[(edit.hook, change)] if edit else [])[0, -1])
-    return torch.stack(rows)
 
 
 @pytest.fixture(params=VARIANTS, ids=["plain", "attn-only", "no-LN", "gelu-new"])
@@ -131,9 +115,9 @@ def test_the_reader_is_the_fast_one_where_it_can_be() -> None:
     assert kind_of(model, ["blocks.1.hook_mlp_out"]) is Whole
     for config in POSITIONED:
         assert kind_of(random_gpt2(**config), ["blocks.1.hook_resid_pre"]) is Resumed
-    bridge = bridge_of(model)
-    bridge.tokenizer = model.tokenizer
-    assert kind_of(bridge, ["blocks.1.hook_resid_pre"]) is Whole
+    wrapped = bridge(model)
+    wrapped.tokenizer = model.tokenizer
+    assert kind_of(wrapped, ["blocks.1.hook_resid_pre"]) is Whole
     with model.hooks(fwd_hooks=[("blocks.0.hook_attn_out", lambda value, hook: None)]):
         assert kind_of(model, ["blocks.1.hook_resid_pre"]) is Whole
     assert kind_of(model, ["blocks.1.hook_resid_pre"]) is Resumed
