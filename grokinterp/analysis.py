@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
-from grokinterp.checkpoints import Checkpoint, checkpoint_of, load_checkpoint, of_published
+from grokinterp.checkpoints import Checkpoint, checkpoint_of, checkpoint_of_published, load_checkpoint
 from grokinterp.checkpoints.opening import SUFFIXES
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
@@ -23,7 +23,7 @@ from grokinterp.measures.undefined import UNDEFINED, has_finite_weights, reasons
 from grokinterp.models.adapter import is_model
 from grokinterp.models.published import Published
 from grokinterp.reports.comparison import Comparison, compare
-from grokinterp.reports.figures import as_ours_see
+from grokinterp.reports.figures import without_user_variables
 from grokinterp.reports.report import Report
 from grokinterp.reports.rows import Rows, along_steps, recorded
 from grokinterp.reports.several import in_order
@@ -81,7 +81,7 @@ def analyze(
     elif isinstance(subject, Mapping):
         subject = checkpoint_of(subject, _own_task(task))
     elif isinstance(subject, Published):
-        subject = of_published(subject)
+        subject = checkpoint_of_published(subject)
     if steps is not None and not isinstance(subject, Run | Checkpoint):
         raise GrokinterpError(f"steps chooses among the checkpoints of a run; a {type(subject).__name__} has none to choose from")
     if isinstance(subject, Run):
@@ -323,7 +323,7 @@ def _report(
     dataset = found.merge(recorded)
     title = title.encode("utf-8", "backslashreplace").decode()  # a path need not be text, and netCDF holds nothing else
     dataset.attrs = {"title": title, "config": json.dumps(config), "provenance": json.dumps(provenance), "failures": json.dumps(failures)}
-    ours = as_ours_see(dataset)
+    ours = without_user_variables(dataset)
     if {"loss", "excluded_loss", "restricted_loss"} <= ours.keys() and ours.sizes["step"] > 1:
         dataset.attrs["phases"] = json.dumps(asdict(phases(ours)))
     dataset.attrs["summary"] = in_words(dataset)

@@ -225,7 +225,7 @@ def weightdecay2026(
     )
 
 
-def weightdecay2026_probe(
+def weightdecay2026_baseline(
     architecture: Architecture = "lstm", p: int = 97, seed: int = 42, weight_decay: float = 0.05, epochs: int = 10_000
 ) -> RunConfig:
     """The classifiers without attention of "Weight Decay Regimes in Grokking Transformers" (arXiv 2605.20441), on addition.
@@ -386,7 +386,7 @@ PRESETS = {
         cores2026_modular,
         cores2026_grokking_time,
         weightdecay2026,
-        weightdecay2026_probe,
+        weightdecay2026_baseline,
         geometric2026,
         geometric2026_s5,
         pizza2023,

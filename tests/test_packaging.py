@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "grokinterp").rglob("*.py")}
-DATA = {"grokinterp/reports/page.html", "grokinterp/reports/live/live.html", "grokinterp/py.typed"}
+ABOUT = {path.relative_to(ROOT).as_posix() for path in (ROOT / "grokinterp" / "papers").glob("*/about.md")}
+DATA = {"grokinterp/reports/page.html", "grokinterp/reports/live/live.html", "grokinterp/py.typed", *ABOUT}
 
 
 @pytest.fixture(scope="module")

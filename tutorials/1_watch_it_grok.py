@@ -41,8 +41,8 @@ report.plot("progress")
 # ## What this shows
 #
 # **Claim**: the circuit answers unseen pairs long before the model does. **Control**: the same projection of a lookup
-# table that knows the training pairs and nothing else. If the projection alone made the loss low, it would be low there
-# too.
+# table that knows the training pairs and nothing else. Guessing costs ln 53 = 3.97 nats. What the table gains on that is
+# the projection's own doing; only the loss below the table's is the circuit's.
 
 # %%
 formed = report.dataset.sel(step=report.phases.circuit_end)

@@ -81,8 +81,8 @@ report.plot("key_frequencies_removed")
 # %% [markdown]
 # ## What this shows
 #
-# **Claim**: the model computes with its key frequencies. **Control**: as many other frequencies, taken out in the same
-# way. Taking something out of a network can hurt by itself; here it does not.
+# **Claim**: the model's answers depend on its key frequencies. **Control**: as many other frequencies, taken out in the
+# same way. Taking something out of a network can hurt by itself; here it does not.
 
 # %%
 print(f"{len(keys)} key frequencies removed: {accuracy_without(*map(int, keys)):.1%}")

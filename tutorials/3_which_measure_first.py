@@ -61,8 +61,9 @@ layout_figure("How far each measure has gone", caption, lines, "training steps",
 # %% [markdown]
 # ## What this shows
 #
-# **Claim**: on this run restricted loss moves before test accuracy. **Control**: the sum of squared weights, which needs
-# no idea of the algorithm. Only the difference between the two leads is what knowing the frequencies adds.
+# **Claim**: on this run restricted loss warns earlier than a quantity that knows nothing of the algorithm. **Control**: the
+# sum of squared weights, which moves before test accuracy, too. Only the difference between the two leads is what
+# knowing the frequencies adds.
 
 # %%
 leads = {name: halfway["accuracy[test]"] - step for name, step in halfway.items()}

@@ -56,8 +56,8 @@ report.plot("agreement_strength")
 # %% [markdown]
 # ## What this shows
 #
-# **Claim**: this one direction carries the number of the subject. **Control**: ten random directions, mirrored in the same
-# way; the AUC of the one that does most harm is printed.
+# **Claim**: mirroring this one direction turns the number of the verb over. **Control**: ten random directions, mirrored in
+# the same way; the AUC of the one that does most harm is printed.
 
 # %%
 flipped, random = float(auc.sel(mode="flip")), float(last["random_auc"].sel(mode="flip").min())

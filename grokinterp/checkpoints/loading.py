@@ -69,7 +69,7 @@ def load_checkpoint(
     """
     found = opened(source)
     if _is_published(found) and isinstance(source, str | Path) and not (task or reader or dtype or facts):
-        published = of_published(load(source))
+        published = checkpoint_of_published(load(source))
         if check is not None:
             _compare(published.model(), check, published.task)
         return published
@@ -96,7 +96,7 @@ def load_checkpoint(
     return checkpoint
 
 
-def of_published(published: Published) -> Checkpoint:
+def checkpoint_of_published(published: Published) -> Checkpoint:
     """What `published.load` reads, as every other checkpoint."""
     losses = {"train_loss": published.train_losses, "test_loss": published.test_losses}
     files = {"file": published.path.name}
@@ -215,7 +215,7 @@ def checkpoint_of(by_step: Mapping[int, Any], task: Task | None) -> Checkpoint:
         GrokinterpError: no steps, no task, models and state dicts together, or one model under several steps.
     """
     if not by_step or not all(isinstance(step, int) and not isinstance(step, bool) for step in by_step):
-        raise GrokinterpError(f"a mapping is analyzed as {{step: model}} with whole numbers; got the keys {list(by_step)[:4]}")
+        raise GrokinterpError(f"a mapping is read as {{step: model}} with whole numbers; got the keys {list(by_step)[:4]}")
     models = {step: model for step, model in by_step.items() if is_model(model)}
     if not models:
         return load_checkpoint(by_step, task)

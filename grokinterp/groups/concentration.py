@@ -65,7 +65,7 @@ class Sides:
     concentration: Float64[Tensor, "operand neuron"] = field(repr=False)
 
     @classmethod
-    def of(cls, proper: tuple[Subgroup, ...], left: Functions, right: Functions, threshold: float) -> Sides:
+    def from_functions(cls, proper: tuple[Subgroup, ...], left: Functions, right: Functions, threshold: float) -> Sides:
         """The left operand on right cosets, the right one on left cosets."""
         found = [_side(proper, values, on_left, threshold) for values, on_left in ((left, False), (right, True))]
         return cls(*(torch.stack(parts) for parts in zip(*found, strict=True)))

@@ -63,7 +63,7 @@ class Subgroup:
 
     def conjugates(self) -> list[Bool[Tensor, "element"]]:
         """The masks of all subgroups that are conjugate to it, itself first."""
-        return [_mask(bits, self.group.order) for bits in _conjugates(_Table.of(self.group), _bits(self.members.numpy()))]
+        return [_mask(bits, self.group.order) for bits in _conjugates(_Table.from_group(self.group), _bits(self.members.numpy()))]
 
 
 @lru_cache(maxsize=8)
@@ -77,7 +77,7 @@ def subgroups(group: Group) -> tuple[Subgroup, ...]:
     """
     if group.order > LARGEST:
         raise GrokinterpError(f"subgroups are searched in groups of up to {LARGEST} elements; {group.name} has {group.order}")
-    table = _Table.of(group)
+    table = _Table.from_group(group)
     trivial = 1 << group.identity
     classes, seen, queue = {trivial: 1}, {trivial}, [trivial]
     while queue:
@@ -108,7 +108,7 @@ class _Table:
     cyclic_generators: list[int]  # one element of each cyclic subgroup
 
     @classmethod
-    def of(cls, group: Group) -> _Table:
+    def from_group(cls, group: Group) -> _Table:
         product = group.product.numpy()
         found: dict[int, int] = {}
         for x in range(group.order):

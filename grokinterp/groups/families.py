@@ -33,12 +33,12 @@ def _family(name: str, largest: int) -> Callable[[Callable[[int], Group]], Calla
         made = lru_cache(make)
 
         @wraps(make)
-        def of(n: int) -> Group:
+        def member(n: int) -> Group:
             if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= largest:
                 raise GrokinterpError(f"{name} is offered for whole numbers n from 1 to {largest:,}; got {n!r}")
             return made(n)
 
-        return of
+        return member
 
     return checked
 

@@ -140,7 +140,7 @@ def _transposed(group: Group) -> Irreps:
 
 
 def _renumbered(group: Group, order: Tensor) -> Irreps:
-    return {name: rho.at(order) for name, rho in group.irreps.items()}
+    return {name: rho.renumbered(order) for name, rho in group.irreps.items()}
 
 
 def check_table(product: PairGrid) -> PairGrid:

@@ -65,7 +65,7 @@ class Representation:
         """m/(c|G|), the factor of the projector and of the inverse transform."""
         return self.dimension / (self.commuting * len(self.matrices))
 
-    def at(self, elements: Int[Tensor, "chosen"]) -> Representation:
+    def renumbered(self, elements: Int[Tensor, "chosen"]) -> Representation:
         """With its elements in another order."""
         return Representation(self.name, self.matrices[elements])
 

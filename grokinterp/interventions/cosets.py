@@ -63,7 +63,7 @@ def _on_cosets(operation: Operation, pairs: Tensor, threshold: float, n_examples
         raise GrokinterpError(f"the coset algorithm needs the task's full table of {n_examples} examples as its batch; got {len(value)}")
     table = value.detach().double().cpu().flatten(1)[pairs]  # [x, y, neuron at each position]
     left, right = operand_functions(table, operation)
-    found = Sides.of(proper_subgroups(operation.group), left, right, threshold)
+    found = Sides.from_functions(proper_subgroups(operation.group), left, right, threshold)
     on_left, on_right = (label_means(own, labels) * found.neurons for own, labels in zip((left, right), found.labels, strict=True))
     element = torch.arange(operation.order)
     x, y = (element if sign == 1 else operation.group.inverse for sign in operation.signs)

@@ -16,7 +16,7 @@ from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, minimise, require, resample
 from grokinterp.laws.results import Estimate, Result, interval
-from grokinterp.laws.subjects import column, of_sweep
+from grokinterp.laws.subjects import column, times_in_sweep
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -134,7 +134,7 @@ def logistic_boundary(
         raise GrokinterpError(f"give a sweep's table alone, or λ and whether each run grokked; got {given}")
     n_open = 0
     if isinstance(weight_decay, pd.DataFrame):
-        table = of_sweep(weight_decay, horizon)
+        table = times_in_sweep(weight_decay, horizon)
         n_open, table = int(table["open"].sum()), table[~table["open"]]
         weight_decay, grokked = table[column(table, "weight_decay")].to_numpy(float), table["grokked"].to_numpy()
     assert grokked is not None

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.results import Result, check_level
-from grokinterp.laws.subjects import column, of_sweep
+from grokinterp.laws.subjects import column, times_in_sweep
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -83,7 +83,7 @@ def phase_diagram(table: pd.DataFrame, x: str = "weight_decay", y: str = "lr", h
     names = column(table, x), column(table, y)
     if names[0] == names[1]:
         raise GrokinterpError(f"a phase diagram has two settings; got {x!r} twice")
-    runs = of_sweep(table, horizon)
+    runs = times_in_sweep(table, horizon)
     counted = runs[~runs["open"]].rename(columns={names[0]: "x", names[1]: "y"})
     if not len(counted):
         raise GrokinterpError(f"none of {len(runs)} runs has grokked or come to its end; wait, or give a shorter horizon")

@@ -170,7 +170,7 @@ def grokking_time_in_p(p: ArrayLike, time: ArrayLike, *, rng: Rng = 0, n_bootstr
 
     Args:
         p: of each run.
-        time: τ, from memorization to grokking; NaN for runs that never grok, which are left out and counted.
+        time: τ, from memorising to grokking; NaN for runs that never grok, which are left out and counted.
         rng: seed or generator that draws the bootstrap, which resamples runs over all p (so that one run at each p is enough).
         n_bootstrap: resamples; one with a single p determines no law and counts for neither interval.
         level: of the intervals.
@@ -183,7 +183,7 @@ def grokking_time_in_p(p: ArrayLike, time: ArrayLike, *, rng: Rng = 0, n_bootstr
     rng = generator(rng)
     all_runs = columns(("time",), p=p, time=time)
     require(all_runs["p"] > 0, all_runs["p"], "p", "a modulus is positive")
-    require(~(all_runs["time"] <= 0), all_runs["time"], "time", "grokking comes after memorization; give NaN for never")
+    require(~(all_runs["time"] <= 0), all_runs["time"], "time", "grokking comes after memorising; give NaN for never")
     runs = all_runs.dropna().reset_index(drop=True)
     if runs["p"].nunique() < 3:
         raise GrokinterpError(f"two parameters need runs that grok at 3 different p at least; got {runs['p'].nunique()}, so run more p")

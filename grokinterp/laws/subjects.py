@@ -114,7 +114,7 @@ def column(table: pd.DataFrame, name: str) -> str:
     return matches[0]
 
 
-def of_sweep(table: pd.DataFrame, horizon: float | None = None) -> pd.DataFrame:
+def times_in_sweep(table: pd.DataFrame, horizon: float | None = None) -> pd.DataFrame:
     """What a sweep's table says of grokking, the runs that it leaves open marked.
 
     Args:

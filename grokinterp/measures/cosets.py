@@ -67,11 +67,11 @@ def cosets(snapshot: Snapshot, threshold: float = CONCENTRATED, rng: Rng = 0, dr
         raise GrokinterpError(f"a threshold of η² lies above 0 and up to 1; got {threshold!r}")
     proper = proper_subgroups(snapshot.operation.group)
     left, right, live = sides(snapshot)
-    both = Sides.of(proper, left, right, threshold)
+    both = Sides.from_functions(proper, left, right, threshold)
     coset = both.neurons & live
-    wrong = Sides.of(proper, right, left, threshold)
+    wrong = Sides.from_functions(proper, right, left, threshold)
     source = generator(rng)
-    null = [Sides.of(proper, _permuted(left, source), _permuted(right, source), threshold).neurons & live for _ in range(draws)]
+    null = [Sides.from_functions(proper, _permuted(left, source), _permuted(right, source), threshold).neurons & live for _ in range(draws)]
     counts = torch.bincount(both.classes[0][coset], minlength=len(proper))
     dead = torch.where(live, 1.0, torch.nan)
     classes = torch.where(both.classes < 0, torch.nan, both.classes.double()) * dead

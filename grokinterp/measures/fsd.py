@@ -75,7 +75,7 @@ Order = Literal["group", "residue"]
 TOPS = (1, 3, 5)  # a neuron takes part in its K strongest frequencies; the paper's definition is K = 1
 IRREP_TOPS = (1, 2, 3)  # of the six representations of S5; the paper leaves K open, and its null of 0.05 at 512 neurons is that of K = 2
 SET_SIZES = (1, 2)
-SYNCHRONIZED, SYNCHRONIZED_S5 = 0.80, 0.50  # from here on the paper calls a layer synchronized
+SYNCHRONIZED, SYNCHRONIZED_S5 = 0.80, 0.50  # from here on the paper calls a layer synchronised
 SILENT_LAYER = "every neuron is silent: its mean activation does not depend on the combination of the operands"
 RANK_SHARES = (0.5, 0.9)
 _CHUNK = 2**20  # activations that are permuted and transformed at a time, so that they stay in cache
@@ -99,7 +99,7 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
         ``fsd_set`` by set_size (neurons dominated by a member of the best k frequencies, chance k/⌊n/2⌋); ``participation`` by
         signal_frequency, ``dominant_frequency``, ``fourier_rank`` by variance_share (median over neurons), ``silent_neurons``.
         Everything but the last is NaN where all neurons are silent, and an entry whose K or k is the number of frequencies or more, with the
-        reason in the variable's attribute ``undefined``. The paper calls a layer synchronized from 0.80 on, on S5 from 0.50 on.
+        reason in the variable's attribute ``undefined``. The paper calls a layer synchronised from 0.80 on, on S5 from 0.50 on.
 
         In a group that is not cyclic: the same by irrep, "(4,1)" for example, in place of signal_frequency, K = 1, 2, 3, and ``dominant_irrep``
         ("" where all neurons are silent) in place of ``dominant_frequency``.
@@ -229,7 +229,7 @@ def permutation_test(phi: Signals, rng: Rng = 0, draws: int = 1000, group: Group
     if not power.shape[1]:
         raise GrokinterpError("FSD is not defined here: every neuron is silent, so there is nothing to test")
     counts = _cyclic_null(phi[:, heard], rng, draws) if group is None else _irrep_null(phi[:, heard], rng, draws, group)
-    return PermutationTest.of_counts(strength(power, group), counts, rng)
+    return PermutationTest.from_counts(strength(power, group), counts, rng)
 
 
 def _cyclic_null(phi: Signals, rng: np.random.Generator, draws: int) -> Int[np.ndarray, "draw frequency"]:
@@ -313,7 +313,7 @@ def synchronization(dataset: xr.Dataset) -> go.Figure:
         lines["test accuracy"] = dataset["accuracy"].sel(split="test")
     if "filtered_loss" in dataset and "elements" in value.attrs:
         lines["filtered loss / ln n"] = dataset["filtered_loss"] / np.log(value.attrs["elements"])
-    caption = "Where FSD reaches the dashed line before accuracy rises, synchronization precedes grokking. At 1, filtered loss is that of guessing."
+    caption = "Where FSD reaches the dashed line before accuracy rises, synchronisation precedes grokking. At 1, filtered loss is that of guessing."
     figure = plots.layout_figure("Synchronization", caption, plots.lines_of(lines), plots.STEPS, "share, or loss over ln n")
     figure.add_hline(y=float(value.attrs.get("synchronized_from", SYNCHRONIZED)), line={"color": plots.GREY, "dash": "dash", "width": 1})
     with contextlib.suppress(plots.MissingVariables):

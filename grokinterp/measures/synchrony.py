@@ -40,7 +40,7 @@ def participation(power: Power, top: int = 1) -> Float[Tensor, "harmonic"]:
 
 
 def degree(shares: Float[Tensor, "... harmonic"], top: int = 1) -> Tensor:
-    """The synchronization degree of participation shares: (largest − chance) / (1 − chance), chance = K / number of harmonics.
+    """The degree of synchronisation of participation shares: (largest − chance) / (1 − chance), chance = K / number of harmonics.
 
     NaN where K is the number of harmonics or more: every neuron takes part in all of them, whatever it does.
     """
@@ -81,17 +81,17 @@ class PermutationTest:
     p_randomised: float
 
     @classmethod
-    def of(cls, observed: float, null: np.ndarray, rng: np.random.Generator) -> PermutationTest:
+    def from_null(cls, observed: float, null: np.ndarray, rng: np.random.Generator) -> PermutationTest:
         """Compare an observed degree with its null."""
         larger, equal = int((null > observed + 1e-12).sum()), int((np.abs(null - observed) <= 1e-12).sum())
         rank = larger + rng.uniform() * (equal + 1)
         return cls(observed, null, (1 + larger + equal) / (1 + len(null)), float(rank / (1 + len(null))))
 
     @classmethod
-    def of_counts(cls, power: Power, counts: Iterable[np.ndarray], rng: np.random.Generator) -> PermutationTest:
+    def from_counts(cls, power: Power, counts: Iterable[np.ndarray], rng: np.random.Generator) -> PermutationTest:
         """Compare the degree (K = 1) of a population with draws of how many of its neurons each harmonic dominates."""
         null = degree(torch.from_numpy(np.stack(list(counts)) / power.shape[1])).numpy()
-        return cls.of(float(degree(participation(power))), null, rng)
+        return cls.from_null(float(degree(participation(power))), null, rng)
 
 
 def iid_test(power: Power, rng: Rng = 0, draws: int = 1000) -> PermutationTest:
@@ -104,10 +104,10 @@ def iid_test(power: Power, rng: Rng = 0, draws: int = 1000) -> PermutationTest:
     """
     rng = generator(rng)
     n_harmonics, n_neurons = power.shape
-    return PermutationTest.of_counts(power, rng.multinomial(n_neurons, np.full(n_harmonics, 1 / n_harmonics), size=draws), rng)
+    return PermutationTest.from_counts(power, rng.multinomial(n_neurons, np.full(n_harmonics, 1 / n_harmonics), size=draws), rng)
 
 
 def neuron_shuffle_test(power: Power, rng: Rng = 0, draws: int = 1000) -> PermutationTest:
     """The paper's own test: shuffle the dominant harmonics across neurons. It cannot reject, and is here to show that; see `iid_test`."""
     source, dominant = generator(rng), power.argmax(0).numpy()
-    return PermutationTest.of_counts(power, (np.bincount(source.permutation(dominant), minlength=len(power)) for _ in range(draws)), source)
+    return PermutationTest.from_counts(power, (np.bincount(source.permutation(dominant), minlength=len(power)) for _ in range(draws)), source)

@@ -49,7 +49,7 @@ _JOINED: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class ProbeShape:
+class BaselineShape:
     """What measures ask of ``model.cfg``, under HookedTransformerConfig's names: d_model is the width of what is unembedded."""
 
     n_layers: int
@@ -81,7 +81,7 @@ class Baseline(HookedRootModule):  # type: ignore[misc, no-any-unimported, unuse
         width = config.d_model if isinstance(config, MambaConfig) else config.d_hidden
         self.unembed = Unembedding(width, config.n_outputs(task), generator)
         normalization = "LN" if isinstance(config, MambaConfig) else None
-        self.cfg = ProbeShape(config.n_layers, width, task.n_vocab, config.n_outputs(task), task.n_positions, normalization)
+        self.cfg = BaselineShape(config.n_layers, width, task.n_vocab, config.n_outputs(task), task.n_positions, normalization)
         self.setup()  # type: ignore[no-untyped-call]
 
     def forward(self, tokens: Tokens, stop_at_layer: int | None = None) -> Float[Tensor, "example read _"]:

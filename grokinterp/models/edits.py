@@ -20,7 +20,7 @@ Hooks = Sequence[tuple[str, HookFunction]]
 
 
 @dataclass(frozen=True)
-class Look:
+class ReadOnly:
     """A hook function that reads a value and leaves it as it is."""
 
     function: HookFunction
@@ -151,7 +151,7 @@ def for_backend(model: Any, hooks: Hooks) -> list[tuple[str, HookFunction]]:
     for name, function in hooks:
         if isinstance(function, _Carried):
             translated.append((name, function))
-        elif isinstance(function, Look):
+        elif isinstance(function, ReadOnly):
             translated.append((name, _Carried(_called(name, function))))
         elif name.endswith(".hook_resid_mid"):
             translated += _between(name.removesuffix("hook_resid_mid"), _called(name, function))

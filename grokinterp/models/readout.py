@@ -10,7 +10,7 @@ from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.models.adapter import Adapter
-from grokinterp.models.edits import HookFunction, Hooks, Look, hooked
+from grokinterp.models.edits import HookFunction, Hooks, ReadOnly, hooked
 from grokinterp.models.hanging import refuse_dropout
 from grokinterp.shapes import Tokens
 
@@ -49,7 +49,7 @@ def at_readout(model: Any, tokens: Tokens, position: int, hooks: Sequence[str] =
         return hook_function
 
     shortcut = readout_hooks(model, position) if bare else []
-    with torch.no_grad(), hooked(model, [*edits, *shortcut, *((name, Look(keep(name))) for name in hooks)]):
+    with torch.no_grad(), hooked(model, [*edits, *shortcut, *((name, ReadOnly(keep(name))) for name in hooks)]):
         for batch in torch.split(tokens.to(adapter.device), batch_size if bare else max(len(tokens), 1)):
             n_examples = len(batch)
             kept[OUTPUT].append(adapter.at_position(OUTPUT, model(batch, **adapter.pass_options), position, n_positions).cpu())
@@ -84,7 +84,7 @@ def values_of(model: Any, tokens: Tokens, hooks: Sequence[str], stop: int | None
     behind = adapter.layer_behind(*hooks) if stop is None else stop
     # On a TransformerBridge a pass that stops behind the last block goes on to the logits, which is as well.
     options = {"stop_at_layer": behind} if behind is not None and adapter.bare else {}
-    with torch.no_grad(), hooked(model, [(name, Look(keep(name))) for name in hooks]):
+    with torch.no_grad(), hooked(model, [(name, ReadOnly(keep(name))) for name in hooks]):
         model(tokens.to(adapter.device), **options, **adapter.pass_options)
     if silent := [name for name in hooks if name not in kept]:
         raise GrokinterpError(f"hook {silent[0]!r} did not fire in a pass of this model, so it has no values")

@@ -20,7 +20,7 @@ from torch.nn import functional
 from transformer_lens import HookedRootModule
 
 from grokinterp.models.baseline_configs import TwoSidedMLPConfig
-from grokinterp.models.baselines import ProbeShape
+from grokinterp.models.baselines import BaselineShape
 from grokinterp.models.hanging import hanging
 from grokinterp.models.toy import hook_point
 from grokinterp.shapes import Tokens
@@ -45,7 +45,7 @@ class TwoSidedMLP(HookedRootModule):  # type: ignore[misc, no-any-unimported, un
         self.blocks = nn.ModuleList([_Sides()])
         self.blocks[0].W_in = _normal(seen, generator, seen, config.d_hidden)
         self.unembed.W_U = _normal(config.d_hidden, generator, config.d_hidden, outputs)
-        self.cfg = ProbeShape(1, config.d_hidden, task.n_vocab, outputs, task.n_positions, None)
+        self.cfg = BaselineShape(1, config.d_hidden, task.n_vocab, outputs, task.n_positions, None)
         self.setup()  # type: ignore[no-untyped-call]
 
     def forward(self, tokens: Tokens, stop_at_layer: int | None = None) -> Float[Tensor, "example read _"]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,11 @@ SECTIONS: dict[str, tuple[Verdict, ...]] = {
     "Findings: what the paper does not say": ("finding",),
     "Not run": ("not run",),
     "Calibration: checks of our own set-up": ("calibration",),
+}
+COLUMNS = {
+    "What the paper claims": "*Accepted* is the interval in which our number must lie to count as reproduced. Square brackets hold a confidence "
+    "interval, or the range over runs where the note says so.",
+    "Findings: what the paper does not say": "*Expected* is what we thought to find; it decides nothing.",
 }
 
 
@@ -118,13 +124,14 @@ class Reproduction:
         return {f"{name}.csv": table.to_csv() for name, table in tables.items()}
 
     def page(self) -> str:
-        """The page as Markdown: what was found, the tally, the main figure, the claims by verdict, further figures, tables."""
+        """The page as Markdown: what the paper claims, what we ran and found, the main figure, the terms, the claims by verdict, further figures."""
         figures = [*self.figures, *(name for name in self.drawn if name not in self.figures)]
-        parts = [f"# {self.paper}: claims and measurements", " ".join(self.opening), f"**{tally_in_words(self.tally)}**"]
-        parts += [self._image(name) for name in figures[:1]]
+        introduction, terms = about(self.paper)
+        found = f"**What came out**: {' '.join(self.opening)}" if self.opening else ""
+        parts = [introduction, found, f"**{tally_in_words(self.tally)}**", *map(self._image, figures[:1]), terms]
         for title, verdicts in SECTIONS.items():
             rows = [claim for claim in self.claims if self.verdict(claim) in verdicts]
-            parts += [f"## {title}", self._section(rows, verdicts)] if rows else []
+            parts += [f"## {title}", COLUMNS.get(title, ""), self._section(rows, verdicts)] if rows else []
         parts += ["## Further figures", *map(self._image, figures[1:])] if figures[1:] else []
         behind = ", ".join(f"[{name}]({self.paper}-{name}.csv)" for name in self.tables)
         made = f"Made by `grokinterp reproduce {self.paper} --budget {self.budget}`."
@@ -169,6 +176,19 @@ class Reproduction:
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, "", tally_in_words(self.tally)])
+
+
+def about(paper: str) -> tuple[str, str]:
+    """The introduction to a page, with its title, and the terms of its tables, both as Markdown: the file ``about.md`` beside a paper's code.
+
+    Args:
+        paper: its short name; a name without such a file has a title and no terms.
+    """
+    file = resources.files(__package__) / paper / "about.md"
+    if not file.is_file():
+        return f"# {paper}", ""
+    introduction, heading, terms = file.read_text().partition("## Terms")
+    return introduction.replace("# ", f"# {paper}: ", 1).strip(), (heading + terms).strip()
 
 
 def tally_in_words(tally: Mapping[Verdict, int]) -> str:

@@ -14,7 +14,7 @@ from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.notebook import html_table
 from grokinterp.plots import STEPS
-from grokinterp.reports.figures import of_name
+from grokinterp.reports.figures import figures_named
 from grokinterp.reports.overlay import can_overlay, colour_of, one_at_a_time, overlay
 from grokinterp.reports.report import Report
 from grokinterp.reports.several import by_reason, config_of, differences, joined, labels, onset_figure, onset_table
@@ -176,7 +176,9 @@ class Comparison(Report):
             GrokinterpError: no run has such a figure.
         """
         known = {**MEASURES, **self.measures}
-        candidates = list(self.figures) if name is None else [each for own in self.reports.values() for each in of_name(own.dataset, name, known)]
+        candidates = (
+            list(self.figures) if name is None else [each for own in self.reports.values() for each in figures_named(own.dataset, name, known)]
+        )
         found = next((self.figures[candidate] for candidate in candidates if candidate in self.figures), None)
         if found is None and (each := {run: report.plot(name) for run, report in self.reports.items() if name in report.dataset}):
             found = self._together(each)

@@ -23,22 +23,22 @@ def figures(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> 
         measures: whose figures are drawn. The variables of a measure without figures, or of one that is not among these, get a default figure;
             those of a measure with figures get none beside them (`Report.plot` draws each by its name).
     """
-    ours = as_ours_see(dataset)
-    own = [_of(draw, ours) if name in OURS else draw for name, measure in measures.items() for draw in measure.figures]
+    ours = without_user_variables(dataset)
+    own = [_bound_to(draw, ours) if name in OURS else draw for name, measure in measures.items() for draw in measure.figures]
     drawn_for = {name for name, measure in measures.items() if measure.figures}
     shown = [str(name) for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY) in drawn_for]
     plain = [str(name) for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *drawn_for}]
     return plots.figures(dataset, own, plain, shown)
 
 
-def as_ours_see(dataset: xr.Dataset) -> xr.Dataset:
+def without_user_variables(dataset: xr.Dataset) -> xr.Dataset:
     """A dataset without what measures of the user's own gave, whose "loss" or "margin" may be something else than ours."""
     theirs = [name for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *OURS}]
     ours: xr.Dataset = dataset.drop_vars(theirs)
     return ours
 
 
-def _of(draw: Figure, dataset: xr.Dataset) -> Figure:
+def _bound_to(draw: Figure, dataset: xr.Dataset) -> Figure:
     """A figure that draws this dataset, whichever it is given."""
 
     @functools.wraps(draw)
@@ -48,7 +48,7 @@ def _of(draw: Figure, dataset: xr.Dataset) -> Figure:
     return drawn
 
 
-def of_name(dataset: xr.Dataset, name: str, measures: Mapping[str, Measure] = MEASURES) -> list[str]:
+def figures_named(dataset: xr.Dataset, name: str, measures: Mapping[str, Measure] = MEASURES) -> list[str]:
     """What figures a name may mean, the likeliest first: a measure's own, that of this name, those of the measure's variables."""
     own = [draw.__name__ for draw in measures[name].figures] if name in measures else []
     return [*own, name, *(str(variable) for variable, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY) == name)]

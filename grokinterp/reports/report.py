@@ -20,7 +20,7 @@ from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.measures.undefined import reasons_of
 from grokinterp.notebook import Framed, html_table
 from grokinterp.outputs import NETCDF, output
-from grokinterp.reports.figures import figures, of_name
+from grokinterp.reports.figures import figures, figures_named
 from grokinterp.reports.saved import LIMIT, read_dataset
 from grokinterp.reports.words import Phases, headline, missing
 
@@ -149,7 +149,7 @@ class Report:
         """
         if not self.figures:
             raise GrokinterpError(f"nothing to draw: no figure reads {', '.join(map(str, self.dataset.data_vars)) or 'an empty report'}")
-        candidates = list(self.figures) if name is None else of_name(self.dataset, name, {**MEASURES, **self.measures})
+        candidates = list(self.figures) if name is None else figures_named(self.dataset, name, {**MEASURES, **self.measures})
         found = next((self.figures[candidate] for candidate in candidates if candidate in self.figures), None)
         if found is None and name in self.dataset:
             found = plots.default(self.dataset, str(name))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grokinterp.measures.lookup import nearly_all
-from grokinterp.reports.figures import as_ours_see
+from grokinterp.reports.figures import without_user_variables
 from grokinterp.reports.words import Phases, phases
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def in_words(dataset: xr.Dataset) -> str:
     Args:
         dataset: `progress` at one step or several, with the recorded metrics of training where there are any.
     """
-    dataset = as_ours_see(dataset)
+    dataset = without_user_variables(dataset)
     if "loss" not in dataset:
         return ""
     if (diverged := _diverged(dataset)) is not None:

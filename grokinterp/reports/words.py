@@ -16,7 +16,7 @@ from grokinterp.conditions import first_stretch
 from grokinterp.measures import MEASURES, OURS, Measure, Number
 from grokinterp.measures.measure import GIVEN_BY, scalars_of
 from grokinterp.measures.undefined import reasons_of
-from grokinterp.reports.figures import as_ours_see
+from grokinterp.reports.figures import without_user_variables
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phases:
-    """When a run memorized, formed its circuit and cleaned up, in steps; None where a phase has no end in the run.
+    """When a run memorised, formed its circuit and cleaned up, in steps; None where a phase has no end in the run.
 
     Attributes:
         memorization_end: the minimum of excluded loss after train loss has fallen below 0.01.
@@ -115,7 +115,7 @@ def headline(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) ->
                     aside=True,
                 )
             )
-    ours = as_ours_see(dataset)
+    ours = without_user_variables(dataset)
     for name, measure in measures.items():
         numbers += measure.headline(ours if name in OURS else dataset)
     for name in dict.fromkeys(str(array.attrs[GIVEN_BY]) for array in last.data_vars.values() if GIVEN_BY in array.attrs):

@@ -42,7 +42,7 @@ class SupportsSubmit(Protocol):
         """Have a function called, some time, somewhere."""
 
 
-class Here:
+class InProcess:
     """An executor that does everything when it is asked, in this process."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:

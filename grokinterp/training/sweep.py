@@ -22,7 +22,7 @@ from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.files import read_bytes, read_object, read_text, replacing, write_json
 from grokinterp.outputs import PARQUET, check_output, output
 from grokinterp.training.config import RunConfig, combinations
-from grokinterp.training.executors import Here, LocalPool, SupportsSubmit, drive
+from grokinterp.training.executors import InProcess, LocalPool, SupportsSubmit, drive
 from grokinterp.training.folder import read_metrics, read_status
 from grokinterp.training.runs import Run, first_step, has_diverged
 from grokinterp.training.train import check_device, has_ended, train_together, why_not_together
@@ -146,7 +146,7 @@ def _train(
     if executor is not None:
         hand_to(executor, at_once=None)
     elif workers == 0:
-        hand_to(Here(), at_once=1)
+        hand_to(InProcess(), at_once=1)
     elif groups:
         own = min(workers or default_workers(device), len(groups))
         with LocalPool(own, device) as pool:

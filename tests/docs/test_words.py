@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,16 +13,19 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROSE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 TUTORIALS = sorted((ROOT / "tutorials").glob("[0-9]*.py"))
-PAPERS_OWN = ("Synchronization", "Precedes Generalization", "Memorization")  # a quantity, a title and a phase, as the papers write them
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
+MODULES = sorted((ROOT / "grokinterp").rglob("*.py"))
+PAPERS_OWN = ("[Ss]ynchronization", "Precedes Generalization", "[Mm]emorization")  # a quantity, a title and a phase, as the papers write them
 AMERICAN = re.compile(
     r"\b(colors?|colored|behaviors?|favors?|centers?|centered|neighbors?|modeled|modeling|labeled|labeling|canceled|catalog"
-    r"|\w*(generaliz|initializ|normaliz|regulariz|recogniz|summariz|organiz|memoriz|minimiz|maximiz|parameteriz|synchroniz)\w*|optimisers?)\b"
+    r"|\w*(generaliz|initializ|normaliz|regulariz|recogniz|summariz|organiz|memoriz|minimiz|maximiz|parameteriz|synchroniz)\w*|optimisers?"
+    r"|analyz(es|ed|ing))\b"
 )
 
 
 def prose_of(text: str) -> str:
     """A Markdown text without its code."""
-    for code in (r"^```.*?^```$", r"`[^`\n]*`", r"\]\([^)]*\)", r"<[^>]*>"):
+    for code in (r"\[[\w-]+\]\([\w-]+\.csv\)", r"^```.*?^```$", r"``[^`\n]*``", r"`[^`\n]*`", r"\]\([^)]*\)", r"<[^>]*>", r"\bhook_\w+"):
         text = re.sub(code, "", text, flags=re.MULTILINE | re.DOTALL)
     return re.sub("|".join(PAPERS_OWN), "", text)
 
@@ -35,12 +39,22 @@ def test_nothing_is_misspelt() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", [*PROSE, *TUTORIALS], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PROSE, *RESULTS, *TUTORIALS], ids=lambda page: page.name)
 def test_the_english_is_british(page: Path) -> None:
     text = page.read_text()
     if page.suffix == ".py":
         text = "\n".join(line for line in text.splitlines() if line.startswith("#"))
     assert [match[0] for match in AMERICAN.finditer(prose_of(text))] == []
+
+
+def test_docstrings_are_british_too() -> None:
+    """What code holds beside its names: argument lists begin with a name, and quotes hold values."""
+    found = []
+    for path in MODULES:
+        nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef))
+        prose = (re.sub(r"^\s*[\w, *]+:|\"[^\"]*\"", "", ast.get_docstring(node) or "", flags=re.MULTILINE) for node in nodes)
+        found += [(path.name, match[0]) for text in prose for match in AMERICAN.finditer(prose_of(text))]
+    assert found == []
 
 
 def test_the_check_of_words_can_fail() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import grokinterp as gi
 from grokinterp import GrokinterpError, Run, ace, laws
-from grokinterp.laws.subjects import of_sweep
+from grokinterp.laws.subjects import times_in_sweep
 from grokinterp.training.config import CheckpointSchedule
 from grokinterp.training.sweep import grid, sweep
 
@@ -57,7 +57,7 @@ def test_a_boundary_reads_a_sweeps_table() -> None:
 def test_each_run_of_a_sweep_has_grokked_or_not_or_is_open(runs: list[tuple[str, int, int | None]], horizon: int | None) -> None:
     rows = [{"state": state, "step": step, "grokked_at": None if at is None else min(at, step)} for state, step, at in runs]
     table = pd.DataFrame(rows, columns=["state", "step", "grokked_at"]).astype({"step": "Int64", "grokked_at": "Int64"})
-    found = of_sweep(table, horizon)
+    found = times_in_sweep(table, horizon)
     for (state, step, at), row in zip(runs, found.to_dict("records"), strict=True):
         limit = np.inf if horizon is None else horizon
         groks = at is not None and min(at, step) <= limit

@@ -22,7 +22,7 @@ from grokinterp.measures.algorithm_figures import PUBLISHED, RATES
 from grokinterp.measures.circles import amplitudes, circle_frequencies, isolated_circles, isolated_components
 from grokinterp.measures.verdicts import in_words, stretches
 from grokinterp.models import ModelConfig, build_model
-from grokinterp.models.baselines import ProbeShape
+from grokinterp.models.baselines import BaselineShape
 from grokinterp.tasks import Task, modular_addition
 
 pytestmark = pytest.mark.lens4
@@ -78,7 +78,7 @@ class Circles(HookedRootModule):
         self.W_E = nn.Parameter(torch.view_as_real(circles * radii * sizes).flatten(1))
         self.answers, self.pizza = circles, pizza
         self.hook_embed = HookPoint()
-        self.cfg = ProbeShape(1, 2 * len(frequencies), p, p, 2, None, attn_only=True)
+        self.cfg = BaselineShape(1, 2 * len(frequencies), p, p, 2, None, attn_only=True)
         self.setup()
 
     def forward(self, tokens: Tensor) -> Tensor:

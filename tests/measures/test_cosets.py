@@ -73,7 +73,7 @@ def test_shares_and_concentrations_are_those_of_sums_over_cosets() -> None:
     group = symmetric(3)
     values = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     proper = proper_subgroups(group)
-    found = Sides.of(proper, values[0], values[1], 0.99)
+    found = Sides.from_functions(proper, values[0], values[1], 0.99)
     for side in (0, 1):
         for j in range(5):
             f = values[side, :, j]

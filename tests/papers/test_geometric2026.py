@@ -72,16 +72,16 @@ def test_s5_composes_from_the_right_and_may_vary_rate_and_temperature() -> None:
 
 def test_the_mlp_sees_both_operands() -> None:
     layers = 2 * 128 * 512 + 3 * 512 * 512 + 4 * 512
-    assert n_parameters(presets.weightdecay2026_probe("mlp")) == 97 * 128 + layers + 512 * 97
+    assert n_parameters(presets.weightdecay2026_baseline("mlp")) == 97 * 128 + layers + 512 * 97
 
 
 @pytest.mark.parametrize(("architecture", "parameters"), [("lstm", 7_680_640), ("mamba", 957_952)])
 def test_probes_have_the_published_parameters(architecture: presets.Architecture, parameters: int) -> None:
-    config = presets.weightdecay2026_probe(architecture, weight_decay=0.02)
+    config = presets.weightdecay2026_baseline(architecture, weight_decay=0.02)
     assert n_parameters(config) == parameters
     assert (config.steps, config.eval_every, config.batch_size, config.optimizer.weight_decay) == (100_000, 100, 512, 0.02)
     with pytest.raises(GrokinterpError, match="unknown architecture 'mamb'; did you mean mamba"):
-        presets.weightdecay2026_probe("mamb")  # type: ignore[arg-type]
+        presets.weightdecay2026_baseline("mamb")  # type: ignore[arg-type]
 
 
 def test_budgets_hold_what_is_asked_of_them() -> None:

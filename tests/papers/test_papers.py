@@ -19,7 +19,7 @@ from grokinterp.papers import PAPERS, Claim, Measurement, Reproduction, reproduc
 from grokinterp.papers.__main__ import from_tables, pages
 from grokinterp.papers.claims import ANYWHERE, within_budget
 from grokinterp.papers.numbers import interval, typeset
-from grokinterp.papers.reproduction import tally_in_words
+from grokinterp.papers.reproduction import about, tally_in_words
 from grokinterp.papers.sentences import Sentence, accepted, told
 from grokinterp.papers.tables import merged, read_tables
 from grokinterp.papers.verdicts import overview
@@ -210,6 +210,14 @@ def test_each_page_is_what_its_tables_give(committed: Reproduction) -> None:
     np.testing.assert_allclose(ours[numbers].to_numpy(float), kept.to_numpy(float), rtol=1e-6, atol=1e-9)
     for name in committed.drawn:
         assert (RESULTS / f"{committed.paper}-{name}.svg").exists()
+
+
+def test_each_page_says_what_the_paper_claims_and_defines_its_terms_before_its_tables(committed: Reproduction) -> None:
+    introduction, terms = about(committed.paper)
+    assert introduction.startswith(f"# {committed.paper}: ")
+    assert terms.count("\n- **") >= 4
+    page = committed.page()
+    assert page.index("**What we ran**") < page.index("**What came out**") < page.index("## Terms") < page.index("## What the paper claims")
 
 
 def test_each_page_opens_with_five_sentences_that_hold(committed: Reproduction) -> None:

@@ -27,7 +27,7 @@ from filelock import FileLock
 from grokinterp import GrokinterpError, ModelConfig, Run, RunConfig, presets, train
 from grokinterp.training import sweep as sweep_module
 from grokinterp.training.config import CheckpointSchedule
-from grokinterp.training.executors import Here, LocalPool, drive
+from grokinterp.training.executors import InProcess, LocalPool, drive
 from grokinterp.training.fork import children
 from grokinterp.training.sweep import ensembles, grid, results, sweep
 
@@ -114,7 +114,7 @@ def test_a_sweep_trains_all_tabulates_them_and_does_nothing_twice(tiny: RunConfi
     assert before.items() <= changed_at(tmp_path).items()
 
 
-class Interrupted(Here):
+class Interrupted(InProcess):
     """Ctrl-C in the middle of things."""
 
     def __init__(self, after: int) -> None:
@@ -288,7 +288,7 @@ def test_bad_arguments_are_refused(tiny: RunConfig, tmp_path: Path) -> None:
 # ---- where it is done -----------------------------------------------------------------------------------------------
 
 
-class Hospital(Here):
+class Hospital(InProcess):
     """An executor whose worker dies under some calls a given number of times."""
 
     def __init__(self, deaths: dict[int, int]) -> None:

@@ -66,7 +66,7 @@ def _pre_ln_claims() -> Iterator[Claim]:
 
 def _of_arms() -> Iterator[Claim]:
     for arm, words in ARMS.items():
-        of = f"the same claim for {words}:"
+        of = f"Markov chain, {words}:"
         yield Claim(f"{arm}_rank", f"{of} dimensions of the core, mean over seeds", "3 (post-LN)", (3, 3))
         yield Claim(f"{arm}_keep_gap", f"{of} accuracy lost with only the core, largest over seeds", "0.000 (post-LN)", (-0.002, 0.002))
         yield Claim(f"{arm}_remove", f"{of} accuracy without the core, mean over seeds", "0.237 … 0.261 (post-LN)", (0.22, 0.28))
@@ -91,26 +91,26 @@ def _modular_claims() -> Iterator[Claim]:
     yield Claim("modular_size", f"{of} size of the core at grokking, mean over seeds", "≈ 15 (code: 11, 15, 19)", within(15))
     lost = f"{of} accuracy lost at grokking with only the core of this size, largest over seeds"
     yield Claim("modular_keep_gap", lost, "sufficient", (-INF, 0.01), budgets=ANYWHERE)
-    yield Claim("modular_remove", f"{of} accuracy at grokking without it, largest over seeds (2/p = 0.038)", "necessary", (0, 2 / P))
+    yield Claim("modular_remove", f"{of} accuracy at grokking without this core, largest over seeds (2/p = 0.038)", "necessary", (0, 2 / P))
     yield Claim("modular_size_2000", f"{of} size of the core at epoch 2,000, mean over seeds", "code: 14, 15, 23", within(17.3))
     yield Claim("modular_grows", f"{of} size at the end over size at grokking under λ = 1, mean over seeds", "60/15 at epoch 20,000", (1.2, INF))
-    compact = f"{of} the same ratio in the branch with λ = 0, mean over seeds"
+    compact = f"{of} size at the end over size at grokking in the branch with λ = 0, mean over seeds"
     yield Claim("modular_compact", compact, "compact", (0, 1.2))
     yield Claim("modular_apart", f"{of} share of seeds whose core ends larger under λ = 1 than in its branch with λ = 0", "1", (1, 1))
     yield Claim("modular_necessary", f"{of} necessary size at the end over that at grokking under λ = 1, mean over seeds", "grows", (1.2, INF))
     yield Claim("modular_sufficient", f"{of} sufficient size at the end over that at grokking under λ = 1, mean over seeds", "stays", (1 / 1.2, 1.2))
     yield Claim("modular_size_end", f"{of} size of the core at epoch 20,000 under λ = 1, mean over seeds", "≈ 60", within(60))
-    yield Claim("modular_size_free", f"{of} the same in the branch with λ = 0, mean over seeds", "compact (≈ 15)", within(15))
+    yield Claim("modular_size_free", f"{of} size of the core at epoch 20,000 in the branch with λ = 0, mean over seeds", "compact (≈ 15)", within(15))
     yield Claim("modular_sufficient_end", f"{of} sufficient size at epoch 20,000 under λ = 1, mean over seeds", "stays (≈ 15)", within(15))
     yield Claim("modular_modes", f"{of} modes at grokking, mean over seeds", "code: 5, 7, 8", within(6.7))
     yield Claim("modular_modes_2000", f"{of} modes at epoch 2,000, mean over seeds", "code: 7, 7, 8", within(7.3))
     yield Claim("modular_modes_end", f"{of} modes at epoch 20,000 under λ = 1, mean over seeds", "approach 26", (20, FREQUENCIES))
-    in_sample = f"{of} R² of the operator on what it was fitted to, at initialisation: in-sample R² shows nothing"
+    in_sample = f"{of} R² of the map from one answer to the next on the answers it was fitted to, at initialisation"
     yield Claim("modular_r2_start", in_sample, "0.84 (computed)", (0.7, 1), kind="calibration")
-    held_out = f"{of} R² on held-out transitions, mean over seeds,"
+    held_out = f"{of} R² of that map on held-out answers, mean over seeds,"
     yield Claim("modular_held_out_before", f"{held_out} once the training pairs are learned", "not reported", (-INF, 0.5), kind="finding")
     yield Claim("modular_held_out_grok", f"{held_out} at grokking", "not reported", (0.8, 1), kind="finding")
-    shuffled = f"{of} the same with shuffled answers, largest over shuffles and seeds"
+    shuffled = f"{of} R² of that map on held-out answers after shuffling them, largest over shuffles and seeds"
     yield Claim("modular_null_grok", shuffled, "not reported", (-INF, 0.2), kind="finding")
 
 
@@ -129,8 +129,8 @@ def published_time(p: int) -> float:
 def _time_claims() -> Iterator[Claim]:
     yield Claim("time_exponent", "grokking time falls as a power of λ: the exponent", "−1.02", (1.15 * EXPONENT, 0.85 * EXPONENT))
     yield Claim("time_omega", "grokking time in p is −Ω ln(1 − p_crit/p): Ω", "2,770", within(OMEGA), "steps")
-    yield Claim("time_p_crit", "the same: p_crit", "23", within(P_CRIT, 1.25))
-    yield Claim("time_r2", "the same: R² over the mean of each p", "> 0.99", (0.99, 1))
+    yield Claim("time_p_crit", "p_crit in this law", "23", within(P_CRIT, 1.25))
+    yield Claim("time_r2", "R² of this law over the mean time of each p", "> 0.99", (0.99, 1))
     yield Claim("time_never", "share of these runs that grok", "1", (1, 1))
     norm = "theory: ‖ψ‖² = 3p/4 with ψ_k = 1 − cos(2πk/p) over the frequencies, largest relative error over these p (arithmetic)"
     yield Claim("theory_norm", norm, "0", (0, 1e-9), budgets=ANYWHERE)
@@ -186,7 +186,7 @@ def _agreement_claims() -> Iterator[Claim]:
             sentence = f"core coordinates of GPT-2 {name} on the same prompts: {what.title()} correlation"
             yield Claim(f"agreement_{key}_{what}", sentence, f"{value}", (value - 0.1, 1), budgets=FULL, needs=NEEDS_GPT2)
     for what, low, high in (("spearman", 0.585, 0.934), ("pearson", 0.616, 0.943)):
-        sentence = f"the same across families: {what.title()} correlation"
+        sentence = f"core coordinates of models of two families on the same prompts: {what.title()} correlation"
         yield Claim(f"agreement_families_{what}", sentence, f"{low} … {high}", (low, 1), budgets=(), needs="the published weights of all six models")
     for verb, low, high in (("is", 0.51, 0.01), ("are", 0.06, 0.71)):
         accepted_after = (0.0, 0.1) if verb == "is" else (0.5, 1.0)
@@ -217,9 +217,11 @@ def _of_tiny() -> Iterator[Claim]:
         yield Claim(f"tiny_{mode}", f"{of} AUC on nouns not extracted from, {words[mode]}, {worst if interval[1] == 1 else most}", paper, interval)
     yield Claim("tiny_random", f"{of} AUC lost when a random direction is removed or flipped instead, {most}", "no such control", (-INF, 0.02))
     for mode, interval in accepted.items():
-        sentence = f"the same for sentence frames not extracted from, each in turn and all together, {words[mode]}"
+        sentence = f"{of} AUC on sentence frames not extracted from, each in turn and all together, {words[mode]}"
         yield Claim(f"tiny_frames_{mode}", sentence, "frames not held out", interval)
-    yield Claim("tiny_frames_random", "the same: AUC lost with a random direction", "no such control", (-INF, 0.02))
+    yield Claim(
+        "tiny_frames_random", f"{of} AUC lost on these frames when a random direction is removed or flipped instead", "no such control", (-INF, 0.02)
+    )
     yield Claim(
         "tiny_coordinates",
         "core coordinates of two such models on the same prompts: Pearson correlation, smallest over pairs",

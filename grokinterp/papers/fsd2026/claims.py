@@ -86,16 +86,16 @@ def _configuration_claims() -> Iterator[Claim]:
 
 
 def _summary_claims() -> Iterator[Claim]:
-    yield Claim("precedes", "share of configurations in which FSD reaches 0.80 before grokking; never counts against", "1", (1, 1), budgets=ANYWHERE)
+    yield Claim("precedes", "share of all configurations in which FSD reaches 0.80 before grokking", "1", (1, 1), budgets=ANYWHERE)
     yield Claim("mean_lead", "mean lead over the configurations that have one", "+1,722", near_lead(1_722), "steps")
-    yield Claim("sign_test", "two-sided sign test of the leads, runs taken as independent", "0.004", (0, 0.05))
-    by_prime = "the same with the signs of a prime flipped together; five primes allow 0.0625 at best"
+    yield Claim("sign_test", "p-value of a two-sided sign test of the leads, runs taken as independent", "0.004", (0, 0.05))
+    by_prime = "p-value of a sign test of the leads, runs of one prime kept together; five primes allow 0.0625 at best"
     yield Claim("sign_test_by_prime", by_prime, "not clustered", (0, 0.0625), kind="finding")
     baseline = "share of configurations whose filtered loss falls below 0.5 nats within 500 steps of grokking"
     yield Claim("filtered_with_grok", baseline, "0.89", (0.7, 1))
-    yield Claim("ahead_of_filtered", "steps by which FSD precedes the filtered loss, mean", "1,889", near_lead(1_889), "steps")
-    for loss, what in (("restricted", "falls below 0.5 nats"), ("excluded", "on the training pairs rises above ln p")):
-        sentence = f"the paper's baseline is no excluded loss: steps by which FSD precedes Nanda's {loss} loss, which {what}, mean"
+    yield Claim("ahead_of_filtered", "mean number of steps by which FSD precedes the filtered loss", "1,889", near_lead(1_889), "steps")
+    for loss, what in (("restricted", "falls below 0.5 nats"), ("excluded", "rises above ln p")):
+        sentence = f"mean number of steps by which FSD comes before Nanda's {loss} loss {what}"
         yield Claim(f"ahead_of_{loss}", sentence, "not compared", (1, math.inf), "steps", kind="finding")
     everywhere = "FSD read at eight sites of both blocks with K = 1, 3, 5: "
     agree = "the largest share of configurations whose published lead one of these readings meets"
@@ -105,13 +105,10 @@ def _summary_claims() -> Iterator[Claim]:
     yield Claim("rank_falls", "share of configurations whose median rank (50 %) falls from step 500 to grokking", "1", (1, 1))
     yield Claim("rank_50", "median rank at grokking, components for 50 % of the variance, mean", "1.1", (1, 2))
     yield Claim("rank_90", "median rank at grokking, components for 90 % of the variance as stated, mean", "1.1", (1, 2))
-    yield Claim("frequencies", "the dominant frequency belongs to the draw: distinct ones among the five seeds at p = 97", "5", (4, 5))
-    yield Claim(
-        "p_permutation", "FSD at its onset is no chance: largest p-value, each neuron's signal permuted", "< 0.05", (0, 0.05), budgets=ANYWHERE
-    )
-    yield Claim(
-        "p_shuffle", "the same by the paper's shuffle of neurons, which leaves FSD as it is: largest p-value", "< 0.05", (0, 0.05), budgets=ANYWHERE
-    )
+    yield Claim("frequencies", "number of different dominant frequencies among the five seeds at p = 97", "5", (4, 5))
+    chance = "FSD at its onset against chance: largest p-value,"
+    yield Claim("p_permutation", f"{chance} each neuron's signal permuted", "< 0.05", (0, 0.05), budgets=ANYWHERE)
+    yield Claim("p_shuffle", f"{chance} by the paper's shuffle of neurons, which never changes FSD", "< 0.05", (0, 0.05), budgets=ANYWHERE)
 
 
 def _table_5_claims() -> Iterator[Claim]:
@@ -119,9 +116,9 @@ def _table_5_claims() -> Iterator[Claim]:
         yield Claim(f"norm_{step}", f"norm of the weights of p = 97, seed 42 at step {step:,}", f"{norm}", (0.95 * norm, 1.05 * norm))
     ranks, accuracies = ("/".join(f"{value:g}" for value in TABLE_5[f"paper_{name}"]) for name in ("rank", "accuracy"))
     for share, stated in ((50, ""), (90, ", as stated")):
-        sentence = f"median rank at these steps ({share} % of the variance{stated}): largest difference from"
+        sentence = f"median rank ({share} % of the variance{stated}) at the nine steps above: largest difference from the published ones"
         yield Claim(f"table_5_rank_{share}", sentence, ranks, (0, 1))
-    yield Claim("table_5_accuracy", "test accuracy at these steps: largest difference from", accuracies, (0, 0.1))
+    yield Claim("table_5_accuracy", "test accuracy at the nine steps above: largest difference from the published ones", accuracies, (0, 0.1))
 
 
 def _variant_claims() -> Iterator[Claim]:
@@ -132,13 +129,12 @@ def _variant_claims() -> Iterator[Claim]:
         yield Claim(key, f"lead in {words}, p = 97", f"{lead:+,}", near_lead(lead), "steps", budgets)
     multiplication = "lead in multiplication, p = 97, signals over residues: FSD comes long after grokking"
     yield Claim("lead_multiplication", multiplication, "−10,000", (-math.inf, -5_000), "steps", AT_SIZE)
-    sees_nothing = "an MLP-only model never groks (1: so it is; reading the last position it sees the separator alone, and can learn nothing)"
+    sees_nothing = "an MLP-only model never groks (1: it does not; it reads the last position, which holds only the separator)"
     yield Claim("mlp_only", sees_nothing, "never in 15,000", (1, 1))
-    yield Claim(
-        "mlp_only_pooled", "the same of one that sees the mean over all positions, so both operands", "not run; implied", (1, 1), kind="finding"
-    )
+    sees_both = "an MLP-only model that reads the mean over positions, so both operands, never groks (1: it does not)"
+    yield Claim("mlp_only_pooled", sees_both, "not run; implied", (1, 1), kind="finding")
     for name, accuracy in ABLATION.items():
-        sentence = f"accuracy on all pairs at grokking (p = 97, seed 42), set to zero: {name}"
+        sentence = f"accuracy on all pairs at grokking (p = 97, seed 42), with this set to zero: {name}"
         yield Claim(name_of("zero", name), sentence, f"{accuracy}", ABLATION_ACCEPT.get(name, (0, 30)), "%")
 
 
@@ -148,12 +144,12 @@ def _fork_claims() -> Iterator[Claim]:
         yield Claim(f"fork_mean_{p}", f"{law}: C as mean λΔt, as published", f"{mean:,}", within(mean, 1.25), "steps")
         computed = f"{law}: C by least squares, computed from the published means"
         yield Claim(f"fork_least_squares_{p}", computed, f"{least_squares:,}", within(least_squares, 1.25), "steps")
-        yield Claim(f"fork_r2_{p}", f"{law}: R² of the published C over the mean of each λ", f"{r2}", (0.8, 1))
-    yield Claim("fork_falls", "share of primes in which the mean Δt falls with every step of λ", "1", (1, 1), budgets=ANYWHERE)
-    yield Claim("fork_never_131", "share of draws at p = 131 and λ = 5 that never grok", "1", (0.5, 1))
-    yield Claim("fork_never", "share of all other draws that never grok", "0", (0, 0))
+        yield Claim(f"fork_r2_{p}", f"{law}: R² of C/λ with the published C, over the mean Δt of each λ", f"{r2}", (0.8, 1))
+    yield Claim("fork_falls", "share of primes at which the mean Δt falls whenever λ rises", "1", (1, 1), budgets=ANYWHERE)
+    yield Claim("fork_never_131", "share of forks at p = 131 and λ = 5 that never grok", "1", (0.5, 1))
+    yield Claim("fork_never", "share of all other forks that never grok", "0", (0, 0))
     yield Claim("fork_norm", "norm of the weights when a fork groks, mean", "23.5", within(23.5, 1.15))
-    yield Claim("fork_norm_cv", "the same, coefficient of variation", "0.13", (0, 0.2))
+    yield Claim("fork_norm_cv", "norm of the weights when a fork groks, coefficient of variation", "0.13", (0, 0.2))
 
 
 def _s5_claims() -> Iterator[Claim]:

@@ -129,7 +129,7 @@ def _ours(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _significance(plan: runs.Plan, folder: Path, main: pd.DataFrame) -> pd.DataFrame:
-    """The tests of each run at its synchronization, by name; runs that never synchronize have none."""
+    """The tests of each run at its synchronisation, by name; runs that never synchronise have none."""
     onsets = main["sync_1"].dropna()
     rows = {name: runs.significance(Run(folder / str(name)), int(step), plan.permutations) for name, step in onsets.items()}
     tests: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["step", "fsd", "p_permutation", "p_shuffle"])
@@ -215,7 +215,7 @@ def of_s5(events: pd.DataFrame) -> dict[str, Measurement]:
 
 
 def of_significance(tests: pd.DataFrame) -> dict[str, Measurement]:
-    """The largest p-values; none where nothing synchronizes."""
+    """The largest p-values; none where nothing synchronises."""
     return {name: Measurement(float(tests[name].max()), n=len(tests)) for name in ("p_permutation", "p_shuffle") if len(tests)}
 
 
@@ -326,5 +326,5 @@ def leads(main: pd.DataFrame) -> go.Figure:
     published = np.array([CONFIGURATIONS[name].grok - CONFIGURATIONS[name].sync if name in CONFIGURATIONS else math.nan for name in names])
     dots.append(points(names, published, "paper", 1, "diamond-open"))
     never = ", ".join(name for name, lead in zip(names, main["lead_1"], strict=True) if math.isnan(lead))
-    caption = "Steps from synchronization to grokking; above 0, synchronization comes first." + (f" No lead at K = 1: {never}." if never else "")
+    caption = "Steps from synchronisation to grokking; above 0, synchronisation comes first." + (f" No lead at K = 1: {never}." if never else "")
     return draw("Leads over grokking", caption, dots, "configuration", "lead (steps)")

@@ -101,7 +101,7 @@ def _s5(seed: int) -> RunConfig:
 
 
 def _tiny() -> RunConfig:
-    """A model that synchronizes and groks within 500 steps (chosen here)."""
+    """A model that synchronises and groks within 500 steps (chosen here)."""
     return presets.fsd2026(p=31, seed=0, weight_decay=2.0, steps=700).with_(
         **{
             "task.train_fraction": 0.7,
@@ -224,7 +224,7 @@ def _at(values: xr.DataArray, step: float) -> float:
 
 
 def fork_draws(plan: Plan, folder: Path, found: pd.DataFrame) -> pd.DataFrame:
-    """Fork the main runs in the folder that kept their moments where they synchronize, and time each draw to grokking.
+    """Fork the main runs in the folder that kept their moments where they synchronise, and time each child to grokking.
 
     Args:
         plan: what to run.
@@ -248,14 +248,14 @@ def fork_draws(plan: Plan, folder: Path, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def fork_point(row: pd.Series) -> tuple[int, int] | None:
-    """Where a run is forked, and by which K: its synchronization at K = 1, else at K = 5; None if neither comes before grokking."""
+    """Where a run is forked, and by which K: its synchronisation at K = 1, else at K = 5; None if neither comes before grokking."""
     return next(((int(row[f"sync_{top}"]), top) for top in (1, 5) if row[f"lead_{top}"] > 0), None)
 
 
 def halfway(run: Run, row: pd.Series) -> tuple[int, int] | None:
     """The last checkpoint in the first half of the time to grokking, where no K chooses (so 0 in its place); None if it never groks.
 
-    Chosen here, so that Δt ∝ 1/λ can be tested in a run that does not synchronize before it groks.
+    Chosen here, so that Δt ∝ 1/λ can be tested in a run that does not synchronise before it groks.
     """
     return None if math.isnan(row["grok"]) else (max(step for step in run.steps if step <= row["grok"] / 2), 0)
 

@@ -31,7 +31,7 @@ OPENING = (
         Sentence(
             "The paper's test shuffles dominant frequencies across neurons, which leaves FSD as it is, and so can never reject (p = "
             "{p_shuffle}); with "
-            "each neuron's signal permuted FSD at its onset is no chance (p = {p_permutation}).",
+            "each neuron's signal permuted FSD at its onset is not chance (p = {p_permutation}).",
             lambda values: values["p_shuffle"] == 1 and values["p_permutation"] < 0.05,
         ),
     ),

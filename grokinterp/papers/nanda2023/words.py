@@ -9,7 +9,7 @@ from grokinterp.papers.sentences import Sentence, told
 OPENING = (
     (
         Sentence(
-            "The paper's run groks here as there: it memorizes, forms its circuit and cleans up, in this order.",
+            "The paper's run groks here as there: it memorises, forms its circuit and cleans up, in this order.",
             lambda values: values["groks"] == values["phases"] == 1,
         ),
         Sentence("Of our runs {groks:.0%} grok, and in {phases:.0%} memorization, circuit formation and cleanup follow each other."),

@@ -122,9 +122,10 @@ def _implied(id: str, sentence: str, paper: str, accept: tuple[float, float], bu
     return Claim(id, sentence, paper, accept, budgets=budgets, kind="finding")
 
 
+_LATER = "arXiv 2605.20441, a later note: head similarity and entropy spread predict nothing more"
 CLAIMS = (
     Claim("fsd_precedes", "arXiv 2606.12966: FSD reaches 0.80 before grokking; share of all grokking runs", "1 (9/9)", (1, 1)),
-    _implied("fsd_elsewhere", "FSD of 0.80 means grokking: share of the runs that never grok with it anyhow", "0 (implied)", NONE, ANYWHERE),
+    _implied("fsd_elsewhere", "share of the runs that never grok in which FSD reaches 0.80 all the same", "0 (implied)", NONE, ANYWHERE),
     _implied("fsd_announces", "FSD (K = 1) announces grokking at the false-alarm rate α: share of grokking runs", "all (implied)", ALL, ANYWHERE),
     Claim("fsd_ahead_of_filtered", "FSD is earlier than the filtered loss: difference of relative leads", "> 0", MORE),
     _implied("fsd_ahead_of_plain", "FSD is earlier than the best of the plain training metrics: difference of relative leads", "> 0 (implied)", MORE),
@@ -134,9 +135,7 @@ CLAIMS = (
     _implied("gini_announces", "arXiv 2301.05217: Gini of W_E rises before grokking: share announced at α", "all (implied)", ALL),
     _implied("similarity_announces", "arXiv 2605.20441: head similarity tracks the regimes: share announced at α", "all (implied)", ALL),
     _implied("entropy_announces", "arXiv 2605.20441: entropy spread tracks the regimes: share announced at α", "all (implied)", ALL),
-    Claim(
-        "attention_adds", "its author's later note: what both add to the AUC of clock, training loss and weight norm", "0", NO_GAIN, budgets=ANYWHERE
-    ),
+    Claim("attention_adds", f"{_LATER}: what they add to the AUC of clock, training loss and weight norm", "0", NO_GAIN, budgets=ANYWHERE),
 )
 ANNOUNCING = {
     "fsd_announces": "fsd_1",
@@ -159,7 +158,7 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
 
 
 def contest_tables(plan: runs.Plan, contest: Contest) -> dict[str, pd.DataFrame]:
-    """Hold the contest: its runs, its alarms, its leaderboard, and which runs synchronize."""
+    """Hold the contest: its runs, its alarms, its leaderboard, and which runs synchronise."""
     calibration = np.array([config.seed % 2 == 0 for _, config in plan.runs.values()])
     scores = {key: score(contest, values_of(contest, PREDICTORS[key], calibration), calibration, plan.resamples) for key in PREDICTORS}
     gains = gains_of(contest, calibration, plan.resamples)

@@ -60,12 +60,12 @@ def smaller(budget: Budget, seeds: Sequence[int]) -> dict[str, BaselineGrid]:
 def as_published(seeds: Sequence[int]) -> dict[str, BaselineGrid]:
     """The paper's sizes, seven λ and all seeds."""
     settings = {"weight_decay": list(MULTITASK_DECAYS), "seed": list(seeds)}
-    return {name: BaselineGrid(grid(presets.weightdecay2026_probe(name), settings), PUBLISHED_EPOCHS) for name in presets.ARCHITECTURES}
+    return {name: BaselineGrid(grid(presets.weightdecay2026_baseline(name), settings), PUBLISHED_EPOCHS) for name in presets.ARCHITECTURES}
 
 
 def _smaller(name: str, p: int = 53, epochs: int = 1_000, batch_size: int = 141) -> RunConfig:
     """In batches such that an epoch has 10 steps, as in the paper."""
-    config = presets.weightdecay2026_probe(name, p=p).with_(model=SMALLER[name], batch_size=batch_size)  # type: ignore[arg-type]
+    config = presets.weightdecay2026_baseline(name, p=p).with_(model=SMALLER[name], batch_size=batch_size)  # type: ignore[arg-type]
     return config.with_(steps=epochs * EPOCH, eval_every=10 * EPOCH, checkpoints=CheckpointSchedule(every=epochs * EPOCH))
 
 
@@ -73,7 +73,7 @@ def read(plan: Mapping[str, BaselineGrid], folder: Path, table: pd.DataFrame | N
     """A row a finished run, and those that a table knows.
 
     Returns:
-        ``run``, ``architecture``, ``weight_decay``, ``seed``; ``memorized`` and ``grok``, the first epochs with a train and a test accuracy of
+        ``run``, ``architecture``, ``weight_decay``, ``seed``; ``memorised`` and ``grok``, the first epochs with a train and a test accuracy of
         0.99, NaN for never; ``followed``, the last epoch, and ``test_accuracy`` there.
     """
     rows = []
@@ -136,7 +136,7 @@ def of_parameters() -> dict[str, Measurement]:
     found = {}
     for name, baseline in BASELINES.items():
         if baseline.parameters is not None:
-            config = presets.weightdecay2026_probe(name)  # type: ignore[arg-type]
+            config = presets.weightdecay2026_baseline(name)  # type: ignore[arg-type]
             n = sum(parameter.numel() for parameter in build_model(config.model, config.task.build(), config.seed).parameters())
             found[f"parameters_{name}"] = Measurement(n)
     return found

@@ -112,6 +112,7 @@ CALIBRATION = {
 }
 
 SMALLER = "on a smaller model and horizon"
+PAIRED = "p-value of a paired t-test"
 
 
 # --- claims ------------------------------------------------------------------------------------------------------------------------
@@ -128,13 +129,19 @@ def _data_claims() -> Iterator[Claim]:
         accept = (exact, exact) if exact else (0.97 * million, 1.03 * million)
         budgets = ANYWHERE if size == "small" else AT_SIZE  # the others take too long to build
         yield Claim(f"parameters_{size}", f"parameters of the {size} model", printed, accept, "", budgets, "calibration")
-    yield Claim("bins_runs", "runs in the published bins, and in the published fit", "210", (210, 210), budgets=ANYWHERE)
-    yield Claim("bins_grokking", "grokking runs above λ_c in the published bins, and in the published exponent", "140", (140, 140), budgets=ANYWHERE)
+    yield Claim("bins_runs", "number of runs in the published bins, and in the published fit", "210", (210, 210), budgets=ANYWHERE)
+    yield Claim(
+        "bins_grokking",
+        "number of grokking runs above λ_c in the published bins, which the published exponent puts at 140",
+        "140",
+        (140, 140),
+        budgets=ANYWHERE,
+    )
     for name, sentence, printed, accept in (
         ("boundary", "λ_c", "0.0158 (0.01577 computed)", (0.01567, 0.01587)),
         ("steepness", "k", "13.71 (computed)", (13.66, 13.76)),
-        ("low", "interval of λ_c from", "0.0109", (0.0104, 0.0114)),
-        ("high", "interval of λ_c to", "0.0199", (0.0194, 0.0204)),
+        ("low", "lower end of the interval of λ_c", "0.0109", (0.0104, 0.0114)),
+        ("high", "upper end of the interval of λ_c", "0.0199", (0.0194, 0.0204)),
     ):
         yield Claim(f"bins_{name}", f"our logistic fit to the published bins: {sentence}", printed, accept, "", ANYWHERE, "calibration")
     for (size, operation), row in MULTITASK.items():
@@ -149,12 +156,12 @@ def _boundary_claims() -> Iterator[Claim]:
         yield Claim(f"rate_{tag(row.weight_decay)}", sentence, f"{row.rate:g} of {row.n}", (exact.low, exact.high), budgets=FULL)
     yield Claim("boundary", "λ_c of the small model within 5,000 epochs", "0.0158", (0.0109, 0.0199), budgets=FULL)
     yield Claim("exponent", "exponent ν of grokking time, t ∝ (λ − λ_c)^−ν", f"{EXPONENT}", (0.725, 0.799), budgets=FULL)
-    yield Claim("prefactor", "its prefactor", "135.5", within(135.5, 1.25), "epochs", FULL)
+    yield Claim("prefactor", "prefactor of this power law", "135.5", within(135.5, 1.25), "epochs", FULL)
     for decay, epochs in ((0.1, 1_090), (2.0, 83)):
         yield Claim(f"time_{tag(decay)}", f"mean time to grokking at λ = {decay:g}", f"{epochs:,}", within(epochs, 1.5), "epochs", FULL)
     sentence = "λ_c depends on the horizon: λ_c within 10,000 epochs over λ_c within 5,000, small model, addition"
     yield Claim("horizon", sentence, "0.27 (0.0042 / 0.0158)", (0.1, 0.6), budgets=FULL)
-    yield Claim("memorization", "share of runs at λ = 0.001 that memorize without grokking", "1", (1, 1), budgets=FULL)
+    yield Claim("memorization", "share of runs at λ = 0.001 that memorise without grokking", "1", (1, 1), budgets=FULL)
     yield Claim("developmental", "share of runs at λ = 0.05 that grok (developmental regime)", "1", (0.8, 1), budgets=FULL)
     yield Claim("collapse", "share of runs at λ = 10 whose heads collapse to one pattern", "1", (1, 1), budgets=FULL)
 
@@ -169,7 +176,10 @@ def _calibration_claims() -> Iterator[Claim]:
 def _multitask_claims() -> Iterator[Claim]:
     for (size, operation), row in MULTITASK.items():
         words, counts = f"{size} model, {operation}, 10,000 epochs", "/".join(map(str, row.grokked))
-        needs, differ = f"35 runs of the {size} model for 10,000 epochs", "largest difference of the grokking runs at the 7 λ from"
+        needs, differ = (
+            f"35 runs of the {size} model for 10,000 epochs",
+            "runs of 5 that grok at the seven λ: largest difference from the published counts",
+        )
         yield Claim(f"counts_{size}_{operation}", f"{words}: {differ}", counts, (0, 2), budgets=FULL, needs=needs)
         yield Claim(f"boundary_{size}_{operation}", f"{words}: λ_c", f"{row.boundary}", within(row.boundary, 1.5), budgets=FULL, needs=needs)
 
@@ -178,7 +188,7 @@ NAMES = {"mlp": "MLP", "lstm": "LSTM", "mamba": "Mamba"}
 SMALLER_DECAYS = (0.1, 0.5, 2.0)  # of the smaller models without attention (chosen here)
 
 
-def _probe_claims() -> Iterator[Claim]:
+def _baseline_claims() -> Iterator[Claim]:
     for name, baseline in BASELINES.items():
         of = f"{baseline.words}, addition, 10,000 epochs"
         low, high = f"{SMALLER_DECAYS[0]:g}", f"{SMALLER_DECAYS[-1]:g}"
@@ -191,7 +201,7 @@ def _probe_claims() -> Iterator[Claim]:
         yield Claim(f"grokked_{name}", f"{of}: grokking runs of 70", f"{baseline.grokked}", counted, budgets=FULL, needs=needs)
         if (exact := baseline.parameters) is not None:
             yield Claim(f"parameters_{name}", f"parameters of the {baseline.words}", f"{exact:,}", (exact, exact), kind="calibration")
-    order = "smaller Mamba groks before smaller LSTM before smaller MLP at the largest λ, the order of the published λ_c"
+    order = "at the largest λ a smaller Mamba groks before a smaller LSTM, and that before a smaller MLP (1: so it is), as the published λ_c imply"
     yield Claim("smaller_probes_order", order, "1 (implied)", (1, 1), kind="finding")
 
 
@@ -212,10 +222,16 @@ def _intervention_claims() -> Iterator[Claim]:
             "nats",
             FULL,
         )
-        yield Claim(f"reinit_p_{key}", f"{words}, the same: paired t-test", f"{arms.reinit_p}", _same_side(arms.reinit_p), budgets=FULL)
-        yield Claim(f"reinit_d_{key}", f"{words}, the same: Cohen's d", f"{arms.reinit_d}", within(arms.reinit_d, 2), budgets=FULL)
+        yield Claim(
+            f"reinit_p_{key}",
+            f"{words}, re-initialised − control: {PAIRED}",
+            f"{arms.reinit_p}",
+            _same_side(arms.reinit_p),
+            budgets=FULL,
+        )
+        yield Claim(f"reinit_d_{key}", f"{words}, re-initialised − control: Cohen's d", f"{arms.reinit_d}", within(arms.reinit_d, 2), budgets=FULL)
         yield Claim(f"clip_difference_{key}", f"{words}, attention norm clipped − control", f"{arms.clip_difference}", (-0.05, 0.05), "nats", FULL)
-        yield Claim(f"clip_p_{key}", f"{words}, the same: paired t-test", f"{arms.clip_p}", _same_side(arms.clip_p), budgets=FULL)
+        yield Claim(f"clip_p_{key}", f"{words}, clipped − control: {PAIRED}", f"{arms.clip_p}", _same_side(arms.clip_p), budgets=FULL)
 
 
 def _same_side(p: float) -> tuple[float, float]:
@@ -233,24 +249,27 @@ def _of_smaller() -> Iterator[Claim]:
     yield Claim("smaller_low", f"{SMALLER}: share of runs that grok at the smallest λ", "0", (0, 0.1), budgets=ANYWHERE)
     yield Claim("smaller_high", f"{SMALLER}: largest share of runs that grok at any λ", "1", (0.8, 1), budgets=ANYWHERE)
     yield Claim("smaller_boundary", f"{SMALLER}: λ_c", "0.0158 (its own model)", (-math.inf, math.inf))
-    yield Claim("smaller_horizon", f"{SMALLER}: λ_c falls with the horizon: at the longest over that at half of it", "0.27", (0, 0.95))
+    yield Claim("smaller_horizon", f"{SMALLER}: λ_c at the longest horizon over λ_c at half of it", "0.27", (0, 0.95))
     yield Claim("smaller_exponent", f"{SMALLER}: exponent ν", f"{EXPONENT}", (0.725, 0.799))
     yield Claim("smaller_times", f"{SMALLER}: rank correlation of grokking time with λ", "−1 (1,090 → 83 epochs)", (-1, -0.5))
-    memorize, collapse = "memorize without grokking", "whose heads collapse to one pattern"
-    yield Claim("smaller_memorization", f"{SMALLER}: share of runs at the smallest λ that {memorize}", "1", (1, 1), budgets=ANYWHERE)
+    memorise, collapse = "memorise without grokking", "whose heads collapse to one pattern"
+    yield Claim("smaller_memorization", f"{SMALLER}: share of runs at the smallest λ that {memorise}", "1", (1, 1), budgets=ANYWHERE)
     yield Claim("smaller_collapse", f"{SMALLER}: share of runs at λ = 10 {collapse}", "1", (1, 1), budgets=ANYWHERE)
     for name, decay, where in (("near", 0.015, "near its λ_c"), ("above", 0.05, "at three times its λ_c")):
         arms, words = ARMS[decay], f"{SMALLER}, {where}: peak of σ_H in one window after the intervention"
         yield Claim(f"smaller_reinit_d_{name}", f"{words}, re-initialised − control, Cohen's d", f"{arms.reinit_d}", within(arms.reinit_d, 2))
-        yield Claim(f"smaller_reinit_p_{name}", f"{words}, the same: paired t-test", f"{arms.reinit_p}", _same_side(arms.reinit_p))
         yield Claim(
-            f"smaller_sham_p_{name}", f"{words}, re-initialised − sham (moments reset alone), paired t-test", "no sham arm", _same_side(arms.reinit_p)
+            f"smaller_reinit_p_{name}",
+            f"{words}, re-initialised − control: {PAIRED}",
+            f"{arms.reinit_p}",
+            _same_side(arms.reinit_p),
         )
-        yield Claim(f"smaller_clip_p_{name}", f"{words}, clipped − control, paired t-test", f"{arms.clip_p}", _same_side(arms.clip_p))
-        whole = "with deterministic pairing the treated peak over the whole run cannot be below the control's: mean of treated − control"
+        yield Claim(f"smaller_sham_p_{name}", f"{words}, re-initialised − sham: {PAIRED}", "no sham arm", _same_side(arms.reinit_p))
+        yield Claim(f"smaller_clip_p_{name}", f"{words}, clipped − control: {PAIRED}", f"{arms.clip_p}", _same_side(arms.clip_p))
+        whole = "peak of σ_H over the whole run, re-initialised − control, which cannot be negative when both arms share their past: mean"
         yield Claim(f"smaller_whole_run_{name}", f"{SMALLER}, {where}: {whole}", f"mean {arms.reinit_difference}", (-math.inf, -1e-9), "nats")
-    later = "the author's later note: attention readouts predict nothing beyond clock, loss and weight norm"
-    yield Claim("smaller_readouts", f"{later}; {SMALLER}: what they add to held-out R² of log grokking time", "nothing", (-math.inf, 0.05))
+    later = "the author's later note says that attention adds nothing to clock, loss and weight norm"
+    yield Claim("smaller_readouts", f"{later}; {SMALLER}: what it adds to the held-out R² of log grokking time", "nothing", (-math.inf, 0.05))
 
 
 CLAIMS = (
@@ -258,7 +277,7 @@ CLAIMS = (
     *_boundary_claims(),
     *_calibration_claims(),
     *_multitask_claims(),
-    *_probe_claims(),
+    *_baseline_claims(),
     *_intervention_claims(),
     *_smaller_claims(),
 )
