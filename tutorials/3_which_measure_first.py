@@ -61,7 +61,7 @@ layout_figure("How far each measure has gone", caption, lines, "training steps",
 # %% [markdown]
 # ## What this shows
 #
-# **Claim**: on this run restricted loss warns earlier than a quantity that knows nothing of the algorithm. **Control**: the
+# **Claim**: on this run restricted loss moves earlier than a quantity that knows nothing of the algorithm. **Control**: the
 # sum of squared weights, which moves before test accuracy, too. Only the difference between the two leads is what
 # knowing the frequencies adds.
 
