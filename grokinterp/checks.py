@@ -22,7 +22,7 @@ LARGEST = 2**63 - 1  # what whole numbers of torch and NumPy hold
 
 
 def whole(where: str, value: Any, low: int, high: int) -> int:
-    """A whole number in [low, high], of Python, NumPy or torch; True and False are none.
+    """A whole number in [low, high], of Python, NumPy or torch; True and False are refused.
 
     Args:
         where: what an error calls it.
@@ -43,7 +43,7 @@ def whole(where: str, value: Any, low: int, high: int) -> int:
 
 
 def real(where: str, value: Any, low: float, high: float) -> float:
-    """A finite number in [low, high], of Python, NumPy or torch; True, False and text are none.
+    """A finite number in [low, high], of Python, NumPy or torch; True, False and text are refused.
 
     Args:
         where: what an error calls it.

@@ -27,7 +27,7 @@ Score = Callable[[Tensor], Tensor]
 
 @runtime_checkable
 class OwnCores(Protocol):
-    """Data that say themselves what is sampled and what is read, so that a core of them is theirs to make."""
+    """Data that define their own cores, as prompts do: they choose what is sampled and which output is read."""
 
     def extract_core(self, model: Any, hook: str, *, rank: int | None, energy: float, batch_size: int | None) -> Core:
         """The core at a hook.

@@ -40,7 +40,7 @@ class Checkpoint:
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def facts(self) -> dict[str, Any]:
-        """The configuration and the optimizer's settings as plain values; what is none is written out as text."""
+        """The configuration and the optimizer's settings as plain values; any other value as text."""
         optimizer = {"optimizer": self.optimizer} if self.optimizer else {}
         plain: dict[str, Any] = json.loads(json.dumps({**self.config, **optimizer}, default=str))
         return plain
@@ -54,7 +54,7 @@ class Checkpoint:
         return self.build(self.kept(step))
 
     def kept(self, step: int | None) -> int:
-        """The step of saved weights: this very one, or for None the last.
+        """The given step, if its weights are saved; for None the last one.
 
         Raises:
             GrokinterpError: nothing was saved then; the nearest steps are named.

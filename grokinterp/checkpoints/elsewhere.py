@@ -29,7 +29,7 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
 
 
 def elsewhere(names: Iterable[str]) -> str | None:
-    """Whose layout weights with these names are and the way in, for a sentence; None where nobody knows."""
+    """The library whose layout has these names and the way to read it, as part of an error; None for an unknown layout."""
     for name in names:
         for pattern, (layout, way) in ELSEWHERE.items():
             if re.fullmatch(pattern, name):

@@ -37,7 +37,7 @@ THRESHOLD = 0.05
 
 @dataclass(frozen=True)
 class Generation:
-    """A prompt gone on with, clean and edited, drawn with the same random numbers.
+    """Two continuations of a prompt, clean and edited, drawn with the same random numbers.
 
     Attributes:
         prompt: what was given.

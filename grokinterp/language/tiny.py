@@ -1,4 +1,4 @@
-"""A language model of one's own: GPT-2's architecture, small, trained on a generated grammar with number agreement, kept in a cache folder."""
+"""A small language model: GPT-2's architecture, trained on a generated grammar with number agreement and kept in a cache folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long runs take to what one waits for, where some never come to it while they are followed."""
+"""How long runs take to meet a condition, where some do not meet it while they are followed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Onsets(Result):
 
 
 def onsets(runs: Any, condition: str, *, rng: Rng = 0, n_bootstrap: int = 1000, level: float = 0.95) -> Onsets:
-    """When each of several runs first meets a condition, and the median step, runs that never do counted for what is known of them.
+    """When each of several runs first meets a condition, and the median step; runs that never do are right-censored.
 
     Args:
         runs: a `Comparison`, reports, runs, their folders, or a folder of runs such as a sweep's.
@@ -150,7 +150,7 @@ class PairedOnsets(Result):
 
 
 def paired_onsets(a: ArrayLike, b: ArrayLike, followed_a: ArrayLike, followed_b: ArrayLike, *, level: float = 0.95) -> PairedOnsets:
-    """Which of two arms that share their seeds comes first, pairs with a run that never arrives counted for what is known of them.
+    """Which of two arms that share their seeds comes first; a run that never arrives is right-censored.
 
     "500 against never by 1,500" is a pair in which a comes first by at least 1,000 steps; "1,200 against never by 1,000" says nothing. A
     paired t-test would leave out both, and with them the very runs that differ most.

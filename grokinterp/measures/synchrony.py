@@ -1,4 +1,4 @@
-"""How far a population agrees: what a synchronization degree is, given the spectrum of every neuron, and its significance.
+"""The degree of synchronisation of a population, given the spectrum of every neuron, and its significance.
 
 A harmonic is whatever the neurons may agree on: a frequency of a cyclic group, or an irreducible representation of another.
 `fsd.py` reads spectra off models and names them.

@@ -42,7 +42,7 @@ TOKENS_EMBEDDED = "hook_embed"
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """One model, and what can be asked of it; cheap to make, and it holds nothing that can grow old.
+    """One model, and what the rest of the package may ask of it; cheap to make, and it caches nothing.
 
     Attributes:
         model: a HookedTransformer, a TransformerBridge, or another module with hook points.

@@ -95,7 +95,7 @@ def _check_plain(model: Any, what: str) -> None:
 
 
 def _unlike_gpt2(model: Any) -> str | None:
-    """What a model has that GPT-2 has not; None where it is one."""
+    """What sets a model apart from GPT-2, in words; None where nothing does."""
     cfg = model.cfg
     positions = getattr(cfg, "positional_embedding_type", "standard")
     unlike = {

@@ -1,4 +1,4 @@
-"""Interventions in force for good: through `reset_hooks`, copies and files, and below every hook of a user's."""
+"""Interventions that are part of a model: they survive `reset_hooks`, copies and files, and act before any hook of the user."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def add_norm(model: Any, name: str, kind: Literal["layer", "rms"]) -> None:
 
 
 def install(model: Any, hooks: Hooks) -> None:
-    """Have a model act under hooks from now on; they have to do the same at every position by itself, but for one on the sum of the embeddings."""
+    """Put hooks on a model for good; each has to treat every position by itself, except one on the sum of the embeddings."""
     for name, hook_function in hooks:
         if name == EMBEDDED:
             model.embedding_edits = [*model.embedding_edits, partial(hook_function, hook=model.hook_dict[name])]

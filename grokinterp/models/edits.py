@@ -1,4 +1,4 @@
-"""Edits on a model while it runs: checked by name, carried out alike on every backend, and counted, so that none does nothing without a word."""
+"""Edits on a model while it runs: checked by name, carried out alike on every backend, and counted, so that one that did nothing is an error."""
 
 from __future__ import annotations
 

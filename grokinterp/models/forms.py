@@ -52,7 +52,7 @@ class Forms:
 
     @cached_property
     def paths(self) -> tuple[tuple[int, ...], ...]:
-        """What has to stand behind the text before the last token of each word: the longest ones, each of which serves all that it begins with."""
+        """The tokens that follow the text before the last token of each word, without those with which a longer one begins."""
         needed = sorted({own[:-1] for own in self.tokens}, key=len, reverse=True) or [()]
         kept: list[tuple[int, ...]] = []
         for path in needed:

@@ -80,12 +80,12 @@ def resumes(model: Any) -> bool:
 
 
 def remembers(model: Any) -> bool:
-    """Whether, besides, earlier positions can be left behind as keys and values."""
+    """Whether blocks can also run on later positions alone, given the keys and values of earlier ones."""
     return resumes(model) and Adapter(model).causal and not model.cfg.ungroup_grouped_query_attention
 
 
 def knows_no_position(model: Any) -> bool:
-    """Whether a block is known to do the same wherever a token stands, position being part of the residual stream alone: of no TransformerBridge."""
+    """Whether every block treats all positions alike, since position enters through the residual stream alone; False for a TransformerBridge."""
     adapter, cfg = Adapter(model), model.cfg
     return not adapter.bridge and cfg.positional_embedding_type == "standard" and not cfg.use_local_attn and not cfg.use_logn_attn
 

@@ -1,4 +1,4 @@
-"""Figures of variables that nobody has drawn a figure for: lines over steps for scalars, bars or heat maps for arrays."""
+"""Figures of variables that have none of their own: lines over steps for scalars, bars or heat maps for arrays."""
 
 from __future__ import annotations
 

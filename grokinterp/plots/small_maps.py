@@ -1,4 +1,4 @@
-"""Several maps side by side, and marks at what one waits for."""
+"""Several maps side by side, and lines at the onsets of conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Comparison`: the reports of several runs as one, with what differs between them and when each comes to what one waits for."""
+"""`Comparison`: the reports of several runs as one, with the settings in which they differ and the onset of each condition."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Comparison(Report):
 
     @cached_property
     def summary(self) -> str:
-        """How many runs come to what one waits for, and when, in plain words."""
+        """How many runs meet each condition, and when, in plain words."""
         differ = [str(name) for name in self.differences.columns]
         told = f"{len(self.reports)} runs" + (f", which differ in {_listed(differ)}." if differ else " with the same settings.")
         onsets = self.onsets()

@@ -1,4 +1,4 @@
-"""What several runs are called, how their datasets stand side by side, and when each comes to what one waits for."""
+"""Labels of several runs, their datasets side by side, and the onset of each condition in each run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def in_order(configs: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def labels(configs: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> list[str]:
-    """What several runs are called: "weight_decay=0.3, seed=1" where that tells them apart, else by their titles, else by number.
+    """Labels of several runs: "weight_decay=0.3, seed=1" where that tells them apart, else by their titles, else by number.
 
     Args:
         configs: of the runs.

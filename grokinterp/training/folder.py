@@ -1,4 +1,4 @@
-"""What lies in a run's folder, read with suspicion: file names, rows of metrics, how the run ended, what computed it.
+"""The files of a run's folder, checked as they are read: file names, rows of metrics, how the run ended, what computed it.
 
 Nothing here writes. Whatever does not read as a run writes it is one sentence that names the file.
 """
@@ -33,7 +33,7 @@ def file_of(path: Path, kind: Kind, step: int) -> Path:
 
 
 def steps_in(folder: Path) -> list[int]:
-    """The steps that have a file in a folder of checkpoints or moments, ascending; files with other names are nobody's business."""
+    """The steps that have a file in a folder of checkpoints or moments, ascending; other files are ignored."""
     found = [match for match in map(_STEP.fullmatch, os.listdir(folder)) if match] if folder.is_dir() else []
     return sorted(int(match[1]) for match in found if f"{int(match[1]):08d}" == match[1])
 

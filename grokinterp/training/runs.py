@@ -174,7 +174,7 @@ class Run:
         return first_step(self.rows, condition)
 
     def kept(self, step: int | None) -> int:
-        """The step of a checkpoint: this very one, or for None the last.
+        """The given step, if its weights are kept; for None the last one.
 
         Raises:
             GrokinterpError: no such checkpoint; the nearest are named.

@@ -70,7 +70,7 @@ def sweep(
     device: str = "cpu",
     progress_bar: bool = True,
 ) -> pd.DataFrame:
-    """Train every config into ``out/<digest>`` and return one row of results for each; again, and it does only what is left.
+    """Train every config into ``out/<digest>`` and return one row of results for each; a second call trains only what is left.
 
     Finished runs are not trained again and unfinished ones go on. A run that fails leaves its traceback as error.txt and
     does not stop the others. Runs whose worker dies are submitted again. Each run that has not finished well in the end, because it failed or
@@ -265,7 +265,7 @@ def runs_in(folder: str | Path) -> list[Run]:
 
 @os_errors_explained()
 def results(configs: Sequence[RunConfig], out: str | Path) -> pd.DataFrame:
-    """What a sweep has come to so far, one row a config; reading disturbs no one.
+    """The results of a sweep so far, one row a config; it may be called while the sweep runs.
 
     Columns: digest; the settings that vary, by dotted name; state (finished, diverged, failed, unfinished, absent), reason, step and
     error, the last line of error.txt or what cannot be read; the newest metrics (losses in nats); grokked_at, the first evaluated step with
