@@ -46,7 +46,7 @@ def analyze(
     workers: int | None = 0,
     progress_bar: bool = True,
 ) -> Report:
-    """Read measures off every checkpoint of a run, off somebody else's checkpoints, or off any model with a task.
+    """Read measures off every checkpoint of a run, off other people's checkpoints, or off any model with a task.
 
     Args:
         subject: a `Run` or its folder; a `Checkpoint` or its file, if that needs no further facts; a HookedTransformer, or models of a training
@@ -58,7 +58,7 @@ def analyze(
         task: of a bare model, of models by step, or of a file that states none; or agreement prompts of a language model, for the measure "ace".
         steps: of a run or a checkpoint, those to read; None for all.
         workers: processes that share a run's checkpoints; 0 for this one, None for as many as cores. What a killed one had begun is done again.
-        progress_bar: show a progress bar where somebody can see it.
+        progress_bar: show a progress bar on a terminal or in a notebook.
 
     Raises:
         GrokinterpError: an unknown measure, a subject that is none of these, or no measure that applies to it. When some

@@ -159,7 +159,7 @@ def subclasses(cls: type) -> list[type]:
 
 
 def _text(value: str, where: str) -> str:
-    """Text that a config.json can hold; a path that is no UTF-8 is none, and could not be read back."""
+    """Text that a config.json can hold; a path that is not UTF-8 is refused, since it could not be read back."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -67,7 +67,7 @@ class Snapshot:
             GrokinterpError: the subject is another one.
         """
         if not isinstance(self.subject, Task):
-            raise GrokinterpError(f"this measure reads a task, and {self.subject!r} is none; take a measure that is made for it")
+            raise GrokinterpError(f"this measure reads a task, and {self.subject!r} is not a task; take a measure that is made for it")
         return self.subject
 
     @cached_property
@@ -154,7 +154,7 @@ class Snapshot:
             hook: a hook name whose values have a position dimension, like "blocks.0.mlp.hook_post".
 
         Raises:
-            GrokinterpError: a hook that the model lacks or does not compute, values without positions, or values that somebody changed in place.
+            GrokinterpError: a hook that the model lacks or does not compute, values without positions, or values that were changed in place.
         """
         Adapter(self.model).check_hook(hook)
         return self._at_readout(hook)

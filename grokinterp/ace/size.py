@@ -83,7 +83,7 @@ def size(
         batch_size: examples at once.
 
     Raises:
-        GrokinterpError: ranks that are not ascending or that the core has not, a model without the core's hook.
+        GrokinterpError: ranks that are not ascending or that the core lacks, a model without the core's hook.
     """
     measured = list(range(1, core.directions.shape[1] + 1)) if ranks is None else [int(r) for r in ranks]
     if not measured or measured[0] < 1 or measured[-1] > core.directions.shape[1] or any(b <= a for a, b in pairwise(measured)):

@@ -1,4 +1,4 @@
-"""Models of one training that somebody else saved, with their task: a subject of `analyze`."""
+"""Models of one training that another program saved, with their task: a subject of `analyze`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What was read from somebody else's files; `grokinterp.analyze` takes it as it takes a run.
+    """What was read from other people's files; `grokinterp.analyze` takes it as it takes a run.
 
     Attributes:
         title: what to call it.
         layout: the reader that read it.
         task: the table, with its split where that is known.
-        steps: when weights were saved, ascending, in the units of whoever saved them; [0] where nobody says.
+        steps: when weights were saved, ascending, in the units of the program that saved them; [0] where nothing states them.
         config: the configuration that came with the weights.
         recorded: what was recorded while training, as series by step, like ``train_loss`` in nats.
         optimizer: the optimizer's settings, as its own state has them; empty without one.

@@ -75,7 +75,7 @@ class Lens(Reader):
 
 
 def _normalization(state: State, facts: Facts) -> str | None:
-    """What the weights of norms tell, then the configuration, then the user; None where nobody does."""
+    """What the weights of norms tell, then the configuration, then the user; None where none of them does."""
     if "blocks.0.ln1.w" in state:
         return "LN" if "blocks.0.ln1.b" in state else "RMS"
     given: str | None = facts.get("normalization")

@@ -50,7 +50,7 @@ def load_checkpoint(
     dtype: torch.dtype | None = None,
     **facts: Any,
 ) -> Checkpoint:
-    """Read somebody else's toy transformer: sizes follow from the weights' shapes, and what they do not tell is asked for by name.
+    """Read other people's toy transformers: sizes follow from the weights' shapes, and what they do not tell is asked for by name.
 
     Files are opened with ``weights_only=True``, so nothing in them can run.
 

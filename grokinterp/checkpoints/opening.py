@@ -45,7 +45,7 @@ class Opened:
 
     Attributes:
         title: what to call it.
-        states: weights by step; step 0 where nobody says.
+        states: weights by step; step 0 where nothing states it.
         config: the configuration, plain values by name; empty without one.
         recorded: losses recorded while training, by step.
         optimizer: settings of the first parameter group.

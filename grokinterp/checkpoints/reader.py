@@ -57,7 +57,7 @@ class Facts:
         self._looked_up: set[str] = set()
 
     def get(self, name: str) -> Any:
-        """A fact, or None where nobody states it.
+        """A fact, or None where neither the user nor the configuration states it.
 
         Raises:
             GrokinterpError: a value of another type.
@@ -74,7 +74,7 @@ class Facts:
         """Facts that the tensors do not tell.
 
         Raises:
-            GrokinterpError: one that nobody states; all of those are asked for at once.
+            GrokinterpError: a fact that neither the user nor the configuration states; all such facts are asked for at once.
         """
         values = {name: self.get(name) for name in names}
         if missing := [name for name in names if values[name] is None]:

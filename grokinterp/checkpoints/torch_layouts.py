@@ -21,7 +21,7 @@ _LAYERS = re.compile(rf"layers\.\d+\.(self_attn\.in_proj_(weight|bias)|(self_att
 
 
 def _check_known(state: State, names: re.Pattern[str], layout: str) -> None:
-    """Raise unless every tensor is part of the layout: one that nobody reads would make the model another."""
+    """Raise unless every tensor is part of the layout: a tensor left out would make another model."""
     if unknown := sorted(name for name in state if not names.fullmatch(name)):
         raise GrokinterpError(f"{unknown[0]} is no part of a {layout}; a reader of your own can say what it does (subclass Reader)")
 

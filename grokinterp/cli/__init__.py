@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 when it worked; 1 when it did, but a training diverged or a run of a sweep is not finished; 2 for bad input and for
-        what the operating system refuses, said in one line on standard error; 130 after an interrupt; 141 when nobody reads the output any more.
+        what the operating system refuses, said in one line on standard error; 130 after an interrupt; 141 when the reader of the output has gone.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -23,7 +23,7 @@ def task_of(task: str | None, p: int | None, train_fraction: float | None, split
     """The task that a checkpoint was trained on; what begins with ``task.`` among the facts is taken out of them.
 
     Raises:
-        GrokinterpError: a fact of that name is none, or an argument or a split comes without a task.
+        GrokinterpError: no fact has that name, or an argument or a split comes without a task.
     """
     from dataclasses import replace
 

@@ -45,7 +45,7 @@ def analyze(
     save: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Read measures off a run folder or somebody else's checkpoint and print the numbers of the last step.
+    """Read measures off a run folder or other people's checkpoint and print the numbers of the last step.
 
     Args:
         path: a run folder, or a file with weights.
@@ -78,7 +78,7 @@ def report(
     about: About = ABOUT,
     force: bool = False,
 ) -> None:
-    """Write one self-contained HTML page about a run folder, somebody else's checkpoint or a saved report, or about several of them side by side.
+    """Write one self-contained HTML page about a run folder, other people's checkpoint or a saved report, or about several of them side by side.
 
     Args:
         path: a run folder, a file with weights, or a .nc file that `analyze --save` wrote; or a sweep's folder, whose runs are compared.

@@ -86,7 +86,7 @@ def agreement_sweep(
         [strength, head_number], ``knob_slope``, ``knob_intercept``, ``knob_r2``, ``flip_p_value``, and ``random_auc`` [random, mode].
 
     Raises:
-        GrokinterpError: prompts of one number only, a hook that the model has not, a rank above d_model.
+        GrokinterpError: prompts of one number only, a hook that the model lacks, a rank above d_model.
     """
     import xarray as xr
 

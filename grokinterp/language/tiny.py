@@ -95,7 +95,7 @@ class WordTokenizer:
 
         Args:
             text: in any case.
-            add_special_tokens: makes no difference, since there are none.
+            add_special_tokens: ignored, since the tokenizer has none.
 
         Raises:
             GrokinterpError: a word outside the vocabulary; the nearest ones are offered.
@@ -117,7 +117,7 @@ def tiny(config: TinyConfig | None = None, *, progress_bar: bool = True) -> Any:
 
     Args:
         config: None for the default, a minute or two of training on two cores.
-        progress_bar: show a bar while it trains, where somebody can see it.
+        progress_bar: show a bar while it trains, on a terminal or in a notebook.
 
     Returns:
         A HookedTransformer in eval mode with frozen weights and ``model.tokenizer``, a `WordTokenizer`.
@@ -146,7 +146,7 @@ def train_tiny(config: TinyConfig, *, progress_bar: bool = True) -> Any:
 
     Args:
         config: the model and its training.
-        progress_bar: show a bar where somebody can see it.
+        progress_bar: show a bar on a terminal or in a notebook.
 
     Returns:
         as `tiny`.

@@ -175,7 +175,7 @@ def is_absent(name: str, config: ModelConfig) -> bool:
 def trained_parameters(model: Any) -> dict[str, Tensor]:
     """The parameters that the model has, by name, in its own order: all but those that its configuration leaves out.
 
-    Whether they require gradients decides nothing: a model that somebody froze after training has been trained all the same. A module around
+    Whether they require gradients decides nothing: a model may be frozen after training. A module around
     the model, as torch.compile puts one, makes the names longer in front.
     """
     absent = tuple(f".{name}" for name in getattr(model, "absent_parameters", ()))

@@ -24,7 +24,7 @@ def from_tables(docs: Path) -> list[Reproduction]:
 
 
 def pages(docs: Path, papers: list[Reproduction]) -> dict[Path, str]:
-    """What is to stand in each file."""
+    """The text of each file."""
     index = docs / "papers.md"
     files = {index: TALLY.sub(lambda found: f"{found[1]}\n{overview(papers)}\n{found[2]}", index.read_text())}
     files[docs / "results" / "verdicts.svg"] = glance(papers)

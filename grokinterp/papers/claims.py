@@ -93,7 +93,7 @@ class Measurement:
         return self.in_unit("")
 
     def in_unit(self, unit: str) -> str:
-        """The number as tables have it: "7,594 [6,800, 8,510] epochs"; a time that is none is "never"."""
+        """The number as tables have it: "7,594 [6,800, 8,510] epochs"; a time that does not exist is "never"."""
         if math.isnan(self.value):
             return "never" if unit in TIMES else "none"
         limits = "" if math.isnan(self.low) else f" [{written(self.low)}, {written(self.high)}]"

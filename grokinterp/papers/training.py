@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def how(self) -> dict[str, Any]:
-        """What `sweep` is to be told."""
+        """The arguments of `sweep`."""
         return {"workers": self.workers, "ensemble": self.ensemble, "device": self.device}
 
 

@@ -181,7 +181,7 @@ def _figure(name: str, figure: go.Figure | Panels) -> str:
     runs = [run for run, own in figure.items() if own.data] if isinstance(figure, Mapping) else []
     first = figure[runs[0]] if isinstance(figure, Mapping) else figure
     title, layout = _title(name, first), first.layout
-    caption = str(layout.meta["caption"]) if layout.meta else ""  # a figure of somebody's own may have none
+    caption = str(layout.meta["caption"]) if layout.meta else ""  # a user's figure may have none
     parts = ", ".join(dict.fromkeys(str(trace.name) for trace in first.data if trace.name))
     label = f"{title}: {layout.yaxis.title.text} by {layout.xaxis.title.text}" + (f", for {parts}." if parts else ".")
     aspect = (layout.meta or {}).get("aspect")

@@ -1,4 +1,4 @@
-"""What happened in a run, in a few plain sentences for somebody who does not know the measures.
+"""What happened in a run, in a few plain sentences for readers who do not know the measures.
 
 Each sentence is said only where the numbers hold it: a run that diverged says so and stops, as does one that does not generalise. Only of a model
 that generalises does the summary go on to phases and frequencies.

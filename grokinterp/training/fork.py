@@ -52,7 +52,7 @@ def fork(
         moments: "restore" Adam's state and its count of updates, or "reset" it as at the beginning of a training.
         edit: what is done to the checkpoint first, `ReinitialiseHeads` for example; None for nothing.
         device: "cpu" or "cuda".
-        progress_bar: show progress bars where somebody can see them.
+        progress_bar: show progress bars on a terminal or in a notebook.
         changes: settings by full or short name, see `grokinterp.training.config.full_names`. A list is one child each, several
             lists are their grid. ``seed`` is the order of minibatches alone, ``steps`` the total with the parent's.
 

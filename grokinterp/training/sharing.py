@@ -33,7 +33,7 @@ def push(run: Run | str | Path, repository: str, *, private: bool = True, moment
         the address.
 
     Raises:
-        GrokinterpError: a name that is none, a run without checkpoints, or a hub that does not take it: not logged in, no network.
+        GrokinterpError: a name that is not owner/name, a run without checkpoints, or a hub that refuses it: not logged in, no network.
     """
     run = run if isinstance(run, Run) else Run(run)
     _check_name(repository)
@@ -65,7 +65,7 @@ def pull(repository: str, folder: str | Path, *, revision: str | None = None) ->
         revision: branch, tag or commit; None for the main branch.
 
     Raises:
-        GrokinterpError: a name that is none, a folder in use, no network, a repository that holds no run of this package.
+        GrokinterpError: a name that is not owner/name, a folder in use, no network, a repository that holds no run of this package.
     """
     _check_name(repository)
     with whole_folder(Path(folder)) as unfinished:

@@ -39,7 +39,7 @@ class Job:
         state: weights and Adam's moments at that step while it waits; None for the initial ones.
         rows: what was seen at each evaluation, ``step`` and the metrics; none at the step that it began at.
         reason: why it ended; empty until then.
-        notes: whatever else is to be remembered of it, as plain JSON values; "parent" is the name of the job that it follows from.
+        notes: further facts about it, as plain JSON values; "parent" is the name of the job that it follows from.
         marked: gives weights and moments to go back to, see `Slots.mark`; "marked" in the notes is their step.
     """
 

@@ -75,10 +75,10 @@ def sweep(
     Finished runs are not trained again and unfinished ones go on. A run that fails leaves its traceback as error.txt and
     does not stop the others. Runs whose worker dies are submitted again. Each run that has not finished well in the end, because it failed or
     diverged, is named in the table and in the log of `logging`. Several processes, also on several machines with a common file system, can call
-    this with the same arguments: each run is trained by one of them at a time, and who finds it taken does something else and comes back to it later.
+    this with the same arguments: each run is trained by one of them at a time. A process that finds a run taken trains another one and comes back.
 
     The folder's results.parquet accumulates: it has the rows of earlier calls too, also those with other configs, and every setting as a column.
-    It is written when the sweep begins, where it says what is to be trained, and again at the end.
+    It is written when the sweep begins, where it lists what will be trained, and again at the end.
 
     The bits of a run depend on its config, the machine, `threads` and the ensemble it trains in, not on the executor.
     In an ensemble of more than one, float32 may round otherwise than alone (measured: the last bit, for widths that are no
@@ -94,10 +94,10 @@ def sweep(
         ensemble: how many runs at most train as one tensor program; by default 1 on a CPU, 32 on a GPU.
         threads: torch threads of each run, wherever it is trained.
         device: "cpu" or "cuda".
-        progress_bar: show a progress bar over runs where somebody can see it.
+        progress_bar: show a progress bar over runs on a terminal or in a notebook.
 
     Raises:
-        GrokinterpError: bad arguments, a folder that cannot be written, a results.parquet that is none of a sweep, or an executor that takes
+        GrokinterpError: bad arguments, a folder that cannot be written, a results.parquet that no sweep wrote, or an executor that takes
             nothing more.
     """
     if executor is None:
@@ -241,7 +241,7 @@ def _leave_errors(configs: list[RunConfig], out: Path, reason: str) -> dict[str,
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "config.json").exists():
                 if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-                    raise GrokinterpError(f"{folder} is somebody else's")
+                    raise GrokinterpError(f"{folder} holds files of other programs")
                 write_json(folder / "config.json", config.to_dict())
             with replacing(folder / "error.txt") as temporary:
                 temporary.write_text(reason)

@@ -40,7 +40,7 @@ def train(config: RunConfig, out: str | Path, *, device: str = "cpu", progress_b
         config: what to train, for example ``presets.nanda2023(p=113, seed=0)``.
         out: the run's folder; new, empty, or a run with the same config.
         device: "cpu" or "cuda".
-        progress_bar: show a progress bar where somebody can see it.
+        progress_bar: show a progress bar on a terminal or in a notebook.
         tracker: told of every row of metrics besides metrics.jsonl, `Wandb` for example; not of a run that is finished already.
 
     Raises:

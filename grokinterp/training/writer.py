@@ -156,7 +156,7 @@ def open_for_writing(path: Path, config: RunConfig) -> Iterator[RunWriter]:
     finally:
         writer.close()
         lock.release()
-        if created and set(os.listdir(path)) <= {".lock"}:  # nothing was written, and nobody put anything in
+        if created and set(os.listdir(path)) <= {".lock"}:  # nothing was written, by this process or another
             (path / ".lock").unlink(missing_ok=True)
             path.rmdir()
 

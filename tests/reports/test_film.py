@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_plots import make_dataset
+from plots.test_plots import make_dataset
 
 from grokinterp import GrokinterpError, Report
 from grokinterp.reports.film import stills

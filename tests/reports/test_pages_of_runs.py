@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from test_plots import make_dataset
+from plots.test_plots import make_dataset
 from test_report import open_headless
 
 from grokinterp import Comparison, Report

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from test_plots import STEPS, make_dataset
+from plots.test_plots import STEPS, make_dataset
 
 from grokinterp.reports.encoding import packed
 from grokinterp.reports.figures import figures

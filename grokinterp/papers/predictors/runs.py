@@ -136,7 +136,7 @@ def _runs(bases: Sequence[RunConfig], settings: Sequence[Setting]) -> dict[str, 
 def circuit_now(snapshot: Snapshot) -> dict[str, float]:
     """Restricted loss (all pairs) and excluded loss (training pairs) by the key frequencies of this very moment.
 
-    `progress` takes those of the run's last checkpoint, which nobody knows while a run is going.
+    `progress` takes those of the run's last checkpoint, which are unknown while a run is going.
     """
     found = progress(snapshot, key_frequencies(snapshot).tolist())
     return {

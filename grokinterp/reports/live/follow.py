@@ -1,4 +1,4 @@
-"""One run on disk, followed while somebody else writes it: what state it is in, how fast it goes, its curves so far."""
+"""One run on disk, followed while another process writes it: what state it is in, how fast it goes, its curves so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grokinterp.training.folder import METRICS_LIMIT, read_provenance, read_stat
 from grokinterp.training.runs import has_diverged, read_config
 from grokinterp.training.sweep import flat_settings
 
-PATIENCE = 30.0  # seconds without a new row before a run counts as one that nobody trains
+PATIENCE = 30.0  # seconds without a new row before a run counts as unfinished
 _ROWS_OF_PATIENCE = 10.0  # or as long as so many rows have taken on average
 
 
@@ -102,7 +102,7 @@ class Followed:
         seconds, silent = self._seconds_a_step(), now - written[0] / 1e9
         patience = PATIENCE if seconds is None else max(PATIENCE, _ROWS_OF_PATIENCE * seconds * config.eval_every)
         if silent > patience:
-            return {"state": "unfinished", "why": "no new row of metrics for some time; where nobody trains it, the same command goes on with it"}
+            return {"state": "unfinished", "why": "no new row of metrics for some time; if its training has ended, the same command goes on with it"}
         left = None if seconds is None else seconds * (config.steps - self.columns["step"][-1])
         return {"state": "training", "pace": None if seconds is None else 1 / seconds, "left": left}
 

@@ -102,7 +102,7 @@ class _Request(BaseHTTPRequestHandler):
         """Answer with the page, with the library that draws, or with the state of the runs."""
         address = urlsplit(self.path)
         _, token, *rest = [*address.path.split("/"), ""]
-        # A page of another host, whose name was made to lead here, is none of ours either.
+        # A page of another host, whose name was made to lead here, is refused as well.
         host = self.headers.get("Host", "").rpartition(":")[0]
         if host not in (_HOST, "localhost") or not hmac.compare_digest(token.encode(), self.server.token.encode()):
             return self._send(403, "text/plain", b"This address is not the one that grokinterp watch printed.\n")
