@@ -135,10 +135,16 @@ def page_of(models: Mapping[str, NumberAxes]) -> str:
     ranks = max(int(own.ranks["rank"].max()) for own in apart.values())
     parts = [
         "# Is number one axis in a language model, or several?",
-        f"Agreement cores ([cores2026](cores2026.md)) of rank 1 to {ranks}, extracted from half of the nouns and measured on the other half. "
-        f"A core *suffices* where keeping it alone costs at most {SUFFICES} of the AUC, it is *all there is* where removing it leaves an AUC "
-        f"within {NEEDLESS} of ½, and it *turns number over* where flipping it leaves at most {TURNED}; all three on prompts without a second "
-        "noun, and fixed before anything was measured. Layers are chosen on the half that cores are extracted from. Intervals are 95 %, over nouns.",
+        "A model of English has to keep the number of the subject until the verb comes: *the keys to the cabinet are*. A paper "
+        "([cores2026](cores2026.md)) says that one direction of the activations carries it. Here subspaces of more directions are tried as well.",
+        "An agreement *core* of rank r is the r directions at the prompt's last word in which activations vary and on which the *margin* between "
+        "plural and singular verbs depends most. The *AUC* is the probability that a plural subject has the larger margin: 1 is perfect, ½ chance, "
+        "0 turned over. A *second noun*, or attractor, is one between subject and verb, like *cabinet*; *BOS* is the beginning-of-text token.",
+        f"Cores of rank 1 to {ranks} are extracted from half of the nouns and measured on the other half. "
+        f"A core *suffices* where keeping it alone costs at most {SUFFICES} of the AUC. It is *all there is* where removing it leaves an AUC "
+        f"within {NEEDLESS} of ½. It *turns number over* where flipping it leaves at most {TURNED}. All three are judged on prompts without a second "
+        "noun, and were fixed before anything was measured. Layers are chosen on the half that cores are extracted from. Intervals are 95 %, over "
+        "nouns.",
         markdown_table(
             (
                 "model",
