@@ -14,11 +14,12 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 import torch
+from torch.nn.utils import parametrize
 from torch.testing import assert_close
 
-from grokinterp import GrokinterpError, ModelConfig, PostNorm, Run, interop, load_model, tasks
+from grokinterp import GrokinterpError, ModelConfig, PostNorm, Run, interop, load_checkpoint, load_model, tasks
 from grokinterp.models import MLPConfig, build_model, hub
-from grokinterp.models.hooked import has_hooked_transformer
+from grokinterp.models.hooked import has_hooked_transformer, hooked_transformer
 
 pytestmark = pytest.mark.lens4
 TASK = tasks.modular_addition(7).split(0.6, seed=0)
@@ -85,6 +86,60 @@ def test_what_these_classes_cannot_hold_is_refused() -> None:
             convert(build_model(MLPConfig(), TASK, seed=0))
     with pytest.raises(GrokinterpError, match="this model has no MLP"):
         interop.bridge(a_model(ModelConfig(d_model=16, n_heads=2, d_mlp=0)))
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return 2 * weight
+
+
+HUNG: dict[str, Callable[[Any], Any]] = {
+    "hook": lambda model: model.add_hook("blocks.0.hook_mlp_out", lambda value, hook: 0 * value),
+    "hook of torch": lambda model: model.blocks[0].register_forward_pre_hook(lambda module, inputs: None),
+    "replaced forward": lambda model: setattr(model.blocks[0].mlp, "forward", torch.zeros_like),
+    "parametrized weight": lambda model: parametrize.register_parametrization(model.blocks[0].mlp, "W_in", Doubled()),
+}
+
+
+@pytest.mark.parametrize("hang", HUNG.values(), ids=HUNG)
+def test_what_hangs_on_a_model_is_not_left_behind_in_silence(hang: Callable[[Any], Any], tmp_path: Path) -> None:
+    model = a_model(CONFIGS["pre-norm"])
+    hang(model)
+    for convert in (interop.hooked_transformer, interop.bridge, lambda model: interop.hugging_face(model, tmp_path / "none")):
+        with pytest.raises(GrokinterpError, match=r"something hangs on blocks\.0.*; take it off first, hooks with model.reset_hooks\(\), or pass"):
+            convert(model)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_model_with_another_epsilon_stays_the_same_function(tmp_path: Path) -> None:
+    weights = {name: value.detach() for name, value in a_model(CONFIGS["pre-norm"]).named_parameters()}
+    model = load_checkpoint({"model": weights, "config": {"eps": 0.1, "act_fn": "gelu", "attention_dir": "causal"}}, TASK).model()
+    assert_close(logits_of(interop.bridge(model)), logits_of(model), atol=1e-12, rtol=0)
+    assert_close(logits_of(load_model(interop.hugging_face(model, tmp_path / "eps"), tokenizer=False)), logits_of(model), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"positional_embedding_type": "rotary", "rotary_dim": 8}, "positional_embedding_type='rotary'"),
+        ({"gated_mlp": True}, "gated_mlp=True"),
+        ({"n_key_value_heads": 1}, "n_key_value_heads=1"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+        ({"act_fn": "solu"}, "solu"),
+        ({"normalization_type": "RMS"}, "the norm RMS"),
+    ],
+    ids=str,
+)
+def test_a_hooked_transformer_of_ones_own_is_copied_whole_or_refused(setting: dict[str, Any], said: str, tmp_path: Path) -> None:
+    if not has_hooked_transformer():
+        return
+    sizes = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_mlp": 24, "n_ctx": 3, "d_vocab": 8}
+    model = hooked_transformer(**{**sizes, "act_fn": "gelu", "normalization_type": "LN", **setting})
+    model.init_weights()
+    assert torch.equal(logits_of(interop.hooked_transformer(model)), logits_of(model))
+    for convert in (interop.bridge, lambda model: interop.hugging_face(model, tmp_path / "none")):
+        with pytest.raises(GrokinterpError, match=said):
+            convert(model)
 
 
 # Hugging Face

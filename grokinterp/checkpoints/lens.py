@@ -8,25 +8,10 @@ from typing import Any
 from grokinterp.checkpoints.assembly import assemble
 from grokinterp.checkpoints.reader import Facts, Reader, State, n_blocks
 from grokinterp.errors import GrokinterpError
+from grokinterp.models.hooked import beyond_plain
 from grokinterp.tasks import Task
 
 _BUFFERS = ("attn.mask", "attn.IGNORE")
-# What a HookedTransformer could do beside a plain transformer: settings with the value that does not.
-_PLAIN: Mapping[str, Any] = {
-    "positional_embedding_type": "standard",
-    "parallel_attn_mlp": False,
-    "gated_mlp": False,
-    "use_attn_scale": True,
-    "use_local_attn": False,
-    "scale_attn_by_inverse_layer_idx": False,
-    "use_logn_attn": False,
-    "use_qk_norm": False,
-    "use_normalization_before_and_after": False,
-    "output_logits_soft_cap": -1.0,
-    "attn_scores_soft_cap": -1.0,
-    "num_experts": None,
-    "n_key_value_heads": None,
-}
 
 
 class Lens(Reader):
@@ -45,11 +30,9 @@ class Lens(Reader):
         Raises:
             GrokinterpError: a configuration that asks for more than a plain transformer.
         """
-        for name, plain in _PLAIN.items():
-            if facts.config.get(name, plain) not in (plain, None):
-                raise GrokinterpError(
-                    f"this {self.layout} has {name}={facts.config[name]!r}, and only {name}={plain!r} is read; pass the model itself with task=…"
-                )
+        if odd := beyond_plain(facts.config):
+            name, value, plain = odd
+            raise GrokinterpError(f"this {self.layout} has {name}={value!r}, and only {name}={plain!r} is read; pass the model itself with task=…")
         weights = {name: value for name, value in state.items() if not name.endswith(_BUFFERS)}
         n_heads, _, d_head = state["blocks.0.attn.W_Q"].shape
         norm, unknown = _normalization(state, facts), []

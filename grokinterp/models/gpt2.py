@@ -52,7 +52,7 @@ _FIELDS = {  # of GPT2Config, as HookedTransformer's configuration calls them
     "activation_function": "act_fn",
     "layer_norm_epsilon": "eps",
 }
-_ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")  # called the same in both libraries
+ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")  # called the same in both libraries
 
 
 def load(folder: Path, written: Mapping[str, Any], name: str, device: str, dtype: torch.dtype | None) -> Any:
@@ -89,8 +89,8 @@ def _config(written: Mapping[str, Any], path: Path) -> Any:
     config.n_inner = config.n_inner or 4 * config.n_embd
     if config.n_embd % config.n_head:
         raise GrokinterpError(f"{path} divides a width of {config.n_embd} among {config.n_head} heads, which leaves a remainder; restore the file")
-    if config.activation_function not in _ACTIVATIONS:
-        raise unknown_name(f"activation function in {path}:", config.activation_function, _ACTIVATIONS)
+    if config.activation_function not in ACTIVATIONS:
+        raise unknown_name(f"activation function in {path}:", config.activation_function, ACTIVATIONS)
     if config.add_cross_attention:
         raise GrokinterpError(f"{path} describes a decoder with cross-attention, which needs an encoder; load_model reads plain GPT-2")
     return config

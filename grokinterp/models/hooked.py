@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
 from importlib.metadata import version
@@ -10,11 +11,34 @@ from typing import Any
 
 from grokinterp.errors import GrokinterpError
 
+BEYOND_PLAIN: Mapping[str, Any] = {
+    "positional_embedding_type": "standard",
+    "parallel_attn_mlp": False,
+    "gated_mlp": False,
+    "use_attn_scale": True,
+    "use_local_attn": False,
+    "scale_attn_by_inverse_layer_idx": False,
+    "use_logn_attn": False,
+    "use_qk_norm": False,
+    "use_normalization_before_and_after": False,
+    "output_logits_soft_cap": -1.0,
+    "attn_scores_soft_cap": -1.0,
+    "num_experts": None,
+    "n_key_value_heads": None,
+}
+"""What a HookedTransformer may do beyond a plain transformer: settings with the value that does not."""
+
 
 @lru_cache
 def has_hooked_transformer() -> bool:
     """Whether the installed TransformerLens has HookedTransformer, as the versions before 4 do."""
     return int(version("transformer-lens").split(".")[0]) < 4
+
+
+def beyond_plain(settings: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first setting by which a HookedTransformer is more than a plain transformer, its value, and the plain one; None where it is one."""
+    values = ((name, settings.get(name), plain) for name, plain in BEYOND_PLAIN.items())
+    return next(((name, value, plain) for name, value, plain in values if value not in (plain, None)), None)
 
 
 def new_transformer(**settings: Any) -> Any:
