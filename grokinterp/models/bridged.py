@@ -19,6 +19,7 @@ from grokinterp.models.layouts import listed
 from grokinterp.models.weight_files import FLOATS, ONE_MODEL, check_float, check_memory, check_tied, opened
 
 _BUFFER = re.compile(r".*\.(attn|attention)\.(bias|masked_bias)|.*rotary_emb\.inv_freq")  # older versions saved what is computed with the weights
+_YOURSELF = "wrap the module yourself: analyze takes any model with hook points"
 _HEAD_BIASES = ("lm_head._original_component.bias", "embed_out._original_component.bias")
 
 
@@ -38,8 +39,8 @@ def load(folder: Path, written: Mapping[str, Any], name: str, device: str, dtype
     """
     config = _config(folder, written)
     _check_weights(folder, config, dtype)
-    model = _read(folder, config, dtype).to(device)
-    tokens = torch.arange(min(4, config.vocab_size, getattr(config, "max_position_embeddings", None) or 4), device=device)[None]
+    model = _read(folder, config, dtype, nested="text_config" in written).to(device)
+    tokens = torch.arange(min(4, config.vocab_size, _n_positions(config)), device=device)[None]
     logits = _logits(model, tokens, folder)
     has_bias = getattr(model.get_output_embeddings(), "bias", None) is not None
     bridge = wrapped(model, str(folder), device)
@@ -60,7 +61,7 @@ def _config(folder: Path, written: Mapping[str, Any]) -> Any:
         code = ", and its own code from the hub, which load_model never runs" if "auto_map" in written else ""
         raise GrokinterpError(
             f"{path} describes a model of type {kind!r}, which transformers does not know{code}; convert it to a layout that transformers reads, "
-            "or wrap the module yourself: analyze takes any model with hook points"
+            f"or {_YOURSELF}"
         )
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise GrokinterpError(f"{path} describes a model of type {kind!r}; load_model reads causal language models, and transformers has none of it")
@@ -72,6 +73,12 @@ def _config(folder: Path, written: Mapping[str, Any]) -> Any:
     except Exception as error:  # whatever transformers raises over a field
         raise GrokinterpError(f"{path} is not a configuration of {kind}: {_one_line(error)}") from error
     return config.get_text_config()
+
+
+def _n_positions(config: Any) -> int:
+    """The most positions that a model reads at once, where its configuration says how many; 4 where it names no limit."""
+    limit = getattr(config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else 4
 
 
 def _check_weights(folder: Path, config: Any, dtype: torch.dtype | None) -> None:
@@ -113,8 +120,18 @@ def _name_of(module: Any, model: Any) -> str:
     return next(f"{name}.weight" for name, own in model.named_modules() if own is module).removeprefix("transformer.")
 
 
-def _read(folder: Path, config: Any, dtype: torch.dtype | None) -> Any:
-    """transformers' model, in eval mode and frozen, every saved tensor used and every weight saved."""
+def _read(folder: Path, config: Any, dtype: torch.dtype | None, nested: bool) -> Any:
+    """transformers' model, in eval mode and frozen, every saved tensor used and every weight saved.
+
+    Args:
+        folder: holds the weights.
+        config: of the language model.
+        dtype: of its weights; None for that of config.json, or of the weights where it names none.
+        nested: whether config.json describes a larger model, one that sees images for example, of which that is a part.
+
+    Raises:
+        GrokinterpError: weights that are missing, left over or of another shape.
+    """
     from transformers import AutoModelForCausalLM
 
     try:
@@ -132,9 +149,10 @@ def _read(folder: Path, config: Any, dtype: torch.dtype | None) -> Any:
         raise GrokinterpError(f"transformers cannot read the weights in {folder}: {_one_line(error)}; {ONE_MODEL}") from error
     left_over = [name for name in notes["unexpected_keys"] if not _BUFFER.fullmatch(name)]
     misfits = {"missing": notes["missing_keys"], "not in the model": left_over}
-    parts = [f"{what}: {listed(names)}" for what, names in misfits.items() if names]
+    parts = [f"{what}: {_cut(listed(names))}" for what, names in misfits.items() if names]
     if parts:
-        raise GrokinterpError(f"the weights in {folder} are not those that its {CONFIG} asks for; {'; '.join(parts)}; {ONE_MODEL}")
+        way = f"save its language model alone, with a {CONFIG} of its own" if nested else ONE_MODEL
+        raise GrokinterpError(f"the weights in {folder} are not those that its {CONFIG} asks for; {'; '.join(parts)}; {way}")
     return model.requires_grad_(False).eval()
 
 
@@ -172,8 +190,8 @@ def wrapped(model: Any, name: str, device: str) -> Any:
     try:
         bridge = TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=stand_in, device=device, dtype=model.dtype)
     except Exception as error:  # what it lacks is a ValueError by one version, an AttributeError deep inside by another
-        kind = type(model).__name__
-        raise GrokinterpError(f"TransformerLens has no bridge for this {kind}: {_one_line(error)}; wrap the module yourself") from error
+        kind, why = type(model).__name__, _one_line(error).partition(" Available architectures")[0]
+        raise GrokinterpError(f"TransformerLens has no bridge for this {kind} ({why}); {_YOURSELF}") from error
     bridge._tokenizer = None  # not through its setter, which would set the number of tokens to the tokenizer's
     return bridge
 
@@ -188,20 +206,30 @@ def _check_bridge(bridge: Any, tokens: Tensor, logits: Tensor, folder: Path) -> 
     """Raise unless a pass gives the wrapped model's logits, and a residual stream that goes from block to block to the final norm."""
     stream = [f"blocks.{layer}.hook_resid_{side}" for layer in range(Adapter(bridge).n_layers) for side in ("pre", "post")]
     outputs = [f"blocks.{layer}.hook_{part}_out" for layer in range(Adapter(bridge).n_layers) for part in ("attn", "mlp")]
-    if absent := [hook for hook in stream + outputs if hook not in bridge.hook_dict]:
+    wanted = [*stream, *outputs, "ln_final.hook_in"]
+    try:
+        with torch.no_grad():
+            found, values = bridge.run_with_cache(tokens, names_filter=wanted)
+    except Exception as error:  # a part that this model lacks is noticed deep inside
+        raise GrokinterpError(f"the bridge of {folder} cannot run ({_one_line(error)}); {_YOURSELF}") from error
+    if absent := [hook for hook in wanted if hook not in values]:
         raise GrokinterpError(
-            f"the bridge of {folder} has no {absent[0]}: its blocks are not a transformer's, attention and MLP on a residual stream"
+            f"the bridge of {folder} has no {absent[0]}: the model is no chain of attention and MLP on a residual stream to a final norm; {_YOURSELF}"
         )
-    with torch.no_grad():
-        found, values = bridge.run_with_cache(tokens, names_filter=[*stream, "ln_final.hook_in"])
-    behind = [*stream[2::2], "ln_final.hook_in"]
+    behind = [*stream[2::2], wanted[-1]]
     pairs = [(found, logits), *((values[end], values[start]) for end, start in zip(stream[1::2], behind, strict=True))]
     for ours, theirs in pairs:
         difference = float((ours - theirs).abs().max())
         if not difference <= torch.finfo(logits.dtype).eps ** 0.5 * float(theirs.abs().max()):
             what = "other logits than transformers' model" if ours is found else "a residual stream that changes between two blocks"
-            raise GrokinterpError(f"the bridge of {folder} gives {what}, by up to {difference:.2g}; report that to TransformerLens")
+            raise GrokinterpError(
+                f"the bridge of {folder} gives {what}, by up to {difference:.2g}; try another version of TransformerLens, or {_YOURSELF}"
+            )
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".")
+    return _cut(" ".join(str(error).split()), 300).rstrip(".")
+
+
+def _cut(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else f"{text[:length]} …"

@@ -45,7 +45,7 @@ class Own:
 def blocks_of(model: Any) -> Blocks | None:
     """The blocks of a causal model that can be run alone with the numbers of a whole pass; None where they cannot, as where something hangs on it.
 
-    What holds for a TransformerBridge depends on the model that it wraps, so it is tried out: four tokens in two parts against four at once.
+    What holds for a TransformerBridge depends on the model that it wraps, so it is tried out: two rows of four tokens, in two parts and whole.
     """
     adapter = Adapter(model)
     if remembers(model):
@@ -58,7 +58,7 @@ def blocks_of(model: Any) -> Blocks | None:
 
 def _agrees(replay: Replay) -> bool:
     model = replay.model
-    tokens = torch.arange(4, device=Adapter(model).device)[None] % int(model.cfg.d_vocab)
+    tokens = torch.arange(8, device=Adapter(model).device).reshape(2, 4) % int(model.cfg.d_vocab)
     try:
         with torch.no_grad():
             whole = model(tokens)[:, 2:]

@@ -20,7 +20,7 @@ from grokinterp.models.adapter import Adapter
 from grokinterp.models.last_token import last_token
 from grokinterp.models.tail import Tail
 
-_WRITERS = ("c_proj", "dense_4h_to_h", "down_proj", "fc2")  # what an MLP's last map is called
+_WRITERS = ("c_proj", "dense_4h_to_h", "down_proj", "fc2", "fc_out", "w2")  # what an MLP's last map is called
 
 Read = Callable[[Any, Any, Tensor], float]
 
@@ -54,10 +54,12 @@ def pattern(model: Any, reference: Any, tokens: Tensor) -> float:
 
 
 def neurons(model: Any, reference: Any, tokens: Tensor) -> float:
-    """What the last map of each MLP reads."""
+    """What the last map of each MLP reads; a mixture of experts has none here."""
+    if not Adapter(model).neuron_hooks():
+        return 0.0
     read: list[Tensor] = []
     writers = [m for name, m in reference.named_modules() if name.endswith(_WRITERS) and "attn" not in name and "attention" not in name]
-    handles = [writer.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0])) for writer in writers]
+    handles = [writer.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0].reshape(*tokens.shape, -1))) for writer in writers]
     with torch.no_grad():
         reference(tokens)
         cache = model.run_with_cache(tokens)[1]

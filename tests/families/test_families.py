@@ -21,7 +21,7 @@ from tokenizers import models as tokenizer_models
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
-from families.models import FAMILIES, TOKENIZER, random_model, random_tokens
+from families.models import FAMILIES, OTHERS, READ_FROM_4, REFUSED, TOKENIZER, random_model, random_tokens, read_and_refused
 from families.parity import COMPARED, differences
 from grokinterp import GrokinterpError, Task, analyze, load_model
 from grokinterp.interventions import NoAttention, Sphere, UniformAttention
@@ -75,6 +75,34 @@ def test_the_pages_table_is_the_commands() -> None:
     assert [row[0] for row in rows[1:]] == list(FAMILIES)
     lines = [re.split(r" *\| *", line.strip("| ")) for line in (ROOT / "docs" / "families.md").read_text().splitlines() if line.startswith("|")]
     assert [line for line in lines if line[0] in FAMILIES] == rows[1:]
+
+
+# One of a kind; `python -m tests.families` compares them all.
+KINDS = ("bloom", "gptj", "granite", "mixtral", "falcon_h1", "cohere")
+
+
+@pytest.mark.parametrize("family", [family for family in KINDS if family in read_and_refused()[0]])
+def test_another_family_is_the_function_that_transformers_computes(family: str, tmp_path: Path) -> None:
+    reference = random_model(family, tmp_path)
+    found = differences(load_model(tmp_path, tokenizer=False), reference)
+    assert {what: difference for what, difference in found.items() if not difference <= 1e-4} == {}
+
+
+@pytest.mark.parametrize("family", read_and_refused()[1])
+def test_a_family_that_is_not_read_is_refused_in_one_sentence_with_the_way_in(family: str, tmp_path: Path) -> None:
+    random_model(family, tmp_path)
+    with pytest.raises(GrokinterpError, match=read_and_refused()[1][family]) as caught:
+        load_model(tmp_path, tokenizer=False)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 800
+    assert re.search(r"; .*(wrap the module yourself: analyze takes any model with hook points|save its language model alone)", str(caught.value))
+
+
+def test_the_page_names_every_family_that_is_tried() -> None:
+    page = " ".join((ROOT / "docs" / "families.md").read_text().split())
+    for begins, families in (("Read as well", OTHERS), ("Refused", REFUSED), ("From TransformerLens 4 on", READ_FROM_4)):
+        said = page.partition(f"- **{begins}**")[2].partition(" - **")[0]
+        assert [name for name in families if f"`{name}`" not in said] == []
 
 
 def test_heads_read_linearly_what_they_are_said_to(loaded: Loaded) -> None:
