@@ -50,9 +50,10 @@ def analyze(
 
     Args:
         subject: a `Run` or its folder; a `Checkpoint` or its file, if that needs no further facts; a HookedTransformer, or models of a training
-            loop of your own as ``{step: model}``, together with `task`. Several of them, as a list or as ``{name: subject}``, and a folder of
-            runs such as a sweep's, give a `Comparison`, with a dimension ``run``; reports among them are taken as they are, and what cannot be
-            read is named in its ``failed``.
+            loop of your own as ``{step: model}``, together with `task`; in place of a model a function that makes it, called in its turn, so that
+            the last one and one more are in memory. Several of them, as a list or as ``{name: subject}``, and a folder of runs such as a sweep's,
+            give a `Comparison`, with a dimension ``run``; reports among them are taken as they are, and what cannot be read is named in its
+            ``failed``.
         measures: names out of `MEASURES`, or functions of your own that take a `Snapshot` and return named scalars,
             arrays with dimensions, or an xarray Dataset, themselves or as "module:name"; a `Measure` has rows and figures of its own, too.
         task: of a bare model, of models by step, or of a file that states none; or agreement prompts of a language model, for the measure "ace".
@@ -77,9 +78,9 @@ def analyze(
         name = subject.title if isinstance(subject, Checkpoint) else subject.path
         raise GrokinterpError(f"{name} has a task of its own, {subject.task.name!r}; leave task={task.name!r} out, or give it with a bare model")
     if isinstance(subject, str | Path):
-        subject = load_checkpoint(subject, _own_task(task))
+        subject = load_checkpoint(subject, task)
     elif isinstance(subject, Mapping):
-        subject = checkpoint_of(subject, _own_task(task))
+        subject = checkpoint_of(subject, task)
     elif isinstance(subject, Published):
         subject = checkpoint_of_published(subject)
     if steps is not None and not isinstance(subject, Run | Checkpoint):
@@ -142,12 +143,6 @@ def _comparison(subjects: dict[str, Any] | list[Any], measures: Sequence[str | F
 def _title(subject: Any, i: int) -> str:
     """What to call a subject of a list that cannot be read."""
     return str(subject if isinstance(subject, str | Path) else getattr(subject, "path", f"subject {i}"))
-
-
-def _own_task(task: Task | Prompts | None) -> Task | None:
-    if task is not None and not isinstance(task, Task):
-        raise GrokinterpError(f"a toy checkpoint is read on a task; got a {type(task).__name__}, which is for a language model")
-    return task
 
 
 def when(condition: str) -> Callable[[Run], int | None]:
@@ -232,6 +227,7 @@ def _measure(snapshots: Iterable[Snapshot], measures: Mapping[str, Measure]) -> 
                 reasons.setdefault(("variable", variable), {}).setdefault(reason, []).append(step)
             row = row.merge(found, compat="no_conflicts", join="outer")
         rows.add(step, row)
+        del snapshot  # before the next one's model is made
     return rows.dataset(), reasons
 
 
@@ -258,7 +254,7 @@ def _measure_share(path: Path, steps: list[int], measures: Mapping[str, Measure]
 
 
 def _snapshots(run: Run | Checkpoint, steps: list[int], done: Callable[[], Any] = lambda: None) -> Iterable[Snapshot]:
-    """One snapshot a step, one at a time in memory; with each as reference the last checkpoint, or the last before the training diverged."""
+    """One snapshot a step, one at a time in memory, beside its reference: the last checkpoint, or the last before the training diverged."""
     reference = _reference(run)
     for step in steps:
         yield reference if step == reference.step else Snapshot(run.model(step), run.task, step, reference)

@@ -13,6 +13,8 @@ from grokinterp.tasks import Task
 if TYPE_CHECKING:
     import pandas as pd
 
+    from grokinterp.tasks import Prompts
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -21,7 +23,7 @@ class Checkpoint:
     Attributes:
         title: what to call it.
         layout: the reader that read it.
-        task: the table, with its split where that is known.
+        task: the table, with its split where that is known; or prompts, of a language model.
         steps: when weights were saved, ascending, in the units of the program that saved them; [0] where nothing states them.
         config: the configuration that came with the weights.
         recorded: what was recorded while training, as series by step, like ``train_loss`` in nats.
@@ -31,7 +33,7 @@ class Checkpoint:
 
     title: str
     layout: str
-    task: Task
+    task: Task | Prompts
     steps: list[int]
     build: Callable[[int], Any] = field(repr=False)
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)

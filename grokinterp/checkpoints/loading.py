@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from grokinterp.models.layouts import wrapper_of
 from grokinterp.models.published import Published, load
 from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.tasks import Task, TaskConfig
+
+if TYPE_CHECKING:
+    from grokinterp.tasks import Prompts
 
 READERS: dict[str, Reader] = {
     "HookedTransformer": Lens(),
@@ -43,7 +47,7 @@ _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 3e-2, to
 @os_errors_explained()
 def load_checkpoint(
     source: str | Path | Mapping[Any, Any],
-    task: Task | TaskConfig | None = None,
+    task: Task | TaskConfig | Prompts | None = None,
     *,
     reader: str | Reader | None = None,
     check: Callable[[Tensor], Tensor] | None = None,
@@ -67,12 +71,14 @@ def load_checkpoint(
         GrokinterpError: a file that is missing, cut short or could run code; a layout that no reader, or several, recognise; a fact or a task that
             nobody states; weights that do not fit together; logits that differ from `check`.
     """
+    if task is not None and not isinstance(task, Task | TaskConfig):
+        raise GrokinterpError(f"a toy checkpoint is read on a task; got a {type(task).__name__}, which is for a language model")
     found = opened(source)
     if _is_published(found) and isinstance(source, str | Path) and not (task or reader or dtype or facts):
-        published = checkpoint_of_published(load(source))
+        published = load(source)
         if check is not None:
-            _compare(published.model(), check, published.task)
-        return published
+            _compare(published.model, check, published.task)
+        return checkpoint_of_published(published)
     states = {step: _unwrapped(state, found.config) for step, state in found.states.items()}
     last = states[max(states)]
     layout = _reader(reader, last, found.config)
@@ -204,19 +210,20 @@ def _compare(model: Any, check: Callable[[Tensor], Tensor], task: Task) -> None:
         )
 
 
-def checkpoint_of(by_step: Mapping[int, Any], task: Task | None) -> Checkpoint:
-    """Models of a training loop of one's own, by step.
+def checkpoint_of(by_step: Mapping[int, Any], task: Task | Prompts | None) -> Checkpoint:
+    """Models of a training loop of one's own, or of somebody's training, by step.
 
     Args:
-        by_step: finished models with hook points, one object a step, or state dicts in a layout that needs no further facts.
-        task: with its split.
+        by_step: finished models with hook points, one object a step; functions without arguments that make one, called when their step's turn
+            comes, so that only the last model and one more are in memory; or state dicts in a layout that needs no further facts.
+        task: with its split; or prompts of a language model.
 
     Raises:
         GrokinterpError: no steps, no task, models and state dicts together, or one model under several steps.
     """
     if not by_step or not all(isinstance(step, int) and not isinstance(step, bool) for step in by_step):
         raise GrokinterpError(f"a mapping is read as {{step: model}} with whole numbers; got the keys {list(by_step)[:4]}")
-    models = {step: model for step, model in by_step.items() if is_model(model)}
+    models = {step: model for step, model in by_step.items() if is_model(model) or _makes_a_model(model)}
     if not models:
         return load_checkpoint(by_step, task)
     if odd := [step for step in by_step if step not in models]:
@@ -229,4 +236,33 @@ def checkpoint_of(by_step: Mapping[int, Any], task: Task | None) -> Checkpoint:
     for step in sorted(models):
         if (before := of_step.setdefault(id(models[step]), step)) != step:
             raise GrokinterpError(f"steps {before} and {step} hold the same model, as it is now; keep a copy.deepcopy(model) at each step")
-    return Checkpoint("models by step", "models with hook points", task, sorted(models), models.__getitem__)
+    seen: dict[int, Any] = {}
+    build = partial(_made, models, seen)
+    return Checkpoint("models by step", "models with hook points", task, sorted(models), build, provenance={"models": seen})
+
+
+def _makes_a_model(value: Any) -> bool:
+    return callable(value) and not isinstance(value, torch.nn.Module)
+
+
+def _made(models: Mapping[int, Any], seen: dict[int, Any], step: int) -> Any:
+    """The model of a step, made now where a function makes it; where it comes from is noted in `seen`.
+
+    Raises:
+        GrokinterpError: the function gives something else, or the very model of another step.
+    """
+    model = models[step]
+    if not is_model(model):
+        gc.collect()  # the parts of a bridge refer to each other, so that the model of the step before is still in memory
+        model = model()
+        if not is_model(model):
+            raise GrokinterpError(f"the function of step {step} gives a {type(model).__name__}, and analyze takes models with hook points")
+    origin = getattr(model, "provenance", None)
+    if origin and (same := [other for other, known in seen.items() if other != step and known == origin]):
+        raise GrokinterpError(
+            f"steps {same[0]} and {step} are the same model, {origin.get('source')} at revision {origin.get('revision')!r}; "
+            "bind each step's own, as functools.partial(gi.load_model, name, revision=…) does"
+        )
+    if origin:
+        seen[step] = origin
+    return model

@@ -8,6 +8,8 @@ import re
 import shutil
 import socket
 import time
+import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from grokinterp.models.transformers import trained_parameters
 pytestmark = pytest.mark.lens4
 ROOT = Path(__file__).parents[2]
 STORIES = ROOT.parent / "shared" / "data" / "stories260k"
+STEPS = (0, 1000, 143_000)
 Loaded = tuple[Any, Any, Path]
 
 
@@ -332,24 +335,61 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_revisions_of_a_repository_are_read_from_the_cache_and_compared_step_by_step(cache: Path, tmp_path: Path) -> None:
-    name = "someone/pythia-tiny"
-    for step in (0, 1000):
+@pytest.fixture
+def pythia(cache: Path) -> str:
+    """A repository in the cache with a revision for each of three steps of training."""
+    for step in STEPS:
         snapshot = cache / "models--someone--pythia-tiny" / "snapshots" / f"commit{step}"
         random_model("gpt_neox", snapshot, seed=step)
         words(snapshot, "$A")
         (cache / "models--someone--pythia-tiny" / "refs").mkdir(exist_ok=True)
         (cache / "models--someone--pythia-tiny" / "refs" / f"step{step}").write_text(f"commit{step}")
-    models = {step: load_model(name, revision=f"step{step}") for step in (0, 1000)}
-    assert [(model.provenance["revision"], model.provenance["commit"]) for model in models.values()] == [
-        ("step0", "commit0"),
-        ("step1000", "commit1000"),
-    ]
-    report = analyze(models, ["heads"], task=a_task())
-    assert report["step"].to_numpy().tolist() == [0, 1000]
-    for step, model in models.items():
-        alone = analyze(model, ["heads"], task=a_task())["head_entropy"].to_numpy()[0]
+    return "someone/pythia-tiny"
+
+
+def test_revisions_of_a_repository_are_a_subject_with_steps_one_at_a_time_in_memory(pythia: str) -> None:
+    alive: list[weakref.ref[Any]] = []
+    at_once: list[int] = []
+
+    def load(revision: str) -> Any:
+        at_once.append(sum(model() is not None for model in alive))
+        model = load_model(pythia, revision=revision)
+        alive.append(weakref.ref(model))
+        return model
+
+    by_step = {step: partial(load, revision=f"step{step}") for step in STEPS}
+    report = analyze(by_step, ["heads"], task=a_task())
+    assert report["step"].to_numpy().tolist() == list(STEPS)
+    assert at_once == [0, 1, 1]  # the last one, which is the reference, stays
+    origins = json.loads(report.dataset.attrs["provenance"])["models"]
+    assert {step: (origin["revision"], origin["commit"]) for step, origin in origins.items()} == {
+        str(step): (f"step{step}", f"commit{step}") for step in STEPS
+    }
+    for step in STEPS:
+        alone = analyze(load_model(pythia, revision=f"step{step}"), ["heads"], task=a_task())["head_entropy"].to_numpy()[0]
         np.testing.assert_array_equal(report["head_entropy"].sel(step=step).to_numpy(), alone)
+    assert analyze(by_step, ["heads"], task=a_task(), steps=[0, 1000])["step"].to_numpy().tolist() == [0, 1000]
+
+
+def test_agreement_of_a_training_is_read_step_by_step(pythia: str) -> None:
+    prompts = agreement(load_model(pythia, revision="step0").tokenizer, n=12)
+    by_step = {step: partial(load_model, pythia, revision=f"step{step}") for step in (0, 1000)}
+    report = analyze(by_step, ["ace"], task=prompts)
+    alone = analyze(by_step[1000](), ["ace"], task=prompts)
+    assert report["step"].to_numpy().tolist() == [0, 1000]
+    np.testing.assert_array_equal(report["agreement_auc"].sel(step=1000).to_numpy(), alone["agreement_auc"].to_numpy()[0])
+    with pytest.raises(GrokinterpError, match="a toy checkpoint is read on a task; got a Prompts, which is for a language model"):
+        analyze({0: {"W": torch.zeros(1)}}, ["ace"], task=prompts)
+
+
+def test_a_step_that_is_no_model_or_another_steps_is_refused(pythia: str) -> None:
+    with pytest.raises(GrokinterpError, match="the function of step 5 gives a dict, and analyze takes models with hook points"):
+        analyze({0: partial(load_model, pythia, revision="step0"), 5: dict}, ["heads"], task=a_task())
+    late = {step: lambda: load_model(pythia, revision=f"step{step}") for step in (0, 1000)}  # noqa: B023, the mistake that this is about
+    with pytest.raises(
+        GrokinterpError, match="steps 1000 and 0 are the same model, someone/pythia-tiny at revision 'step1000'; bind each step's own"
+    ):
+        analyze(late, ["heads"], task=a_task())
 
 
 @pytest.mark.parametrize("revision", [None, "step7"])
