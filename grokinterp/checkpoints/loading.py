@@ -20,8 +20,8 @@ from grokinterp.checkpoints.reader import Facts, Reader, State
 from grokinterp.checkpoints.torch_layouts import Encoder, MinGPT, NanoGPT
 from grokinterp.checkpoints.transposed import Nanda2023, Pizza2023, PizzaLinear2023
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
-from grokinterp.models.adapter import index_of, is_model
-from grokinterp.models.layouts import wrapper_of
+from grokinterp.models.adapter import Adapter, index_of, is_model
+from grokinterp.models.layouts import bare_names
 from grokinterp.models.published import Published, load
 from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.tasks import Task, TaskConfig
@@ -64,7 +64,7 @@ def load_checkpoint(
         reader: the layout, by its name in `READERS`, or a reader of your own; None for the one that recognises the weights.
         check: your model, a function of tokens [example, position] that returns logits [example, position, output] or [example, output]; what
             is read has to agree with it at the read-out position of every example, at the last step.
-        dtype: of the model; None for that of the weights.
+        dtype: of the model, torch.float32 or torch.float64; None for that of the weights, half precision widened to float32.
         facts: what the weights do not tell, like ``n_heads=4, act_fn="relu", causal=True``.
 
     Raises:
@@ -73,6 +73,8 @@ def load_checkpoint(
     """
     if task is not None and not isinstance(task, Task | TaskConfig):
         raise GrokinterpError(f"a toy checkpoint is read on a task; got a {type(task).__name__}, which is for a language model")
+    if dtype not in (None, torch.float32, torch.float64):
+        raise GrokinterpError(f"a toy model is read as torch.float32 or torch.float64; got dtype={dtype}")
     found = opened(source)
     if _is_published(found) and isinstance(source, str | Path) and not (task or reader or dtype or facts):
         published = load(source)
@@ -97,6 +99,11 @@ def load_checkpoint(
     )
     model = checkpoint.model()
     known.check_used()
+    if (n_tokens := Adapter(model).n_tokens) != table.n_vocab:
+        raise GrokinterpError(
+            f"the weights have {n_tokens} tokens and task {table.name!r} has {table.n_vocab}, so a number may mean another token; pass the task "
+            f"in the model's numbers (another p, tokens counted from 1), or dataclasses.replace(task, n_vocab={n_tokens}) where the rest is unused"
+        )
     if check is not None:
         _compare(model, check, table)
     return checkpoint
@@ -132,15 +139,43 @@ def _model(reader: Reader, states: Mapping[int, State], facts: Facts, task: Task
 
 
 def _unwrapped(state: State, config: Mapping[str, Any]) -> State:
-    """The weights without the names of what is around the model: ``module.``, ``_orig_mod.``, or a module of a training script."""
-    wrapper = wrapper_of(state)
-    state = {name.removeprefix(wrapper): value for name, value in state.items()}
+    """The weights without the names of what is around the model: ``module.``, ``_orig_mod.``, or a module of a training script.
+
+    Raises:
+        GrokinterpError: a model beside other tensors, or beside another model.
+    """
+    state = _bare(state)
     for _ in range(_NESTED):
-        prefixes = {name.partition(".")[0] for name in state}
-        if len(prefixes) > 1 or any(reader.recognises(state, config) for reader in READERS.values()):
+        if _recognised(state, config):
             break
-        state = {name.partition(".")[2] or name: value for name, value in state.items()}
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            outer, _, inner = name.partition(".")
+            parts.setdefault(outer, {})[inner or name] = value
+        if len(parts) > 1:
+            _refuse_several(parts, config)
+            break
+        state = _bare(next(iter(parts.values())))
     return state
+
+
+def _bare(state: State) -> State:
+    names = bare_names(state)
+    return {names[name]: value for name, value in state.items()}
+
+
+def _recognised(state: State, config: Mapping[str, Any]) -> bool:
+    return any(reader.recognises(state, config) for reader in READERS.values())
+
+
+def _refuse_several(parts: Mapping[str, State], config: Mapping[str, Any]) -> None:
+    """Raise where some of the modules of a training script are models, one beside a metric for example: which tensors count is the user's to say."""
+    if models := [outer for outer, inner in parts.items() if _recognised(_bare(inner), config)]:
+        one = models[0]
+        raise GrokinterpError(
+            f"these weights hold a model under {' and one under '.join(models)}, among {', '.join(parts)}; pass one alone, "
+            f"{{name.removeprefix('{one}.'): value for name, value in weights.items() if name.startswith('{one}.')}}"
+        )
 
 
 def _reader(asked: str | Reader | None, state: State, config: Mapping[str, Any]) -> Reader:

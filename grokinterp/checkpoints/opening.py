@@ -14,7 +14,9 @@ from grokinterp.checkpoints.reader import State
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import TENSORS_LIMIT, read_json, regular_file
 from grokinterp.models.adapter import is_model
+from grokinterp.models.hub import CONFIG, INDEX
 from grokinterp.models.pickles import plain, read_pickle
+from grokinterp.models.weight_files import weight_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 """How files with weights end."""
 
-_STATES = ("model", "state_dict", "model_state_dict", "model_state", "weights", "net", "params")
+_STATES = ("model", "state_dict", "model_state_dict", "model_state", "weights", "net", "params", "module")
 _CONFIGS = ("model_args", "config", "cfg", "model_config", "hyper_parameters", "args")
 _STEPS = ("step", "epoch", "iter_num", "global_step", "iteration")
 _CONFIG_CLASSES = (
@@ -76,7 +78,9 @@ def opened(source: Any) -> Opened:
         return _folder(path) if path.is_dir() else _file(path)
     if isinstance(source, Mapping) and source and all(isinstance(key, int) and not isinstance(key, bool) for key in source):
         return _by_step({int(step): opened(part) for step, part in source.items()}, "weights by step")
-    if hasattr(source, "state_dict") and not is_model(source):
+    if is_model(source):
+        raise GrokinterpError(f"a {type(source).__name__} is a model with hook points, which needs no reading; pass it to analyze with task=…")
+    if hasattr(source, "state_dict"):
         return opened(source.state_dict())
     return _unpacked(source, "a state dict")
 
@@ -115,6 +119,11 @@ def _config_beside(path: Path) -> Path | None:
 def _folder(folder: Path) -> Opened:
     if (folder / "config.json").is_file() and (folder / "checkpoints").is_dir():
         raise GrokinterpError(f"{folder} is a run, whose config has everything that this asks for; pass the folder to analyze alone")
+    if (folder / INDEX).is_file():
+        shards = weight_files(folder)
+        whole = _unpacked({name: value for shard in shards for name, value in read_file(shard).items()}, str(folder))
+        beside = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+        return replace(whole, title=folder.name, config=beside, files=tuple(shard.name for shard in shards))
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     if not files:
         raise GrokinterpError(f"{folder} has no file with weights; those end with {', '.join(SUFFIXES)}")
@@ -142,7 +151,7 @@ def _unpacked(saved: Any, name: str) -> Opened:
     if _is_state(saved):
         return Opened(name, {0: dict(saved)})
     config = next((_plain(saved[key], f"{name}: its {key}") for key in _CONFIGS if key in saved), {})
-    step = next((int(saved[key]) for key in _STEPS if isinstance(saved.get(key), int)), None)
+    step = next((int(saved[key]) for key in _STEPS if _is_whole(saved.get(key))), None)
     states = _states(saved, step)
     if not states:
         known = ", ".join(_STATES)
@@ -167,12 +176,21 @@ def _states(saved: Mapping[Any, Any], step: int | None) -> dict[int, State]:
             raise GrokinterpError(
                 f"{len(several)} checkpoints need as many checkpoint_epochs; got {None if steps is None else len(steps)}. Pass them by step"
             )
+        if len({int(at) for at in steps}) < len(several):
+            raise GrokinterpError(f"checkpoint_epochs names an epoch twice: {', '.join(str(int(at)) for at in steps)}; each checkpoint has its own")
         return {int(at): state for at, state in sorted(zip(steps, several, strict=True), key=lambda pair: int(pair[0]))}
-    return next(({step or 0: saved[key]} for key in _STATES if _is_state(saved.get(key))), {})
+    held = [key for key in _STATES if _is_state(saved.get(key))]
+    if len(held) > 1:
+        raise GrokinterpError(f"the checkpoint holds weights under {' and '.join(held)}; pass the ones that you mean")
+    return {step or 0: saved[held[0]]} if held else {}
 
 
 def _is_state(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, Tensor) and value.numel() == 1 and not value.is_floating_point())
 
 
 def _plain(config: Any, where: str) -> dict[str, Any]:

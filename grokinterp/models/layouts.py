@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from grokinterp.errors import GrokinterpError
 
-WRAPPERS = ("_orig_mod.", "module.")  # of torch.compile, and of DataParallel and its kin
+_INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # of torch.compile, FSDP, activation checkpointing: at any module
+_AROUND = "module."  # of DataParallel and its kin: at the whole model
 _NESTS = ("model_state_dict", "state_dict", "model", "module", "weights")  # where training scripts keep the weights
 _LAYER = re.compile(r"\.(\d+)(?=\.)")
 _GPT2 = re.compile(r"(transformer\.)?h\.\d+\.attn\.c_attn\.weight")
@@ -23,7 +24,7 @@ def named_tensors(weights: Any, where: str = "these weights") -> dict[str, Tenso
     """Weights by name, without the prefix that a wrapper puts in front of every name.
 
     Args:
-        weights: a state dict; ``_orig_mod.`` (torch.compile) and ``module.`` (DataParallel) are taken off where all names have them.
+        weights: a state dict; what wrappers put into names is taken out, see `bare_names`.
         where: what an error calls them.
 
     Raises:
@@ -39,16 +40,24 @@ def named_tensors(weights: Any, where: str = "these weights") -> dict[str, Tenso
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise GrokinterpError(f"{where} must be tensors by name; {name} is a {type(value).__name__}")
-    wrapper = wrapper_of(weights)
-    return {name.removeprefix(wrapper): value for name, value in weights.items()}
+    bare = bare_names(weights)
+    return {bare[name]: value for name, value in weights.items()}
 
 
-def wrapper_of(names: Iterable[str]) -> str:
-    """What wrappers put in front of every name, ``module._orig_mod.`` for example; "" where nothing is."""
-    found, rest = "", list(names)
-    while rest and (prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in rest)), "")):
-        found, rest = found + prefix, [name.removeprefix(prefix) for name in rest]
-    return found
+def bare_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name without what wrappers put into it: ``_orig_mod.`` and its kin anywhere, ``module.`` in front of every name.
+
+    Raises:
+        GrokinterpError: two names become one.
+    """
+    given = list(names)
+    bare = [".".join(part for part in name.split(".") if part not in _INSIDE) for name in given]
+    while bare and all(name.startswith(_AROUND) for name in bare):
+        bare = [name.removeprefix(_AROUND) for name in bare]
+    if len(set(bare)) < len(bare):
+        twice = next(name for name in bare if bare.count(name) > 1)
+        raise GrokinterpError(f"these weights hold {twice} twice, with and without a wrapper's name in it; pass those of one model")
+    return dict(zip(given, bare, strict=True))
 
 
 def misfit(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from grokinterp import AttentionRate, GrokinterpError, ModelConfig, PostNorm, Snapshot, analyze, load_checkpoint, tasks
@@ -436,3 +438,91 @@ def test_the_shell_reads_a_file_with_its_task_and_facts(tmp_path: Path, capsys: 
 def test_weights_that_do_not_fit_together_are_refused(change: Callable[[State], State], message: str) -> None:
     with pytest.raises(GrokinterpError, match=message):
         load_checkpoint(change(weights_of(model_of())), TASK, **CASES["HookedTransformer"].facts)
+
+
+# What is around weights, and beside them
+
+FACTS = {"act_fn": "relu", "causal": True, "normalization": "none"}
+
+
+def under(prefix: str, state: State, inside: str = "") -> State:
+    return {prefix + name.replace("blocks.0.", f"blocks.0.{inside}"): value for name, value in state.items()}
+
+
+AROUND: dict[str, Callable[[State], Any]] = {
+    "Lightning": lambda w: {
+        "state_dict": under("model.", w),
+        "global_step": 5,
+        "pytorch-lightning_version": "2",
+        "loops": {},
+        "hyper_parameters": {},
+    },
+    "Lightning, compiled, on several GPUs": lambda w: {"state_dict": under("model._orig_mod.module.", w), "global_step": 5},
+    "FSDP": lambda w: {"model": under("_fsdp_wrapped_module.", w, "_fsdp_wrapped_module."), "step": torch.tensor(5)},
+    "activation checkpointing": lambda w: {"model": under("", w, "_checkpoint_wrapped_module."), "step": 5},
+    "compiled blocks": lambda w: {"model": under("", w, "_orig_mod."), "step": 5},
+    "DeepSpeed": lambda w: {"module": w, "global_step": 5, "ds_config": {}},
+    "parameters and buffers": lambda w: {
+        "model": w | {"blocks.0.attn.mask": torch.ones(3, 3).bool(), "blocks.0.attn.IGNORE": torch.tensor(-1e5)},
+        "step": 5,
+    },
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_is_around_weights_is_taken_off(around: str, tmp_path: Path) -> None:
+    model = model_of(biases=("attn", "mlp", "unembed"))
+    torch.save(AROUND[around](weights_of(model)), tmp_path / "model.ckpt")
+    found = load_checkpoint(tmp_path / "model.ckpt", TASK, check=model, **FACTS)
+    assert found.steps == [5]
+
+
+def test_a_folder_of_shards_is_one_model(tmp_path: Path) -> None:
+    model = model_of()
+    names = list(weights_of(model))
+    places = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
+    for file in set(places.values()):
+        save_file({name: value.contiguous() for name, value in weights_of(model).items() if places[name] == file}, tmp_path / file)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (tmp_path / "config.json").write_text(json.dumps({"act_fn": "relu", "attention_dir": "causal", "normalization_type": None}))
+    assert load_checkpoint(tmp_path, TASK, check=model).steps == [0]
+    (tmp_path / places[names[0]]).unlink()
+    with pytest.raises(GrokinterpError, match=r"has no model-00001-of-00002.safetensors, which its .* names; the download is incomplete"):
+        load_checkpoint(tmp_path, TASK)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda w: under("student.", w) | under("teacher.", w),
+            "a model under student and one under teacher, among student, teacher; pass one",
+        ),
+        (lambda w: under("model.", w) | {"accuracy.correct": torch.zeros(1)}, "a model under model, among model, accuracy; pass one alone"),
+        (lambda w: w | under("", w, "_orig_mod."), "blocks.0.attn.W_Q twice, with and without a wrapper's name in it"),
+        (lambda w: {"model": w, "net": w}, "holds weights under model and net; pass the ones that you mean"),
+        (lambda w: {"checkpoints": [w, w], "checkpoint_epochs": [1, 1]}, "names an epoch twice: 1, 1; each checkpoint has its own"),
+        (lambda w: w | {"embed.W_E": torch.zeros(9, 8).double()}, r"have 9 tokens and task 'modular_addition' has 8, so a number may mean another"),
+    ],
+    ids=["two models", "a metric", "twice", "two states", "two of one epoch", "tokens from 1"],
+)
+def test_what_could_be_two_things_is_asked_for(change: Callable[[State], Any], said: str) -> None:
+    with pytest.raises(GrokinterpError, match=said):
+        load_checkpoint(change(weights_of(model_of())), TASK, **FACTS)
+
+
+def test_a_task_that_says_how_many_tokens_the_model_has_is_read() -> None:
+    other = tasks.modular_addition(5).split(0.6, seed=0)
+    weights = weights_of(model_of())
+    with pytest.raises(GrokinterpError, match=r"have 8 tokens and task 'modular_addition' has 6, .* dataclasses.replace\(task, n_vocab=8\)"):
+        load_checkpoint(weights, other, **FACTS)
+    assert load_checkpoint(weights, replace(other, n_vocab=8), **FACTS).task.n_vocab == 8
+
+
+def test_half_precision_is_widened_and_not_asked_for() -> None:
+    half = {name: value.half() for name, value in weights_of(model_of()).items()}
+    assert load_checkpoint(half, TASK, **FACTS).model().W_E.dtype == torch.float32
+    with pytest.raises(GrokinterpError, match=r"a toy model is read as torch.float32 or torch.float64; got dtype=torch.float16"):
+        load_checkpoint(half, TASK, dtype=torch.float16, **FACTS)
+    with pytest.raises(GrokinterpError, match=r"is a model with hook points, which needs no reading; pass it to analyze with task=…"):
+        load_checkpoint(model_of(), TASK)
