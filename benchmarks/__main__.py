@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.timing import Row, show
 
 # Each a module with `rows`, imported when it is asked for: a machine may lack what another needs.
-FAMILIES = ("measures", "engine", "agreement", "cores", "start", "runs", "gpu")
+FAMILIES = ("measures", "engine", "agreement", "cores", "start", "runs", "pages", "gpu")
 
 
 def main() -> None:

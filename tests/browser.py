@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 _QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-_SECONDS = 60
+_SECONDS = 300  # of patience: a machine may have much else to do
 # The browser reads its file 3 and writes its file 4.
 _AS_3_AND_4 = """
 import fcntl, os, sys
@@ -27,6 +27,28 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
+class _Pipe:
+    """What is said to a browser and what it says, numbered; its pages by session."""
+
+    def __init__(self, send: Any, receive: Any) -> None:
+        self._send, self._receive, self._number, self._buffer = send, receive, 0, b""
+        self.pages: dict[str, Page] = {}
+
+    def say(self, message: dict[str, Any]) -> int:
+        self._number += 1
+        self._send.write(json.dumps(message | {"id": self._number}).encode() + b"\0")
+        self._send.flush()
+        return self._number
+
+    def next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            got = os.read(self._receive.fileno(), 1 << 16)
+            assert got, "the browser went away"
+            self._buffer += got
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return dict(json.loads(message))
+
+
 class Page:
     """A browser with one page, spoken to in the DevTools protocol.
 
@@ -35,37 +57,33 @@ class Page:
         requests: every address that the page asked for.
     """
 
-    def __init__(self, send: Any, receive: Any) -> None:
-        self._send, self._receive, self._number, self._session, self._buffer = send, receive, 0, None, b""
+    def __init__(self, pipe: _Pipe, **where: Any) -> None:
+        self._pipe, self._session = pipe, ""
         self.console: list[str] = []
         self.requests: list[str] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        target = self.call("Target.createTarget", url="about:blank", **where)["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        pipe.pages[self._session] = self
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
+    def another(self) -> Page:
+        """A page of another reader: a profile of its own in the same process, which shares nothing with this one."""
+        return Page(self._pipe, browserContextId=self.call("Target.createBrowserContext")["browserContextId"])
+
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """The answer to one command of the protocol."""
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params} | ({"sessionId": self._session} if self._session else {})
-        self._send.write(json.dumps(message).encode() + b"\0")
-        self._send.flush()
+        # Targets belong to the browser, all else to a page.
+        number = self._pipe.say({"method": method, "params": params} | ({} if method.startswith("Target.") else {"sessionId": self._session}))
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline:
-            said = self._next()
-            if said.get("id") == self._number:
+            said = self._pipe.next()
+            if said.get("id") == number:
                 assert "error" not in said, said
                 return dict(said["result"])
-            self._note(said.get("method"), said.get("params", {}))
+            if said.get("sessionId") in self._pipe.pages:
+                self._pipe.pages[said["sessionId"]]._note(said.get("method"), said.get("params", {}))
         raise TimeoutError(method)
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._buffer:
-            got = os.read(self._receive.fileno(), 1 << 16)
-            assert got, "the browser went away"
-            self._buffer += got
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        return dict(json.loads(message))
 
     def _note(self, method: str | None, params: dict[str, Any]) -> None:
         if method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
@@ -124,7 +142,7 @@ def browser(profile: Path) -> Iterator[Page]:
     os.close(back)
     with open(send, "wb") as outgoing, open(receive, "rb") as incoming:
         try:
-            yield Page(outgoing, incoming)
+            yield Page(_Pipe(outgoing, incoming))
         finally:
             process.terminate()
             process.wait(30)

@@ -43,8 +43,8 @@ def verdict_over_training(dataset: xr.Dataset) -> go.Figure:
         "circularity": values["circularity"].min("operand"),
         "share of right answers": values["right_answers"],
     }
-    caption = f"Clock or pizza over training: {in_words(dataset)}. Lines: q {CLOCK}, symmetricity {SYMMETRIC}, circularity {CIRCULAR}."
-    figure = layout_figure("Clock or pizza", caption, lines_of(lines), STEPS, "value")
+    caption = f"Clock or pizza over training: {in_words(dataset)}. Dotted, its limits: q {CLOCK}, symmetricity {SYMMETRIC}, circularity {CIRCULAR}."
+    figure = layout_figure("Clock or pizza", caption, lines_of(lines), STEPS, "each measure, from 0 to 1")
     begins = [*stretches(dataset), (int(dataset["step"][-1]), "")]
     for (first, word), (last, _) in pairwise(begins):
         if word in COLOURS:
@@ -93,12 +93,14 @@ def published_cloud() -> list[go.Scatter]:
 
 
 def embedding_circles(dataset: xr.Dataset) -> go.Figure:
-    """Where the embedding puts the numbers in the plane of each of its frequencies, at the last step, the strongest first, side by side.
+    """Where the embedding puts the numbers in the plane of each of its frequencies, at the last step, the strongest first.
 
     Draws ``circle_plane`` and ``circle_share``.
     """
     share, frequency = values_of(at_last_step(need(dataset, "circle_share"))), dataset["circle"].to_numpy()
     chosen = np.argsort(-share, kind="stable")[:SHOWN]
+    columns = min(3, len(chosen))  # a phone shows three side by side
+    rows = -(-len(chosen) // columns)
 
     def circles(dataset: xr.Dataset) -> list[go.Scatter]:
         plane = values_of(at_last_step(need(dataset, "circle_plane")))  # [circle, element, direction]
@@ -108,16 +110,20 @@ def embedding_circles(dataset: xr.Dataset) -> go.Figure:
             order = np.argsort(int(frequency[i]) * np.arange(n) % n, kind="stable")  # neighbours on the circle
             style = {"mode": "lines+markers", "line": {"color": GREY, "width": 0.5}, "marker": {"size": 6, "color": order, "colorscale": "Cividis"}}
             hover = f"%{{text}}<extra>k = {frequency[i]}</extra>"
-            x, y = points[order, 0] + 2.5 * place, points[order, 1]
+            x, y = points[order, 0] + 2.5 * (place % columns), points[order, 1] - 2.8 * (place // columns)
             traces.append(go.Scatter(x=x, y=y, text=order.astype(str), name=f"k = {frequency[i]}", hovertemplate=hover, **style))
         return traces
 
     caption = (
         "Each number in the plane where the embedding has frequency k, in which it would step by 2πk/n; grey lines join numbers that are neighbours "
-        "there, so that a circle is round. Each is drawn at the same size; below it, its share of the embedding's variance."
+        "there, so that a circle is round. Each is drawn at the same size; above it, its share of the embedding's variance."
     )
     figure = layout_figure("The embedding's circles", caption, circles(dataset), "", "")
-    ticks = [f"k = {frequency[i]}<br>{share[i]:.1%}" for i in chosen]
-    figure.update_xaxes(tickmode="array", tickvals=[2.5 * place for place in range(len(chosen))], ticktext=ticks, showgrid=False)
-    figure.update_yaxes(scaleanchor="x", showticklabels=False, showgrid=False)
-    return by_step(figure.update_layout(hovermode="closest", showlegend=False, height=320), dataset, circles)
+    for place, i in enumerate(chosen):
+        at = {"x": 2.5 * (place % columns), "y": 1.05 - 2.8 * (place // columns)}
+        figure.add_annotation(text=f"k = {frequency[i]}, {share[i]:.1%}", yanchor="bottom", showarrow=False, **at)
+    figure.update_xaxes(range=[-1.15, 2.5 * columns - 1.35], showticklabels=False, showgrid=False)
+    figure.update_yaxes(range=[1.15 - 2.8 * rows + 0.5, 1.5], scaleanchor="x", constrain="domain", showticklabels=False, showgrid=False)
+    aspect = round(1.25 * columns / (1.4 * rows + 0.4), 3)
+    figure.update_layout(hovermode="closest", showlegend=False, height=120 + 200 * rows, meta={"caption": caption, "aspect": aspect})
+    return by_step(figure, dataset, circles)

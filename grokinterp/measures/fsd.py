@@ -133,7 +133,7 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
     )
     dataset["fsd"].attrs |= {"elements": len(phi), "synchronized_from": SYNCHRONIZED if group is None else SYNCHRONIZED_S5}
     dataset["participation"].attrs |= {
-        "long_name": "neurons by what they take part in",
+        "long_name": "neurons by what dominates them",
         "description": "Share of the neurons whose signal each frequency, or irreducible representation, dominates.",
         "units": "share of neurons",
     }
@@ -296,7 +296,8 @@ def filtered_loss(snapshot: Snapshot, n_frequencies: int = 7) -> xr.Dataset:
     ablation = FourierAblation("neurons", tuple(kept.tolist()), "keep")
     logits = at_readout(model, task.tokens, task.readout, edits=ablation.hooks(model, task), batch_size=len(task))[OUTPUT]
     loss = cross_entropy(finite(logits[:, : task.n_classes], "the filtered logits").double(), task.answers)
-    return xr.Dataset({"filtered_loss": loss.item()})
+    meaning = f"Loss over all pairs with nothing but the {n_frequencies} frequencies of most neurons kept in the neurons."
+    return xr.Dataset({"filtered_loss": ((), loss.item(), {"long_name": "filtered loss", "units": "nats", "description": meaning})})
 
 
 def synchronization(dataset: xr.Dataset) -> go.Figure:
@@ -314,7 +315,7 @@ def synchronization(dataset: xr.Dataset) -> go.Figure:
     if "filtered_loss" in dataset and "elements" in value.attrs:
         lines["filtered loss / ln n"] = dataset["filtered_loss"] / np.log(value.attrs["elements"])
     caption = "Where FSD reaches the dashed line before accuracy rises, synchronisation precedes grokking. At 1, filtered loss is that of guessing."
-    figure = plots.layout_figure("Synchronization", caption, plots.lines_of(lines), plots.STEPS, "share, or loss over ln n")
+    figure = plots.layout_figure("Synchronization", caption, plots.lines_of(lines), plots.STEPS, "share; loss / ln n")
     figure.add_hline(y=float(value.attrs.get("synchronized_from", SYNCHRONIZED)), line={"color": plots.GREY, "dash": "dash", "width": 1})
     with contextlib.suppress(plots.MissingVariables):
         plots.above(figure, plots.losses(dataset))

@@ -115,7 +115,7 @@ def neuron_spectrum(dataset: xr.Dataset) -> go.Figure:
         components = pair_spectrum(torch.from_numpy(np.ascontiguousarray(value.to_numpy())).double())
         components[0, 0] = 0  # the mean says nothing of the shape
         maps = {_named(dataset, i): components[..., i].abs().numpy() for i in range(value.sizes["shown_neuron"])}
-        return plots.map_traces(maps, names, names, "size of the component", square_root=True)
+        return plots.map_traces(maps, names, names, "size", square_root=True)
 
     caption = "Each cell is a wave of the first operand times one of the second; a neuron of the circuit has a few bright cells at its frequency."
     named = _named_alike(dataset)

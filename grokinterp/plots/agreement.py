@@ -109,9 +109,7 @@ def coordinate_correlations(dataset: xr.Dataset) -> go.Figure:
     names = [str(name) for name in dataset["model"].to_numpy()]
     values = np.tril(pearson) + np.triu(spearman, 1)
     hover = "%{y} and %{x}<br>%{z:.3f}<extra></extra>"
-    heat = heat_style(hover)
-    heat["colorbar"] = heat["colorbar"] | {"title": {"text": "correlation", "side": "right"}}
-    cells = go.Heatmap(x=names, y=names, z=values, zmin=-1, zmax=1, texttemplate="%{z:.3f}", **heat)
+    cells = go.Heatmap(x=names, y=names, z=values, zmin=-1, zmax=1, texttemplate="%{z:.3f}", **heat_style(hover, "correlation"))
     caption = "How alike two models order the same prompts along their cores: Pearson's correlation below the diagonal, Spearman's above."
     figure = layout_figure("Core coordinates across models", caption, [cells], "model", "model")
     return figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain").update_xaxes(constrain="domain")

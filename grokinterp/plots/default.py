@@ -61,7 +61,6 @@ def _map(value: xr.DataArray, x: str, y: str) -> go.Figure:
     columns = np.unique(np.linspace(0, value.sizes[x] - 1, min(value.sizes[x], MAX_COLUMNS)).round().astype(int))
     shown = value.transpose(y, x).isel({x: columns})
     names = [STEPS if name == "step" else name.replace("_", " ") for name in (x, y)]
-    style = heat_style(f"{names[0]} %{{x}}, {names[1]} %{{y}}<br>%{{z:.4g}}<extra></extra>")
-    style["colorbar"] = style["colorbar"] | {"title": {"text": str(value.attrs.get("units", "value")), "side": "right"}}
+    style = heat_style(f"{names[0]} %{{x}}, {names[1]} %{{y}}<br>%{{z:.4g}}<extra></extra>", str(value.attrs.get("units", "value")))
     cells = go.Heatmap(x=_labels(shown, x), y=_labels(shown, y), z=values_of(shown), **style)
     return layout_figure(title, caption, [cells], *names)

@@ -93,11 +93,11 @@ def lines_of(values: dict[str, xr.DataArray]) -> list[go.Scatter]:
     return lines
 
 
-def heat_style(hover: str) -> dict[str, Any]:
-    """Colours, colour bar and hover text of every heat map."""
+def heat_style(hover: str, quantity: str) -> dict[str, Any]:
+    """Colours, colour bar and hover text of every heat map; the quantity, with units, stands beside the bar."""
     # Below the panel, where it takes nothing of a narrow screen's width.
     bar = {
-        "title": {"text": "norm", "side": "right"},
+        "title": {"text": quantity, "side": "right"},
         "orientation": "h",
         "x": 0,
         "xanchor": "left",
@@ -139,8 +139,7 @@ def heat_map(
         limits: of the colours; None for those of the values.
         text: written into the cells, [y, x].
     """
-    style = heat_style(f"{names[0]} %{{x}}, {names[1]} %{{y}}<br>{quantity} %{{z:.4g}}<extra></extra>")
-    style["colorbar"] = style["colorbar"] | {"title": {"text": quantity, "side": "right"}}
+    style = heat_style(f"{names[0]} %{{x}}, {names[1]} %{{y}}<br>{quantity} %{{z:.4g}}<extra></extra>", quantity)
     ends = {} if limits is None else {"zmin": limits[0], "zmax": limits[1]}
     written = {} if text is None else {"text": text, "texttemplate": "%{text}"}
     figure = layout_figure(title, caption, [go.Heatmap(x=list(x), y=list(y), z=z, **style, **ends, **written)], *names)

@@ -24,7 +24,7 @@ def representation_spectrum(dataset: xr.Dataset) -> go.Figure:
     if len(steps) > 1:
         columns = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_COLUMNS)).round().astype(int))
         hover = "step %{x:,}, %{y}<br>similarity %{z:.3f}<extra></extra>"
-        cells = go.Heatmap(x=steps[columns], y=names, z=values_of(similarity)[:, columns], **heat_style(hover))
+        cells = go.Heatmap(x=steps[columns], y=names, z=values_of(similarity)[:, columns], **heat_style(hover, "cosine"))
         figure = layout_figure(
             title, caption + "Rows that brighten are representations that the model comes to use.", [cells], STEPS, "representation"
         )
@@ -77,6 +77,6 @@ def coset_maps(dataset: xr.Dataset) -> go.Figure:
     last = need(dataset, "coset_map").isel(step=-1).transpose("neuron", "element")
     kept = last.isel(neuron=np.flatnonzero(last.notnull().any("element").to_numpy()))
     hover = "element place %{x}, neuron %{y}<br>%{z:.2f}<extra></extra>"
-    cells = go.Heatmap(z=values_of(kept), **heat_style(hover))
+    cells = go.Heatmap(z=values_of(kept), **heat_style(hover, "share"))
     caption = "Each row is a neuron: what the first operand adds, scaled to its largest value, elements in the order of that neuron's cosets."
     return layout_figure("Neurons sorted by coset", caption, [cells], "elements, by coset", "coset neurons, by subgroup")

@@ -33,8 +33,7 @@ def map_traces(maps: Mapping[str, np.ndarray], x: Sequence[Any], y: Sequence[Any
     ends = {"zmin": float(held.min()), "zmax": float(held.max())} if len(held) else {}
     cells = []
     for i, (title, values) in enumerate(maps.items()):
-        style = heat_style(f"{title}<br>%{{x}}, %{{y}}: %{{z:.4g}}<extra></extra>")
-        style["colorbar"] = style["colorbar"] | {"title": {"text": quantity, "side": "right"}}
+        style = heat_style(f"{title}<br>%{{x}}, %{{y}}: %{{z:.4g}}<extra></extra>", quantity)
         place = {} if i == 0 else {"xaxis": f"x{i + 1}", "yaxis": f"y{i + 1}"}
         if square_root:
             style["colorscale"] = stretched()
@@ -45,7 +44,7 @@ def map_traces(maps: Mapping[str, np.ndarray], x: Sequence[Any], y: Sequence[Any
 
 
 def small_maps(title: str, caption: str, cells: Sequence[dict[str, Any]], x: str, y: str) -> go.Figure:
-    """The layout of `map_traces`: square maps, two in a row, each with its title above.
+    """The layout of `map_traces`: square maps, two in a row, each with its title above; axes, which are the same, are named at the edges.
 
     Args:
         title: of the figure.
@@ -62,14 +61,14 @@ def small_maps(title: str, caption: str, cells: Sequence[dict[str, Any]], x: str
         left, top = (i % columns) * (width + GAP), 1 - (i // columns) * (height + 0.16)
         number = "" if i == 0 else str(i + 1)
         common = {"automargin": True, "zeroline": False, "constrain": "domain", "gridcolor": "#e4e4e4", "nticks": 6, "tickfont": {"size": 10}}
-        across = {"anchor": f"y{number}", "title": {"text": x if i + columns >= len(cells) else ""}}
+        lowest, leftmost = i + columns >= len(cells), i % columns == 0
+        across = {"anchor": f"y{number}", "title": {"text": x if lowest else ""}, "showticklabels": lowest}
         figure.layout[f"xaxis{number}"] = {**common, **across, "domain": [left, left + width]}
         below = {
             "scaleanchor": f"x{number}",
             "anchor": f"x{number}",
-            "title": {"text": y if i % columns == 0 else ""},
-            "nticks": 6,
-            "tickfont": {"size": 10},
+            "title": {"text": y if leftmost else ""},
+            "showticklabels": leftmost,
         }
         figure.layout[f"yaxis{number}"] = {**common, **below, "domain": [max(top - height, 0), top], "autorange": "reversed"}
         corner = {"xref": f"x{number} domain", "yref": f"y{number} domain", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}

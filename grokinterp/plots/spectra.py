@@ -70,7 +70,7 @@ def _component_cells(dataset: xr.Dataset) -> list[dict[str, Any]]:
     x, y = ([str(name) for name in last[dim].to_numpy()] for dim in ("component_x", "component_y"))
     varying = last.where((last["component_x"] != "1") | (last["component_y"] != "1"))
     hover = "x: %{x}, y: %{y}<br>norm %{z:.4g}<extra></extra>"
-    style = heat_style(hover) | {"colorscale": stretched()}  # else one strong frequency hides the others
+    style = heat_style(hover, "norm") | {"colorscale": stretched()}  # else one strong frequency hides the others
     return [{"type": "heatmap", "x": x, "y": y, "z": values_of(last), "zmin": 0, "zmax": float(varying.max()), **style}]
 
 
@@ -110,7 +110,7 @@ def _spectrum(dataset: xr.Dataset, name: str, title: str, caption: str) -> go.Fi
     if len(steps) > 1:
         columns = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_COLUMNS)).round().astype(int))
         hover = "step %{x:,}, frequency %{y}<br>norm %{z:.4g}<extra></extra>"
-        cells = go.Heatmap(x=steps[columns], y=frequency, z=values_of(norm)[:, columns], **heat_style(hover))
+        cells = go.Heatmap(x=steps[columns], y=frequency, z=values_of(norm)[:, columns], **heat_style(hover, "norm"))
         words = caption + "Rows that brighten are frequencies that the model comes to use; the key frequencies are named on the right."
         return _with_keys(layout_figure(title, words, [cells], STEPS, "frequency"), dataset)
     key = np.isin(frequency, dataset["key_frequency"].to_numpy() if "key_frequency" in dataset.coords else [])

@@ -97,7 +97,10 @@ def scalar(dataset: xr.Dataset, name: str) -> go.Figure:
     """One scalar variable over at least two steps, as its attributes ``long_name``, ``units`` and ``description`` present it."""
     value = need(dataset, name, steps=2)
     label, units = str(value.attrs.get("long_name", name.removeprefix("metric_").replace("_", " "))), value.attrs.get("units")
-    caption = str(value.attrs.get("description", f"The value of {name} at each step."))
+    plain = (
+        f"The {label} that was recorded at each evaluation while training." if name.startswith("metric_") else f"The value of {name} at each step."
+    )
+    caption = str(value.attrs.get("description", plain))
     return layout_figure(label[:1].upper() + label[1:], caption, lines_of({label: value}), STEPS, f"{label} ({units})" if units else label)
 
 

@@ -71,7 +71,8 @@ def _encoded(figure: go.Figure, suffix: str, seconds: float, width: int, height:
 
         kaleido.start_sync_server(silence_warnings=True)  # one browser for all frames
         try:
-            drawn = [still.to_image("png", width=width, height=height) for still in stills(figure)]
+            size = {"format": "png", "width": width, "height": height}
+            drawn = [kaleido.calc_fig_sync(still.to_dict(), opts=size) for still in stills(figure)]  # `to_image` warns of a server that runs
         finally:
             kaleido.stop_sync_server(silence_warnings=True)
         images = [imageio.imread(io.BytesIO(image), extension=".png")[..., :3] for image in drawn]

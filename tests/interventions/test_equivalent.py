@@ -36,6 +36,9 @@ def test_a_model_built_as_one_algorithm_runs_on_it_and_not_on_the_other(build: A
     # At the outputs both pass: a pizza's mean logits over pairs of equal sum are a clock's, and a clock cut to a pizza still answers.
     assert float(found["loss_recovered"].sel(side="outputs").min()) > 0.98
     assert float(found["loss_recovered"].sel(side="outputs", algorithm=own)) == pytest.approx(1, abs=1e-4)
+    inputs, outputs = equivalent.plot(Snapshot(model, task)).data
+    np.testing.assert_allclose(inputs.y, [recovered.sel(algorithm=name) for name in inputs.x], atol=1e-12)
+    assert (inputs.name, outputs.name, min(outputs.y) > 0.98) == ("inputs", "outputs", True)
 
 
 PUBLISHED = {  # recovered at the inputs of the first layer's neurons by clock, pizza, both (computed here)

@@ -293,6 +293,6 @@ def test_when_it_becomes_a_clock_is_read_off_checkpoints() -> None:
     circles = report.figures["embedding_circles"].data
     assert [trace.name for trace in circles] == ["k = 1", "k = 3", "k = 4"]
     for place, trace in enumerate(circles):
-        radius = np.hypot(np.array(trace.x) - 2.5 * place, trace.y)
+        radius = np.hypot(np.array(trace.x) - 2.5 * (place % 3), np.array(trace.y) + 2.8 * (place // 3))
         assert radius == pytest.approx([radius[0]] * 13)  # a circle is round
     assert [len(values) for rows in PUBLISHED.values() for values in rows] == [len(RATES)] * 4

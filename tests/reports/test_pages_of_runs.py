@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-import xarray as xr
+from browser import browser
+from pages import RUNS, ten_runs
 from plots.test_plots import make_dataset
 from test_report import open_headless
 
@@ -74,24 +74,26 @@ def test_a_browser_switches_runs_and_goes_through_steps(tmp_path: Path) -> None:
 
 
 def test_the_page_of_ten_runs_and_forty_checkpoints_is_small(tmp_path: Path) -> None:
-    steps, n = 40, 113
-    rng = np.random.default_rng(0)
-    names = ["1", *(f"{part} {k}" for k in range(1, 57) for part in ("cos", "sin"))]
-    maps = rng.gamma(1.0, size=(steps, n, n)).astype(np.float32)
-    dataset = xr.Dataset(
-        {
-            "logit_component_norm": (("step", "component_x", "component_y"), maps),
-            "neuron_activation": (("step", "shown_neuron", "x", "y"), rng.normal(size=(steps, 4, n, n)).astype(np.float32)),
-            "attention_map": (("step", "layer", "head", "key", "x", "y"), rng.uniform(size=(steps, 1, 4, 1, n, n)).astype(np.float32)),
-            **{f"metric_{split}_loss": ("eval_step", rng.uniform(0.1, 1, 4000)) for split in ("train", "test")},
-        },
-        coords={"step": 100 * np.arange(steps), "eval_step": np.arange(4000), "component_x": names, "component_y": names, "shown_neuron": range(4)},
-    )
-    dataset.attrs = {"title": "run", "summary": "", "config": "{}", "provenance": "{}", "failures": "{}"}
-    one = Report(dataset)  # its figures are drawn once; the page holds them ten times
-    page = Comparison({f"run {i}": one for i in range(10)}).to_html(tmp_path / "runs.html")
+    page = ten_runs().to_html(tmp_path / "runs.html")
     assert page.stat().st_size < 15e6
-    assert page.read_text(encoding="utf-8").count("<option>") == 3 * 10
+    assert page.read_text(encoding="utf-8").count("<option>") == 3 * RUNS
+
+
+def test_only_figures_near_the_screen_are_drawn(tmp_path: Path) -> None:
+    """So that a page opens as fast with forty figures as with four; the others are drawn when the reader comes to them."""
+    comparison = Comparison(runs(2))
+    path = comparison.to_html(tmp_path / "runs.html")
+    drawn = "plots.filter(plot => plot.querySelector('.main-svg')).length"
+    with browser(tmp_path / "profile") as page:
+        for width in (390, 1400):
+            page.size(width)
+            page.open(path.as_uri())
+            page.until(f"document.documentElement.dataset.ready && {drawn} && !waiting.size")
+            assert 1 <= page.run(drawn) < len(comparison.figures) / 2
+        page.run("void plots.at(-1).scrollIntoView()")
+        page.until("plots.at(-1).querySelector('.main-svg') && !waiting.size")
+        assert page.run(drawn) < len(comparison.figures)  # those in between were passed by
+        assert page.console == []
 
 
 def test_a_run_that_lacks_a_figure_is_left_out_of_it(tmp_path: Path) -> None:

@@ -94,7 +94,9 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     if "times-decay" in tables and "times-p" in tables:
         laws = fitted(tables["times-decay"], tables["times-p"])
         found |= of_times(*laws, tables["times-p"])
-        figures |= {name: law.figure() for name, law in zip(("decay", "p"), laws) if law}
+        figures |= {name: law.figure().update_yaxes(title_text="grokking time τ (steps)") for name, law in zip(("decay", "p"), laws) if law}
+        if "decay" in figures:
+            figures["decay"].update_layout(title_text="Grokking time and weight decay").update_xaxes(title_text="weight decay λ")
     for name, measure in (("gpt2", of_gpt2), ("tiny", of_tiny)):
         if (study := of_study(name, tables)) is not None:
             found |= measure(study)

@@ -117,7 +117,9 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
         found |= of_table_5(derived["table-5"])
     if "ablation" in tables:
         found |= of_ablation(tables["ablation"])
-    figures = {"leads": leads(main), **drawn} | ({} if law is None else {"fork-law": law.figure()})
+    figures = {"leads": leads(main), **drawn}
+    if law is not None:
+        figures["fork-law"] = law.figure().for_each_trace(lambda trace: trace.update(name=f"p = {trace.name}"))
     kept = within_budget(found, CLAIMS, budget)
     return Reproduction("fsd2026", budget, CLAIMS, kept, figures, derived, opening(kept), FIGURES)
 

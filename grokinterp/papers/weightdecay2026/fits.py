@@ -294,7 +294,8 @@ def paired_arms(name: str, table: pd.DataFrame) -> go.Figure:
     """The peak of σ_H in the window after the intervention, an arm each column, a seed each line."""
     labels = np.array(["control", "sham", "re-initialised", "clipped"])
     peaks = table[list(ARMS)].to_numpy(dtype=float)
-    lines = [line(labels, row, f"seed {seed:.0f}", 0, "dot") for row, seed in zip(peaks, table["seed"], strict=True)]
+    lines = [line(labels, row, "a seed", 0, "dot").update(legendgroup="seeds", showlegend=i == 0) for i, row in enumerate(peaks)]
     caption = "All arms of a seed go on from the same checkpoint, at its peak of σ_H, and are read in the same window after it."
     dots = points(labels, peaks.mean(0), "mean", 1, "diamond")
-    return draw(f"Head re-initialisation, {name}", caption, [*lines, dots], "arm", "peak of σ_H (nats)")
+    where = f"at λ = {name.replace('_', '.')}" if name[0].isdigit() else f"{name} the boundary"
+    return draw(f"Head re-initialisation {where}", caption, [*lines, dots], "arm", "peak of σ_H (nats)")
