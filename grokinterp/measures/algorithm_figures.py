@@ -116,7 +116,7 @@ def embedding_circles(dataset: xr.Dataset) -> go.Figure:
 
     caption = (
         "Each number in the plane where the embedding has frequency k, in which it would step by 2πk/n; grey lines join numbers that are neighbours "
-        "there, so that a circle is round. Each is drawn at the same size; above it, its share of the embedding's variance."
+        "there, so that a circle is round. Each is drawn at the same size; above it, its share of the embedding's variance at the last step."
     )
     figure = layout_figure("The embedding's circles", caption, circles(dataset), "", "")
     for place, i in enumerate(chosen):

@@ -93,6 +93,10 @@ def test_only_figures_near_the_screen_are_drawn(tmp_path: Path) -> None:
         page.run("void plots.at(-1).scrollIntoView()")
         page.until("plots.at(-1).querySelector('.main-svg') && !waiting.size")
         assert page.run(drawn) < len(comparison.figures)  # those in between were passed by
+        page.run("drawAll()")
+        right = "getBoundingClientRect().right"
+        assert page.run(f"plots.filter(plot => plot.querySelector('.main-svg').{right} > plot.{right} + 1).map(plot => plot.dataset.figure)") == []
+        assert not page.run("document.documentElement.scrollWidth > innerWidth")
         assert page.console == []
 
 
