@@ -189,12 +189,13 @@ def named(text: str) -> Group:
 
 
 def from_table(product: Int[Tensor, "x y"], name: str = "table") -> Group:
-    """A group by its multiplication table, the index of gh at [g, h]; its representations are computed.
+    """A group by its multiplication table, the index of gh at [g, h]; its representations are computed, or those of `cyclic` where it is that group.
 
     Raises:
         GrokinterpError: the table is not that of a group.
     """
-    return Group(name, torch.as_tensor(product))
+    group = Group(name, torch.as_tensor(product))
+    return Group(name, group.product, irreps=partial(_cyclic, group.order)) if group.is_cyclic else group
 
 
 def _composition(elements: Int[np.ndarray, "element letter"]) -> Int[Tensor, "x y"]:

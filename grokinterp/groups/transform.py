@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.groups.fourier import frequency_power
 from grokinterp.groups.group import Group
 from grokinterp.groups.representations import Matrices
 from grokinterp.shapes import FourierMatrix
@@ -61,9 +62,21 @@ def irrep_power(group: Group, functions: Tensor) -> Tensor:
         [irrep, …] in the order of ``group.irreps``, the trivial one first. Summed over irreps it is the squared norm (Plancherel).
     """
     _check(group, functions)
+    if has_frequencies(group):
+        constant = functions.sum(0, keepdim=True).square() / group.order
+        return torch.cat([constant, frequency_power(functions)])
     squares = (_entries(group).to(functions) @ functions.reshape(group.order, -1)).square_()
     blocks = torch.split(squares, [rho.dimension**2 for rho in group.irreps.values()])
     return torch.stack([block.sum(0) for block in blocks]).reshape(-1, *functions.shape[1:])
+
+
+def has_frequencies(group: Group) -> bool:
+    """Whether the irreducible representations are the frequencies 0 … ⌊n/2⌋ of Z_n in their order, so that the fast path of `fourier.py` applies."""
+    n = group.order
+    if not group.is_cyclic or len(group.irreps) != n // 2 + 1:
+        return False
+    turns = torch.tensor([float(rho.character[1 % n]) / rho.dimension for rho in group.irreps.values()], dtype=torch.float64)
+    return torch.allclose(turns, torch.cos(2 * torch.pi * torch.arange(n // 2 + 1).double() / n), rtol=0, atol=1e-9)
 
 
 def representation_power(matrices: Matrices, functions: Tensor) -> Tensor:

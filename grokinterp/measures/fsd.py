@@ -22,10 +22,11 @@ from torch.nn.functional import cross_entropy, one_hot
 from grokinterp import plots
 from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.groups.families import cyclic as residues
 from grokinterp.groups.fourier import frequency_power
 from grokinterp.groups.group import Group
 from grokinterp.groups.operation import combined_mean
-from grokinterp.groups.transform import irrep_power
+from grokinterp.groups.transform import has_frequencies, irrep_power
 from grokinterp.interventions import FourierAblation
 from grokinterp.measures.headline import Row, Text, row_of
 from grokinterp.measures.measure import Measure
@@ -109,17 +110,17 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
     """
     import xarray as xr
 
-    group = _harmonic_group(snapshot, order)
+    group = residues(snapshot.task.n_classes) if order == "residue" else snapshot.operation.group
     phi = signals(snapshot, site, order)
     power, silent = spectrum(phi, group)
-    strengths = strength(power, group)
-    n_harmonics, tops = len(power), TOPS if group is None else IRREP_TOPS
+    strengths, by_frequency = strength(power, group), has_frequencies(group)
+    n_harmonics, tops = len(power), TOPS if by_frequency else IRREP_TOPS
     counts = participation(strengths)
     best = counts.sort(descending=True).values.cumsum(0)
     sets = [float(above_chance(best[k - 1], k / n_harmonics)) if k < n_harmonics else np.nan for k in SET_SIZES]
-    names = np.arange(1, n_harmonics + 1) if group is None else np.array(list(group.irreps)[1:])
-    harmonic, strongest = ("signal_frequency", "dominant_frequency") if group is None else ("irrep", "dominant_irrep")
-    kind, none = (float, np.nan) if group is None else (str, "")
+    names = np.arange(1, n_harmonics + 1) if by_frequency else np.array(list(group.irreps)[1:])
+    harmonic, strongest = ("signal_frequency", "dominant_frequency") if by_frequency else ("irrep", "dominant_irrep")
+    kind, none = (float, np.nan) if by_frequency else (str, "")
     dataset = xr.Dataset(
         {
             "fsd": (("top",), [float(degree(participation(strengths, top), top)) for top in tops]),
@@ -131,7 +132,7 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
         },
         coords={"top": list(tops), "set_size": list(SET_SIZES), harmonic: names, "variance_share": list(RANK_SHARES)},
     )
-    dataset["fsd"].attrs |= {"elements": len(phi), "synchronized_from": SYNCHRONIZED if group is None else SYNCHRONIZED_S5}
+    dataset["fsd"].attrs |= {"elements": len(phi), "synchronized_from": SYNCHRONIZED if by_frequency else SYNCHRONIZED_S5}
     dataset["participation"].attrs |= {
         "long_name": "neurons by what dominates them",
         "description": "Share of the neurons whose signal each frequency, or irreducible representation, dominates.",
@@ -139,15 +140,10 @@ def fsd(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> 
     }
     if not power.shape[1]:
         return with_reasons(dataset, dict.fromkeys(("fsd", "fsd_set", "participation", strongest, "fourier_rank"), SILENT_LAYER))
-    every = f"there are {n_harmonics} {'frequencies' if group is None else 'representations'}, and every neuron counts for all of them at "
+    every = f"there are {n_harmonics} {'frequencies' if by_frequency else 'representations'}, and every neuron counts for all of them at "
     too_many = {name: [size for size in sizes if size >= n_harmonics] for name, sizes in (("fsd", tops), ("fsd_set", SET_SIZES))}
     labels = {"fsd": "K = ", "fsd_set": "a set size of "}
     return with_reasons(dataset, {name: f"{every}{labels[name]}{', '.join(map(str, sizes))}" for name, sizes in too_many.items() if sizes})
-
-
-def _harmonic_group(snapshot: Snapshot, order: Order) -> Group | None:
-    """The group whose representations neurons take part in; None for frequencies, those of the task's cyclic group or of the residues."""
-    return None if order == "residue" or snapshot.operation.group.is_cyclic else snapshot.operation.group
 
 
 def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group") -> Signals:
@@ -172,43 +168,40 @@ def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group")
         answers, n = snapshot.task.answers, snapshot.task.n_classes
         totals = torch.zeros(n, values.shape[1], dtype=torch.float64).index_add_(0, answers, values.double())
         return totals / torch.bincount(answers, minlength=n)[:, None]
-    # Frequencies were read off sums in the activations' own precision from the start, and keep it.
-    dtype = values.dtype if snapshot.operation.group.is_cyclic else torch.float64
-    return combined_mean(snapshot.table(values), snapshot.operation, dtype=dtype).double()
+    return combined_mean(snapshot.table(values), snapshot.operation, dtype=torch.float64)
 
 
 def spectrum(phi: Signals, group: Group | None = None) -> tuple[Power, int]:
-    """Fourier power of the neurons that are not silent, [frequency or irrep, neuron], and how many were left out.
+    """Power of the neurons that are not silent, [frequency or irrep, neuron], see `groups.irrep_power`, and how many were left out.
 
     A neuron is silent if its power, the mean removed, is below 1e-6 of the median neuron's (chosen here), or zero.
 
     Args:
         phi: signals, see `signals`.
-        group: None for frequencies of the cyclic group of as many elements; another for its representations but the trivial one.
+        group: on which they live; None for the cyclic group of as many elements. The trivial representation is left out.
 
     Raises:
         GrokinterpError: signals over so few elements that there is a single frequency or representation.
     """
-    power, heard = _spectrum(phi, group)
+    power, heard = _spectrum(phi, group or residues(len(phi)))
     return power, int((~heard).sum())
 
 
-def _spectrum(phi: Signals, group: Group | None) -> tuple[Power, Tensor]:
-    """The Fourier power of the neurons that are not silent, and which of all neurons these are."""
+def _spectrum(phi: Signals, group: Group) -> tuple[Power, Tensor]:
+    """The power of the neurons that are not silent, and which of all neurons these are."""
     if len(phi) < 4:
         raise GrokinterpError(f"FSD needs at least two frequencies, so a group of at least 4 elements; got {len(phi)}")
-    power = frequency_power(phi) if group is None else irrep_power(group, phi)[1:]
+    power = irrep_power(group, phi)[1:]
     heard = has_power(phi, power)
     return power[:, heard], heard
 
 
-def strength(power: Power, group: Group | None = None) -> Power:
-    """What ranks a neuron's harmonics: the power of a frequency, or that in an irreducible representation over the number of its functions.
+def strength(power: Power, group: Group) -> Power:
+    """What ranks a neuron's harmonics: the power in an irreducible representation over the number of its functions.
 
-    A signal without structure has equal power on average in each function, of which ρ has d² where it is of the real type.
+    A signal without structure has equal power on average in each function, of which ρ has d² where it is of the real type. On Z_n it is |DFT(k)|²/n:
+    a frequency has two functions, cosine and sine, and n/2, for even n, has one.
     """
-    if group is None:
-        return power
     return power / torch.tensor([rho.n_functions for rho in group.irreps.values()][1:])[:, None]
 
 
@@ -219,20 +212,20 @@ def permutation_test(phi: Signals, rng: Rng = 0, draws: int = 1000, group: Group
         phi: signals [element, neuron], see `signals`.
         rng: seed or generator, the only source of chance.
         draws: number of draws.
-        group: that the signals are functions on where it is not cyclic, see `spectrum`.
+        group: that the signals are functions on, see `spectrum`.
 
     Raises:
         GrokinterpError: every neuron is silent.
     """
-    rng = generator(rng)
+    rng, group = generator(rng), group or residues(len(phi))
     power, heard = _spectrum(phi, group)
     if not power.shape[1]:
         raise GrokinterpError("FSD is not defined here: every neuron is silent, so there is nothing to test")
-    counts = _cyclic_null(phi[:, heard], rng, draws) if group is None else _irrep_null(phi[:, heard], rng, draws, group)
-    return PermutationTest.from_counts(strength(power, group), counts, rng)
+    null = _cyclic_null if has_frequencies(group) else _irrep_null
+    return PermutationTest.from_counts(strength(power, group), null(phi[:, heard], rng, draws, group), rng)
 
 
-def _cyclic_null(phi: Signals, rng: np.random.Generator, draws: int) -> Int[np.ndarray, "draw frequency"]:
+def _cyclic_null(phi: Signals, rng: np.random.Generator, draws: int, group: Group) -> Int[np.ndarray, "draw frequency"]:
     """How many neurons each frequency dominates, in every draw.
 
     `draws` permutations are shared out anew in every draw, so that each neuron gets its own; neurons that happen to get the
@@ -240,7 +233,7 @@ def _cyclic_null(phi: Signals, rng: np.random.Generator, draws: int) -> Int[np.n
     no more than `draws` × neurons spectra are ever computed, by one matrix product each.
     """
     n = len(phi)
-    dominant = _dominant_under_permutations(phi, rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1))
+    dominant = _dominant_under_permutations(phi, rng.permuted(np.tile(np.arange(n), (draws, 1)), axis=1), group)
     columns = np.argsort(rng.random(dominant.shape), axis=0)  # every neuron meets the permutations in an order of its own
     units = np.flatnonzero(np.gcd(np.arange(n), n) == 1)
     mapped = np.take_along_axis(dominant, columns, axis=0) * rng.choice(units, dominant.shape) % n
@@ -261,11 +254,12 @@ def _irrep_null(phi: Signals, rng: np.random.Generator, draws: int, group: Group
     return np.concatenate(counts)
 
 
-def _dominant_under_permutations(phi: Signals, permutations: Int[np.ndarray, "draw element"]) -> Int[np.ndarray, "draw neuron"]:
+def _dominant_under_permutations(phi: Signals, permutations: Int[np.ndarray, "draw element"], group: Group) -> Int[np.ndarray, "draw neuron"]:
     """The dominant frequency of every neuron after each permutation of the elements, in float32."""
     centred = (phi - phi.mean(0)).float()
     chunks = torch.split(torch.from_numpy(permutations), max(1, _CHUNK // phi.numel()))
-    powers = (frequency_power(centred[chunk].transpose(0, 1)) for chunk in chunks)
+    functions = torch.tensor([rho.n_functions for rho in group.irreps.values()][1:]).view(-1, 1, 1)
+    powers = (frequency_power(centred[chunk].transpose(0, 1)).div_(functions) for chunk in chunks)
     # Along the last dimension, and by NumPy, which is three times as fast here as torch's argmax along the first.
     return np.concatenate([1 + power.movedim(0, -1).contiguous().numpy().argmax(-1) for power in powers])
 
@@ -288,10 +282,11 @@ def filtered_loss(snapshot: Snapshot, n_frequencies: int = 7) -> xr.Dataset:
     """
     import xarray as xr
 
-    power, _ = spectrum(signals(snapshot, snapshot.last_mlp))
+    group = cyclic(snapshot).group
+    power, _ = spectrum(signals(snapshot, snapshot.last_mlp), group)
     if not power.shape[1]:
         return with_reasons(xr.Dataset({"filtered_loss": np.nan}), {"filtered_loss": SILENT_LAYER})
-    kept = participation(power).argsort(descending=True)[:n_frequencies] + 1
+    kept = participation(strength(power, group)).argsort(descending=True)[:n_frequencies] + 1
     model, task = snapshot.model, snapshot.task
     ablation = FourierAblation("neurons", tuple(kept.tolist()), "keep")
     logits = at_readout(model, task.tokens, task.readout, edits=ablation.hooks(model, task), batch_size=len(task))[OUTPUT]

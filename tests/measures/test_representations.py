@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from published_groups import published
+from scipy import stats
 from torch.nn.functional import cross_entropy
 
 from grokinterp import GrokinterpError, tasks
 from grokinterp.groups.families import cyclic, dihedral, symmetric
-from grokinterp.groups.transform import irrep_projector
-from grokinterp.measures.fsd import degree, participation, spectrum, strength
+from grokinterp.groups.transform import has_frequencies, irrep_projector
+from grokinterp.measures.fsd import permutation_test, spectrum, strength
 from grokinterp.measures.progress import progress
 from grokinterp.measures.representations import edited_logits, key_representations, representations
 from grokinterp.models import ModelConfig, TwoSidedMLPConfig, build_model
@@ -58,12 +59,26 @@ def test_on_cyclic_groups_they_are_the_fourier_measures(n: int, signs: tuple[int
     assert snapshot.model.W_U.square().sum().item() * ours["weight_irrep_share"].sel(matrix="W_U").to_numpy() == pytest.approx(power, rel=1e-10)
 
 
-@pytest.mark.parametrize("n", [7, 11])
-def test_synchronization_over_representations_is_that_over_frequencies(n: int) -> None:
-    phi = torch.randn(n, 40, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
-    by_frequency, by_irrep = (strength(spectrum(phi, group)[0], group) for group in (None, cyclic(n)))
-    torch.testing.assert_close(by_irrep, by_frequency / 2, rtol=1e-10, atol=0)  # two functions each
-    assert float(degree(participation(by_irrep))) == float(degree(participation(by_frequency)))
+@pytest.mark.parametrize("n", [7, 8, 11, 12])
+def test_synchronization_over_frequencies_is_the_general_one_and_that_of_the_dft(n: int) -> None:
+    """By definition a neuron takes part in the frequency of its largest |DFT|, n/2 of an even n included."""
+    phi = torch.randn(n, 4_000, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    fast, own = cyclic(n), strength(spectrum(phi, cyclic(n))[0], cyclic(n))
+    torch.testing.assert_close(own, torch.fft.fft(phi, dim=0).abs().square()[1 : n // 2 + 1] / n, rtol=1e-10, atol=1e-12)
+    # The same representations in another order of elements are no frequencies, and take the general path.
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1)).tolist()
+    other = fast.renumbered(order)
+    assert (has_frequencies(fast), has_frequencies(other)) == (True, False)
+    torch.testing.assert_close(strength(spectrum(phi[order], other)[0], other), own, rtol=1e-10, atol=1e-12)
+
+
+def test_of_an_even_group_the_null_of_frequencies_is_the_general_one() -> None:
+    n = 12
+    phi = torch.randn(n, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1)).tolist()
+    fast = permutation_test(phi, np.random.default_rng(0), 600).null
+    general = permutation_test(phi[order], np.random.default_rng(1), 600, cyclic(n).renumbered(order)).null
+    assert stats.ks_2samp(fast, general).pvalue > 0.01
 
 
 @pytest.mark.parametrize("group", [symmetric(3), dihedral(4)])
@@ -152,13 +167,13 @@ def test_what_is_not_defined_says_why() -> None:
 
 
 # The method sheet's table, computed there by other code; restricted and excluded with the residual stream dropped, as published.
-NUMBERS = ("logits", "W_a", "W_U", "neurons", "ab", "restricted", "excluded")
+NUMBERS = ("logits", "W_a", "W_b", "W_U", "neurons", "ab", "restricted", "excluded")
 PUBLISHED = {
-    "S5_MLP_seed2": (0.84808, 1.0, 0.94048, 0.88885, 0.12968, 7.0848e-7, 7.5941),
-    "S5_T_seed1": (0.62847, 0.99855, 0.99978, 0.80514, 0.08440, 1.7763e-9, 16.626),
-    "D59_MLP_seed2": (0.54921, 0.99905, 0.98574, 0.88055, 0.12660, 1.7691e-6, 12.740),
-    "C113_T_seed1": (0.96854, 0.90083, 0.99494, 0.91420, 0.15942, 6.0788e-7, 9.3410),
-    "A5_MLP_seed2": (0.44890, 1.0, 0.94929, 0.85811, 0.10667, 1.5846e-7, 9.6719),
+    "S5_MLP_seed2": (0.84808, 1.0, 1.0, 0.94048, 0.88885, 0.12968, 7.0848e-7, 7.5941),
+    "S5_T_seed1": (0.62847, 0.99855, 0.99855, 0.99978, 0.80514, 0.08440, 1.7763e-9, 16.626),
+    "D59_MLP_seed2": (0.54921, 0.99905, 0.99926, 0.98574, 0.88055, 0.12660, 1.7691e-6, 12.740),
+    "C113_T_seed1": (0.96854, 0.90083, 0.90083, 0.99494, 0.91420, 0.15942, 6.0788e-7, 9.3410),
+    "A5_MLP_seed2": (0.44890, 1.0, 1.0, 0.94929, 0.85811, 0.10667, 1.5846e-7, 9.6719),
 }
 
 
@@ -170,6 +185,7 @@ def test_published_models_give_the_sheets_numbers(name: str) -> None:
     ours = {
         "logits": found["logit_irreps_fve"],
         "W_a": found["weight_key_share"].sel(matrix="W_a"),
+        "W_b": found["weight_key_share"].sel(matrix="W_b"),
         "W_U": found["weight_key_share"].sel(matrix="W_U"),
         "neurons": found["neuron_fve"],
         "ab": found["neuron_key_share"].sel(part="ab"),
