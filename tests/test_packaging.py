@@ -31,8 +31,12 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "grokinterp").rglob("*.py")}
-ABOUT = {path.relative_to(ROOT).as_posix() for path in (ROOT / "grokinterp" / "papers").glob("*/about.md")}
-DATA = {"grokinterp/reports/page.html", "grokinterp/reports/live/live.html", "grokinterp/py.typed", *ABOUT}
+BESIDE = {
+    path.relative_to(ROOT).as_posix()
+    for name in ("about.md", "claims.csv", "opening.csv")
+    for path in (ROOT / "grokinterp" / "papers").glob(f"*/{name}")
+}
+DATA = {"grokinterp/reports/page.html", "grokinterp/reports/live/live.html", "grokinterp/py.typed", *BESIDE}
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,18 @@ What no paper says is a finding, and what only calibrates our set-up a calibrati
 
 from __future__ import annotations
 
+import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from importlib.resources import files
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.papers.numbers import interval, written
@@ -21,9 +25,6 @@ Kind = Literal["claim", "finding", "calibration"]
 Verdict = Literal["reproduced", "differs", "finding", "calibration", "not run"]
 Budget = Literal["smoke", "cpu", "full", "gpu"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-ANYWHERE: tuple[Budget, ...] = ("smoke", "cpu", "full")
-AT_SIZE: tuple[Budget, ...] = ("cpu", "full")
-FULL: tuple[Budget, ...] = ("full",)
 TIMES = ("steps", "epochs")  # units in which no number means never
 
 
@@ -48,7 +49,7 @@ class Claim:
     paper: str
     accept: tuple[float, float]
     unit: str = ""
-    budgets: tuple[Budget, ...] = AT_SIZE
+    budgets: tuple[Budget, ...] = ("cpu", "full")
     kind: Kind = "claim"
     needs: str = ""
 
@@ -100,10 +101,27 @@ class Measurement:
         return f"{written(self.value)}{limits} {unit}".rstrip()
 
 
-def within(value: float, factor: float = 1.5) -> tuple[float, float]:
-    """Within a factor of a number, whatever its sign."""
-    low, high = sorted((value / factor, value * factor))
-    return low, high
+def read_claims(paper: str) -> tuple[Claim, ...]:
+    """The claims of a paper, a row each of its ``claims.csv``.
+
+    Its columns are the attributes of `Claim`. ``accept`` is an interval, "0.7 … 1"; one number, "3"; a number within a factor, "800 within 1.5";
+    or the exact 95 % interval of a share that the paper gives as a count of runs, "8 of 10".
+    """
+    text = (files("grokinterp.papers") / paper / "claims.csv").read_text(encoding="utf-8")
+    rows: list[dict[str, Any]] = list(csv.DictReader(text.splitlines()))
+    return tuple(Claim(**{**row, "accept": _accepted(row["accept"]), "budgets": tuple(row["budgets"].split())}) for row in rows)
+
+
+def _accepted(text: str) -> tuple[float, float]:
+    numbers = [float(part) for part in re.split(r" (?:…|within|of) ", text)]
+    if " of " in text:
+        exact = binomtest(int(numbers[0]), int(numbers[1])).proportion_ci()
+        return float(exact.low), float(exact.high)
+    if " within " in text:
+        value, factor = numbers
+        low, high = sorted((value / factor, value * factor))
+        return low, high
+    return numbers[0], numbers[-1]
 
 
 def averaged(values: pd.Series, note: str = "") -> Measurement:

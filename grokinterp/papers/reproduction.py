@@ -15,13 +15,15 @@ import pandas as pd
 from grokinterp.errors import GrokinterpError
 from grokinterp.notebook import html_table
 from grokinterp.outputs import SVG, TEXT, check_folder, output
-from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdict, verdict, within_budget
+from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdict, read_claims, verdict, within_budget
 from grokinterp.papers.numbers import typeset
+from grokinterp.papers.sentences import opening
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 NO_FIGURES: Mapping[str, go.Figure] = {}
+NO_TABLES: Mapping[str, pd.DataFrame] = {}
 SECTIONS: dict[str, tuple[Verdict, ...]] = {
     "What the paper claims": ("reproduced", "differs"),
     "Findings: what the paper does not say": ("finding",),
@@ -176,6 +178,24 @@ class Reproduction:
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, "", tally_in_words(self.tally)])
+
+
+def of_paper(
+    paper: str,
+    budget: Budget,
+    found: Mapping[str, Measurement],
+    figures: Mapping[str, go.Figure] = NO_FIGURES,
+    tables: Mapping[str, pd.DataFrame] = NO_TABLES,
+    drawn: Sequence[str] = (),
+) -> Reproduction:
+    """What our measurements say of a paper's claims: those in which the budget has a say, and the sentences that open the page.
+
+    Raises:
+        GrokinterpError: a measurement without a claim.
+    """
+    claims = read_claims(paper)
+    kept = within_budget(found, claims, budget)
+    return Reproduction(paper, budget, claims, kept, figures, tables, opening(paper, kept, claims), drawn)
 
 
 def about(paper: str) -> tuple[str, str]:

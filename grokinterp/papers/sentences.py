@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import operator
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
 from string import Formatter
 
 from grokinterp.papers.claims import Claim, Measurement
 from grokinterp.papers.numbers import typeset, written
 
-Values = Mapping[str, float]
-
-
-def always(values: Values) -> bool:
-    """For sentences that hold whatever their numbers are."""
-    return True
-
-
-def accepted(claims: Iterable[Claim], *names: str) -> Callable[[Values], bool]:
-    """For sentences that hold where our values lie in the intervals that these claims accept."""
-    limits = {claim.id: claim.accept for claim in claims if claim.id in names}
-    return lambda values: all(low <= values.get(name, math.nan) <= high for name, (low, high) in limits.items())
+_COMPARISONS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
+_COMPARISON = re.compile(" (<=|>=|==|<|>) ")
 
 
 @dataclass(frozen=True)
@@ -30,23 +25,38 @@ class Sentence:
 
     Attributes:
         words: "LayerNorm groks after {onset_layer} epochs ({onset_layer.n} runs)"; also ``.low``, ``.high``, and a format like ``{rate:.0%}``.
-        holds: whether the words are true of these values, which are all there.
+        holds: what has to be true of our values for the words to be: nothing, or comparisons and accepted claims with commas between them, like
+            "onset_layer accepted, rate < 1".
     """
 
     words: str
-    holds: Callable[[Values], bool] = always
+    holds: str = ""
 
     @property
     def quoted(self) -> set[str]:
         """The ids of the measurements that it quotes."""
         return {name.split(".")[0] for _, name, _, _ in Formatter().parse(self.words) if name}
 
-    def filled(self, found: Mapping[str, Measurement]) -> str | None:
+    def filled(self, found: Mapping[str, Measurement], claims: Iterable[Claim] = ()) -> str | None:
         """The words with their numbers; None where a number is missing or none, or where they are not true."""
         quoted = {name: found[name] for name in self.quoted if name in found and not math.isnan(found[name].value)}
-        if len(quoted) < len(self.quoted) or not self.holds({name: measurement.value for name, measurement in found.items()}):
+        if len(quoted) < len(self.quoted) or not self._true({name: each.value for name, each in found.items()}, claims):
             return None
         return self.words.format_map({name: _Quoted(measurement) for name, measurement in quoted.items()})
+
+    def _true(self, values: Mapping[str, float], claims: Iterable[Claim]) -> bool:
+        accepted = {claim.id: claim.accept for claim in claims}
+        return all(_is_true(test, values, accepted) for test in self.holds.split(", ") if test)
+
+
+def _is_true(test: str, values: Mapping[str, float], accepted: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether a comparison like "0.5 < rate <= other" holds, or an accepted claim; a value that is missing makes it false."""
+    if test.endswith(" accepted"):
+        name = test.removesuffix(" accepted")
+        return accepted[name][0] <= values.get(name, math.nan) <= accepted[name][1]
+    terms = _COMPARISON.split(test)
+    numbers = [values.get(term, math.nan) if term[0].isalpha() else float(term) for term in terms[::2]]
+    return all(_COMPARISONS[sign](left, right) for sign, left, right in zip(terms[1::2], numbers, numbers[1:]))
 
 
 class _Quoted:
@@ -60,7 +70,14 @@ class _Quoted:
         return typeset(format(self._value, form)).replace("%", " %") if form else written(self._value)
 
 
-def told(alternatives: Iterable[Sequence[Sentence]], found: Mapping[str, Measurement]) -> list[str]:
+def told(alternatives: Iterable[Sequence[Sentence]], found: Mapping[str, Measurement], claims: Sequence[Claim] = ()) -> list[str]:
     """Of each group of alternatives the first sentence that can be said; nothing where none can."""
-    said = (next((words for sentence in group if (words := sentence.filled(found)) is not None), None) for group in alternatives)
+    said = (next((words for sentence in group if (words := sentence.filled(found, claims)) is not None), None) for group in alternatives)
     return [words for words in said if words is not None]
+
+
+def opening(paper: str, found: Mapping[str, Measurement], claims: Sequence[Claim]) -> list[str]:
+    """What the reproduction of a paper found, by its ``opening.csv``: rows of one place are alternatives."""
+    text = (files("grokinterp.papers") / paper / "opening.csv").read_text(encoding="utf-8")
+    places = groupby(csv.DictReader(text.splitlines()), lambda row: row["place"])
+    return told([[Sentence(row["words"], row["holds"]) for row in rows] for _, rows in places], found, claims)

@@ -11,7 +11,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from grokinterp.errors import GrokinterpError
 from grokinterp.language.grammar import FRAMES, vocabulary
 from grokinterp.language.tiny import TinyConfig
-from grokinterp.papers.cores2026 import agreement, claims
+from grokinterp.papers.claims import read_claims
+from grokinterp.papers.cores2026 import agreement
+
+CLAIMS = read_claims("cores2026")
 
 SMALL = TinyConfig(n_layers=2, d_model=48, n_ctx=32, n_nouns=24, steps=400, lr=5e-3)
 
@@ -47,7 +50,7 @@ def test_what_is_written_under_the_flip_has_the_other_number(found: agreement.Ag
 
 def test_every_claim_about_these_models_is_measured_and_every_table_kept(found: agreement.AgreementStudy) -> None:
     measured = agreement.of_tiny(found)
-    assert measured.keys() == {claim.id for claim in claims.TINY}
+    assert measured.keys() == {claim.id for claim in CLAIMS if claim.id.startswith("tiny_")}
     assert measured["tiny_remove"].value == measured["tiny_remove"].high == found.layers["remove"].max()
     assert "fronted" in measured["tiny_frames_remove"].note
     assert list(found.tables()) == ["layers", "correlations", "example", "held-out", "written"]
@@ -67,7 +70,7 @@ def test_the_papers_table_is_filled_from_folders_of_weights(tmp_path: Path) -> N
     found = agreement.gpt2_agreement(tmp_path, n=40)
     assert found.layers["of"].tolist() == [1, 2, 3]
     measured = agreement.of_gpt2(found)
-    assert measured.keys() == {claim.id for claim in claims.AGREEMENT if "full" in claim.budgets}
+    assert measured.keys() == {claim.id for claim in CLAIMS if claim.id.startswith("agreement_") and "full" in claim.budgets}
     assert "written" not in found.tables()
 
 

@@ -13,11 +13,14 @@ import xarray as xr
 
 from grokinterp.measures.fsd import fsd
 from grokinterp.papers import Reproduction, reproduce
+from grokinterp.papers.claims import read_claims
 from grokinterp.papers.fsd2026 import claims, paper, runs, sites
 from grokinterp.reports.report import Report
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.runs import Run
 from grokinterp.training.train import train
+
+CLAIMS = read_claims("fsd2026")
 
 P = 97
 STEPS = np.arange(0, 1_100, 100)
@@ -99,7 +102,9 @@ def published_events() -> pd.DataFrame:
         name: row_of(int(name[1:].split("-")[0]), row.grok, row.grok - row.sync, filtered=row.filtered, k=row.k)
         for name, row in paper.CONFIGURATIONS.items()
     }
-    rows |= {name: row_of(97, grok or 4_000, lead) for name, (_, grok, lead, _) in paper.VARIANTS.items() if name not in rows}
+    variants = {"one_layer": (4_500, -1_000), "attention_only": (4_000, 3_000), "subtraction-s42": (4_000, 1_000), "subtraction-s123": (4_000, 2_000)}
+    assert {*variants, "p97-s42"} == {*paper.VARIANTS}
+    rows |= {name: row_of(97, grok, lead) for name, (grok, lead) in variants.items()}
     rows |= {name: row_of(97, math.nan, math.nan) for name in ("mlp_only", "mlp_only_pooled")}
     rows["multiplication"] = row_of(97, 3_000, 500) | {f"residue_{of}_{top}": -10_000.0 for of in ("lead", "sync", "peak") for top in (1, 3, 5)}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -129,6 +134,7 @@ def published_measurements() -> dict[str, paper.Measurement]:
     main = events.loc[list(paper.CONFIGURATIONS)]
     table_5 = paper.TABLE_5.assign(**{f"rank_{share}": paper.TABLE_5["paper_rank"] for share in (50, 90)})
     table_5 = table_5.assign(norm=table_5["paper_norm"], accuracy=table_5["paper_accuracy"])
+    ablation = {"none": 99.8, "block-0 MLP": 88.0, "block-1 MLP": 11.8, "block-0 attention": 10.8, "block-1 attention": 5.4}
     tests = pd.DataFrame({"p_permutation": [0.001, 0.002], "p_shuffle": [1.0, 1.0]})
     return {
         **paper.of_runs(events),
@@ -137,7 +143,7 @@ def published_measurements() -> dict[str, paper.Measurement]:
         **paper.of_significance(tests),
         **paper.of_s5(published_s5()),
         **paper.of_table_5(table_5),
-        **paper.of_ablation(pd.DataFrame({"grok": paper.ABLATION, "end": paper.ABLATION})),
+        **paper.of_ablation(pd.DataFrame({"grok": ablation, "end": ablation})),
         **sites.of_sites(sites.beside_published(published_sites(main))),
     }
 
@@ -148,9 +154,9 @@ def published_sites(main: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured() -> None:
-    result = Reproduction("fsd2026", "full", paper.CLAIMS, published_measurements())
-    verdicts = {claim.id: result.verdict(claim) for claim in paper.CLAIMS}
-    assert {name for name, verdict in verdicts.items() if verdict == "not run"} == {claim.id for claim in paper.CLAIMS if not claim.budgets}
+    result = Reproduction("fsd2026", "full", CLAIMS, published_measurements())
+    verdicts = {claim.id: result.verdict(claim) for claim in CLAIMS}
+    assert {name for name, verdict in verdicts.items() if verdict == "not run"} == {claim.id for claim in CLAIMS if not claim.budgets}
     # The table of architectures has its 2-layer model synchronize 1,000 steps later than the main table has it.
     assert {name for name, verdict in verdicts.items() if verdict == "differs"} == {"p_shuffle", "lead_two_layers"}
     assert result.found["mean_lead"].value == pytest.approx(1_722, abs=1)
@@ -160,19 +166,21 @@ def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured() ->
 
 
 def test_every_row_of_the_papers_tables_has_its_claim() -> None:
-    ids = [claim.id for claim in paper.CLAIMS]
+    ids = [claim.id for claim in CLAIMS]
     assert len(set(ids)) == len(ids)
     assert {f"{kind}_{name.replace('-', '_')}" for kind in ("grok", "sync", "lead") for name in paper.CONFIGURATIONS} <= set(ids)
     assert {f"norm_{step}" for step in (500, 1_000, 1_500, 2_000, 2_500, 3_000, 3_500, 4_000, 5_000)} <= set(ids)
     assert {f"fork_{of}_{p}" for of in ("mean", "least_squares", "r2") for p in (53, 97, 131)} <= set(ids)
     assert len([name for name in ids if name.startswith("zero_")]) == 5
-    assert all(claim.accept[0] <= claim.accept[1] for claim in paper.CLAIMS)
+    assert all(claim.accept[0] <= claim.accept[1] for claim in CLAIMS)
 
 
 def test_accepted_leads_keep_their_sign() -> None:
-    assert claims.near_lead(500) == (1, 1_000)
-    assert claims.near_lead(2_500) == (2_000, 3_000)
-    assert claims.near_lead(-1_000) == (-1_500, -500)
+    accepted = {claim.id: claim.accept for claim in CLAIMS}
+    for name, row in claims.CONFIGURATIONS.items():
+        lead = row.grok - row.sync
+        assert accepted[claims.name_of("lead", name)] == (max(1, lead - 500), lead + 500)
+    assert accepted["lead_one_layer"] == (-1_500, -500)
 
 
 def test_a_run_that_never_synchronizes_is_reported() -> None:
@@ -220,7 +228,7 @@ def run(smoke: Reproduction, folder: Path) -> Run:
 
 
 def test_in_small_synchronization_precedes_grokking(smoke: Reproduction) -> None:
-    assert smoke.found.keys() == {claim.id for claim in paper.CLAIMS if "smoke" in claim.budgets}
+    assert smoke.found.keys() == {claim.id for claim in CLAIMS if "smoke" in claim.budgets}
     verdicts = smoke.table()["verdict"]
     assert verdicts[["precedes", "p_permutation", "p_shuffle"]].tolist() == ["reproduced", "reproduced", "differs"]
     assert smoke.found["p_shuffle"].value == 1

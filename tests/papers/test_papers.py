@@ -17,15 +17,16 @@ import pytest
 from grokinterp import GrokinterpError
 from grokinterp.papers import PAPERS, Claim, Measurement, Reproduction, reproduce
 from grokinterp.papers.__main__ import from_tables, pages
-from grokinterp.papers.claims import ANYWHERE, within_budget
+from grokinterp.papers.claims import Budget, within_budget
 from grokinterp.papers.numbers import interval, typeset
 from grokinterp.papers.reproduction import about, tally_in_words
-from grokinterp.papers.sentences import Sentence, accepted, told
+from grokinterp.papers.sentences import Sentence, told
 from grokinterp.papers.tables import merged, read_tables
 from grokinterp.papers.verdicts import overview
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 
+ANYWHERE: tuple[Budget, ...] = ("smoke", "cpu", "full")
 CLAIMS = (
     Claim("inside", "a number that we meet", "2", (1, 3), "steps", ANYWHERE),
     Claim("outside", "a number that we do not meet", "-5", (-6, -4), budgets=ANYWHERE),
@@ -155,12 +156,28 @@ def test_intervals_are_said_in_words(accept: tuple[float, float], text: str) -> 
 
 
 def test_a_sentence_is_said_with_its_numbers_where_it_holds() -> None:
-    group = (Sentence("{inside} of {inside.n} [{inside.low}]", lambda values: values["inside"] > 5), Sentence("only {outside:.1f}, {inside:.0%}"))
+    group = (Sentence("{inside} of {inside.n} [{inside.low}]", "inside > 5"), Sentence("only {outside:.1f}, {inside:.0%}"))
     assert told([group, (Sentence("{absent}"),)], FOUND) == ["only −4.0, 300 %"]
     assert told([group], {**FOUND, "inside": Measurement(7.0, 6, 8, n=2)}) == ["7 of 2 [6]"]
     assert told([group], {**FOUND, "inside": Measurement(math.nan)}) == []
-    assert accepted(CLAIMS, "inside")({"inside": 2})
-    assert not accepted(CLAIMS, "inside", "outside")({"inside": 2, "outside": 0})
+
+
+@pytest.mark.parametrize(
+    ("holds", "said"),
+    [
+        ("", True),
+        ("inside accepted", True),
+        ("inside accepted, outside accepted", False),
+        ("outside < inside <= 3", True),
+        ("inside < 3", False),
+        ("outside < 0, inside == 3, found > 1.5", True),
+        ("absent < 1", False),
+        ("absent >= 1", False),
+        ("absent accepted", False),
+    ],
+)
+def test_a_sentence_says_when_it_holds(holds: str, said: bool) -> None:
+    assert (Sentence("so it is", holds).filled(FOUND, CLAIMS) is not None) == said
 
 
 def test_rows_add_up_and_those_of_a_folder_count() -> None:

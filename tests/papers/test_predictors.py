@@ -13,12 +13,14 @@ import xarray as xr
 
 from grokinterp import GrokinterpError
 from grokinterp.papers import Reproduction, reproduce
-from grokinterp.papers.claims import Budget
+from grokinterp.papers.claims import Budget, read_claims
 from grokinterp.papers.predictors import contest as contests
 from grokinterp.papers.predictors import paper as predictors
 from grokinterp.papers.predictors import runs
 from grokinterp.papers.predictors.contest import Contest
 from grokinterp.snapshot import Snapshot
+
+CLAIMS = read_claims("predictors")
 
 STEPS = np.arange(0, 2_100, 100.0)
 ALPHA = 0.1
@@ -345,7 +347,7 @@ def smoke(folder: Path) -> Reproduction:
 def test_in_small_half_of_the_runs_grok(smoke: Reproduction) -> None:
     table = smoke.tables["runs"]
     assert (table["grok"].notna() == (table["kind"] == "groks")).all()
-    assert smoke.found.keys() == {claim.id for claim in predictors.CLAIMS if "smoke" in claim.budgets}
+    assert smoke.found.keys() == {claim.id for claim in CLAIMS if "smoke" in claim.budgets}
     assert smoke.tables["leaderboard"]["false_alarm_rate"].between(0, 1).all()
 
 

@@ -22,7 +22,7 @@ from grokinterp.language.tiny import TinyConfig, tiny
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.pretrained import load_model
 from grokinterp.papers.claims import Measurement
-from grokinterp.papers.cores2026.claims import SHARED
+from grokinterp.papers.cores2026.claims import GPT2_PAIRS
 from grokinterp.papers.tables import RUN, Tables
 from grokinterp.tasks import Prompts
 
@@ -310,7 +310,7 @@ def of_gpt2(found: AgreementStudy) -> dict[str, Measurement]:
         measured[f"agreement_{key}_gap"] = Measurement(float(row["spectral_gap"]), note=at)
     pairs = {frozenset((row["a"], row["b"])): row for _, row in found.correlations.iterrows()}
     names = {"small": "gpt2", "medium": "gpt2-medium", "large": "gpt2-large"}
-    for key in SHARED:
+    for key in GPT2_PAIRS:
         row = pairs[frozenset(names[size] for size in key.split("_"))]
         measured |= {f"agreement_{key}_{what}": Measurement(float(row[what])) for what in ("spearman", "pearson")}
     for verb in ("is", "are"):

@@ -18,14 +18,13 @@ import pandas as pd
 
 from grokinterp.laws import GrokkingTimeInP, PowerLaw, grokking_time_in_p, power_law
 from grokinterp.laws.drawing import draw, line, points
-from grokinterp.papers.claims import Budget, Measurement, averaged, extreme, within_budget
+from grokinterp.papers.claims import Budget, Measurement, averaged, extreme
 from grokinterp.papers.cores2026 import runs
 from grokinterp.papers.cores2026.agreement import TABLES, AgreementStudy, as_tables, gpt2_agreement, of_gpt2, of_study, of_tiny, tiny_agreement
 from grokinterp.papers.cores2026.chains import ARMS, chains
-from grokinterp.papers.cores2026.claims import CLAIMS, PRIMES, pair_name, published_time
+from grokinterp.papers.cores2026.claims import PRIMES, published_time
 from grokinterp.papers.cores2026.growth import Grown, grow
-from grokinterp.papers.cores2026.words import opening
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
 from grokinterp.papers.tables import NOTHING, Tables
 from grokinterp.tasks import MarkovChain
 
@@ -101,8 +100,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
         if (study := of_study(name, tables)) is not None:
             found |= measure(study)
     ordered = {name: figures[name] for name in (*FIGURES, *figures) if name in figures}
-    kept = within_budget(found, CLAIMS, budget)
-    return Reproduction("cores2026", budget, CLAIMS, kept, ordered, dict(tables), opening(kept), FIGURES)
+    return of_paper("cores2026", budget, found, ordered, dict(tables), FIGURES)
 
 
 # --- Markov chains -----------------------------------------------------------------------------------------------------------------
@@ -157,7 +155,7 @@ def _of_post(own: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Measurement]:
     for _, row in own.iterrows():
         found |= {f"markov_{name}_{row['seed']:.0f}": Measurement(float(row[name])) for name in ("remove", "third")}
     for _, row in pairs.iterrows():
-        names = pair_name((int(row["seed"]), int(row["other"])))
+        names = f"{row['seed']:.0f}_{row['other']:.0f}"
         found[f"markov_overlap_{names}"] = Measurement(float(row["overlap"]))
         found |= {f"markov_cca_{names}_{i}": Measurement(float(row.get(f"cca_{i}", math.nan))) for i in (1, 2, 3)}
     return found

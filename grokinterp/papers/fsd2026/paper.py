@@ -17,23 +17,11 @@ import pandas as pd
 from grokinterp.laws import ForkLaw, fork_law, lead_times
 from grokinterp.laws.drawing import draw, points
 from grokinterp.measures.fsd import IRREP_TOPS, TOPS, synchronization
-from grokinterp.papers.claims import Budget, Measurement, averaged, within_budget
+from grokinterp.papers.claims import Budget, Measurement, averaged
 from grokinterp.papers.fsd2026 import runs
-from grokinterp.papers.fsd2026.claims import (
-    ABLATION,
-    CLAIMS,
-    CONFIGURATIONS,
-    CONSTANTS,
-    DELAYS,
-    GRID,
-    S5_IRREPS,
-    TABLE_5,
-    VARIANTS,
-    name_of,
-)
+from grokinterp.papers.fsd2026.claims import CONFIGURATIONS, DELAYS, GRID, S5_IRREPS, TABLE_5, VARIANTS, name_of
 from grokinterp.papers.fsd2026.sites import beside_published, leads_everywhere, of_sites
-from grokinterp.papers.fsd2026.words import opening
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
 from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
@@ -98,7 +86,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
         drawn: figures that need more than the tables.
     """
     if "configurations" not in tables:
-        return Reproduction("fsd2026", budget, CLAIMS, {})
+        return of_paper("fsd2026", budget, {})
     events = _ours(tables["configurations"])
     main = events.loc[[name for name in events.index if name in (CONFIGURATIONS if budget != "smoke" else events.index)]]
     draws = tables.get("forks", pd.DataFrame(columns=runs.FORKS))
@@ -120,8 +108,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     figures = {"leads": leads(main), **drawn}
     if law is not None:
         figures["fork-law"] = law.figure().for_each_trace(lambda trace: trace.update(name=f"p = {trace.name}"))
-    kept = within_budget(found, CLAIMS, budget)
-    return Reproduction("fsd2026", budget, CLAIMS, kept, figures, derived, opening(kept), FIGURES)
+    return of_paper("fsd2026", budget, found, figures, derived, FIGURES)
 
 
 def _ours(table: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +140,7 @@ def of_runs(events: pd.DataFrame) -> dict[str, Measurement]:
         note = _note(row)
         if name in CONFIGURATIONS:
             found |= {name_of(kind, name): Measurement(row[column], note=note) for kind, column in (("sync", "sync_1"), ("lead", "lead_1"))}
-        if name in CONFIGURATIONS or VARIANTS.get(str(name), ("", None))[1] is not None:
+        if name in (*CONFIGURATIONS, "one_layer", "attention_only"):
             found[name_of("grok", name)] = Measurement(row["grok"], note="never" if math.isnan(row["grok"]) else "")
         if str(name).startswith("mlp_only"):
             found[str(name)] = Measurement(
@@ -236,7 +223,7 @@ def of_table_5(table: pd.DataFrame) -> dict[str, Measurement]:
 def of_ablation(table: pd.DataFrame) -> dict[str, Measurement]:
     """Accuracy at grokking without each layer's output."""
     if "grok" not in table:
-        return {name_of("zero", name): Measurement(math.nan, note="never groks") for name in ABLATION}
+        return {name_of("zero", name): Measurement(math.nan, note="never groks") for name in runs.ABLATED}
     return {name_of("zero", name): Measurement(row["grok"], note=f"{row['end']:.1f} % at the end") for name, row in table.iterrows()}
 
 
@@ -273,7 +260,7 @@ def delays(draws: pd.DataFrame) -> pd.DataFrame:
 def of_forks(draws: pd.DataFrame, law: ForkLaw | None, main: pd.DataFrame) -> dict[str, Measurement]:
     """Constants of the law, whether Δt falls with λ, and what never groks."""
     found: dict[str, Measurement] = {}
-    for p in CONSTANTS if "p97-s42" in main.index else ():
+    for p in DELAYS if "p97-s42" in main.index else ():
         own = draws[draws["p"] == p]
         fit = None if law is None else law.groups.get(p)
         names = [f"fork_{of}_{p}" for of in ("mean", "least_squares", "r2")]

@@ -16,6 +16,7 @@ from grokinterp.laws import Estimate
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import resample
 from grokinterp.laws.results import interval
+from grokinterp.papers.claims import read_claims
 from grokinterp.papers.geometric2026.arms import ARMS
 from grokinterp.papers.geometric2026.claims import MULTIPLICATION, ONSETS, RATIOS, S5_ONSETS
 
@@ -74,14 +75,14 @@ def speed_up(slow: pd.DataFrame, fast: pd.DataFrame, rng: np.random.Generator) -
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:
     """A row a claimed ratio, by the claim's id: both means (epochs), counts, the ratio with its interval, and whether it is a bound."""
-    rows = {}
-    for name, claimed in RATIOS.items():
-        slow, fast = runs_of(table, claimed.slow), runs_of(table, claimed.fast)
+    rows, papers = {}, {claim.id: claim.paper for claim in read_claims("geometric2026")}
+    for name, arms in RATIOS.items():
+        slow, fast = (runs_of(table, arm) for arm in arms)
         if len(slow) and len(fast):
             estimate, bound = speed_up(slow, fast, np.random.default_rng(0))
             means = {"slow_mean": times(slow).mean(), "fast_mean": times(fast).mean(), "n_slow": len(slow), "n_fast": len(fast)}
-            rows[name] = {"slow": claimed.slow, "fast": claimed.fast, **means, "ratio": estimate.value, "low": estimate.low, "high": estimate.high}
-            rows[name] |= {"bound": bound, "paper": claimed.paper}
+            rows[name] = {"slow": arms[0], "fast": arms[1], **means, "ratio": estimate.value, "low": estimate.low, "high": estimate.high}
+            rows[name] |= {"bound": bound, "paper": papers[name]}
     columns = ["slow", "fast", "slow_mean", "fast_mean", "n_slow", "n_fast", "ratio", "low", "high", "bound", "paper"]
     frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return frame

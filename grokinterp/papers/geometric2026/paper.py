@@ -14,24 +14,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from grokinterp.papers.claims import Budget, Measurement, within_budget
+from grokinterp.papers.claims import Budget, Measurement
 from grokinterp.papers.geometric2026 import runs
 from grokinterp.papers.geometric2026.arms import ARMS
-from grokinterp.papers.geometric2026.claims import (
-    CLAIMS,
-    FREE_AT,
-    MULTIPLICATION,
-    ONSETS,
-    PERFECT_RUNS,
-    S5_FAILURES,
-    S5_ONSETS,
-    S5_UNIFORM,
-    TRIALS,
-    tag,
-)
+from grokinterp.papers.geometric2026.claims import FREE_AT, MULTIPLICATION, ONSETS, PERFECT, S5, S5_ONSETS, S5_UNIFORM, TRIALS, tag
 from grokinterp.papers.geometric2026.fits import DRAWN, accuracy_figure, onset_figure, ratios, runs_of, summary, times, without_weight_decay
-from grokinterp.papers.geometric2026.words import opening
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
 from grokinterp.papers.tables import NOTHING, Tables
 
 if TYPE_CHECKING:
@@ -64,10 +52,9 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     planned = {name: len(configs) for name, configs in runs.plan(budget).arms.items()}
     planned |= {name: max(planned.get(name, 0), len(runs_of(table, name))) for name in table["arm"].unique()}
     found = {**of_onsets(table, planned), **of_ratios(table), **of_accuracies(table), **of_trials(table), **of_departures(table)}
-    kept = within_budget(found, CLAIMS, budget)
     derived = {"runs": table, "arms": summary(table, planned), "ratios": ratios(table)}
     figures = {} if table.empty else {"onsets": onset_figure(table), **drawn}
-    return Reproduction("geometric2026", budget, CLAIMS, kept, figures, derived, opening(kept), () if table.empty else FIGURES)
+    return of_paper("geometric2026", budget, found, figures, derived, () if table.empty else FIGURES)
 
 
 # --- onsets and ratios -------------------------------------------------------------------------------------------------------------
@@ -76,7 +63,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
 def of_onsets(table: pd.DataFrame, planned: Mapping[str, int]) -> dict[str, Measurement]:
     """Mean onsets of every published arm, and how many runs get there."""
     found = {}
-    for arm in (*ONSETS, *MULTIPLICATION, *PERFECT_RUNS):
+    for arm in (*ONSETS, *MULTIPLICATION, *PERFECT):
         if len(own := runs_of(table, arm)):
             found[f"onset_{tag(arm)}"] = mean_onset(own, planned[arm])
     published = table[table["arm"].isin(list(ONSETS))]
@@ -121,13 +108,13 @@ def of_ratios(table: pd.DataFrame) -> dict[str, Measurement]:
 def of_accuracies(table: pd.DataFrame) -> dict[str, Measurement]:
     """Peaks with uniform attention, and S5; what the paper says of 100,000 epochs is measured on runs that were followed as long."""
     found = {}
-    for arm in PERFECT_RUNS:
+    for arm in PERFECT:
         if len(own := runs_of(table, arm)):
             found[f"perfect_{tag(arm)}"] = Measurement(float((own["test_peak"] == 1).mean()), n=len(own))
     if len(own := runs_of(table, "uniform-sphere-1-b98")):
         found["peak_uniform_sphere_1_b98"] = percent(own["test_peak"])
     whole = table[table["horizon"] == ARMS["s5-layer-1"].horizon]
-    for arm in S5_FAILURES:
+    for arm in S5:
         if len(own := runs_of(whole, arm)):
             failed = own["onset"].isna()
             found[f"fails_{tag(arm)}"] = Measurement(float(failed.mean()), n=len(own))

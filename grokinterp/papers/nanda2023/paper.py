@@ -16,9 +16,8 @@ import xarray as xr
 from grokinterp import presets
 from grokinterp.analysis import analyze
 from grokinterp.laws import onset
-from grokinterp.papers.claims import ANYWHERE, Budget, Claim, averaged, within_budget
-from grokinterp.papers.nanda2023.words import opening
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.claims import Budget, averaged, read_claims
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
 from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
@@ -28,23 +27,9 @@ from grokinterp.training.train import train as train_run
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-CLAIMS = (
-    Claim("groks", "test accuracy reaches 0.99 long after train accuracy", "yes", (1, 1), budgets=ANYWHERE),
-    Claim("phases", "memorization, circuit formation and cleanup follow each other", "yes", (1, 1), budgets=ANYWHERE),
-    Claim("memorization_end", "memorization ends", "1,400", (700, 2800), "epochs"),
-    Claim("circuit_end", "circuit formation ends", "9,400", (4700, 18800), "epochs"),
-    Claim("cleanup_end", "cleanup ends", "14,000", (7000, 28000), "epochs"),
-    Claim("key_frequencies", "number of key frequencies", "5", (3, 7)),
-    Claim("fve", "variance of the logits that cos w(a + b − c) of the key frequencies explains", "0.95", (0.9, 1.0), budgets=ANYWHERE),
-    Claim("neurons", "share of neurons with more than 85 % of their variance at one frequency", "0.846", (0.7, 1.0)),
-    Claim("restricted", "at the end, restricted loss over all pairs divided by test loss: below 1", "< 1", (0.0, 1.0), budgets=ANYWHERE),
-    Claim("excluded", "at the end, excluded loss on the training pairs divided by ln p: above 1", "> 1", (1.0, math.inf), budgets=ANYWHERE),
-    Claim("test_loss", "final test loss", "2.4e-07", (1e-8, 1e-5), "nats"),
-)
-
 SOURCES = {"runs": (0,), "curves": (0,)}
 FIGURES = ("progress", "losses", "embedding_spectrum", "neurons")
-QUANTITIES = [claim.id for claim in CLAIMS]
+QUANTITIES = [claim.id for claim in read_claims("nanda2023")]
 
 
 def configurations(budget: Budget) -> list[RunConfig]:
@@ -75,8 +60,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     """What tables of finished runs say: ``runs`` has a column for each claim, NaN for a phase that has no end."""
     runs = tables.get("runs", pd.DataFrame())
     found = {name: averaged(runs[name]) for name in QUANTITIES if name in runs}
-    kept = within_budget(found, CLAIMS, budget)
-    return Reproduction("nanda2023", budget, CLAIMS, kept, drawn, dict(tables), opening(kept), FIGURES)
+    return of_paper("nanda2023", budget, found, drawn, dict(tables), FIGURES)
 
 
 def _curves(report: Report) -> pd.DataFrame:

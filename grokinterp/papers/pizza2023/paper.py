@@ -14,13 +14,12 @@ from pathlib import Path
 import pandas as pd
 
 from grokinterp.measures.verdicts import CIRCULAR, SYMMETRIC
-from grokinterp.papers.claims import Budget, Measurement, averaged, within_budget
+from grokinterp.papers.claims import Budget, Measurement, averaged
 from grokinterp.papers.pizza2023 import figures
-from grokinterp.papers.pizza2023.claims import CLAIMS, CPU_RATES, FALLS_BELOW, RISES_ABOVE, tag
+from grokinterp.papers.pizza2023.claims import CPU_RATES, FALLS_BELOW, RISES_ABOVE, tag
 from grokinterp.papers.pizza2023.plans import plan
 from grokinterp.papers.pizza2023.runs import alpha_of, read
-from grokinterp.papers.pizza2023.words import opening
-from grokinterp.papers.reproduction import Reproduction
+from grokinterp.papers.reproduction import Reproduction, of_paper
 from grokinterp.papers.tables import NOTHING, Tables, left, merged
 from grokinterp.papers.training import train_all
 
@@ -41,14 +40,13 @@ def of_tables(budget: Budget, tables: Tables) -> Reproduction:
     """What tables of finished runs say: ``runs`` and ``curves`` as `runs.read` gives them."""
     runs, curves = tables["runs"], tables["curves"]
     if runs.empty:
-        return Reproduction("pizza2023", budget, CLAIMS, {}, {}, {}, (), ())
+        return of_paper("pizza2023", budget, {})
     answering = runs[runs["right_answers"] == 1]
     planned = Counter(alpha_of(config) for config in plan(budget).runs)
     found = {**of_means(answering, planned), **of_kinds(answering), **of_causes(answering), **of_training(runs, answering)}
-    kept = within_budget(found, CLAIMS, budget)
     drawn = {"by_rate": figures.by_rate(runs), "in_plane": figures.in_plane(runs), "over_training": figures.over_training(curves)}
     derived = {"runs": runs, "curves": curves, "rates": by_rate(runs)}
-    return Reproduction("pizza2023", budget, CLAIMS, kept, drawn, derived, opening(kept), FIGURES)
+    return of_paper("pizza2023", budget, found, drawn, derived, FIGURES)
 
 
 def by_rate(runs: pd.DataFrame) -> pd.DataFrame:

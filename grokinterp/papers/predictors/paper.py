@@ -41,11 +41,10 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws import onset, paired_difference
 from grokinterp.laws.drawing import draw, line
 from grokinterp.laws.results import Estimate
-from grokinterp.papers.claims import ANYWHERE, AT_SIZE, Budget, Claim, Measurement, within_budget
+from grokinterp.papers.claims import Budget, Measurement
 from grokinterp.papers.predictors import runs
 from grokinterp.papers.predictors.contest import Contest, Score, gain, over_splits, score, values_of
-from grokinterp.papers.predictors.words import opening
-from grokinterp.papers.reproduction import Reproduction
+from grokinterp.papers.reproduction import Reproduction, of_paper
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left
 
 if TYPE_CHECKING:
@@ -114,29 +113,6 @@ COMBINED = {  # words and quantities
 }
 PREDICTORS: dict[str, tuple[str, ...]] = {key: (key,) for key in CANDIDATES} | {key: quantities for key, (_, quantities) in COMBINED.items()}
 
-ALL, NONE, MORE, NO_GAIN = (0.9, 1.0), (0.0, 0.1), (1e-9, 1.0), (-1.0, 0.02)
-
-
-def _implied(id: str, sentence: str, paper: str, accept: tuple[float, float], budgets: tuple[Budget, ...] = AT_SIZE) -> Claim:
-    """What a paper suggests and does not say."""
-    return Claim(id, sentence, paper, accept, budgets=budgets, kind="finding")
-
-
-_LATER = "arXiv 2605.20441, a later note: head similarity and entropy spread predict nothing more"
-CLAIMS = (
-    Claim("fsd_precedes", "arXiv 2606.12966: FSD reaches 0.80 before grokking; share of all grokking runs", "1 (9/9)", (1, 1)),
-    _implied("fsd_elsewhere", "share of the runs that never grok in which FSD reaches 0.80 all the same", "0 (implied)", NONE, ANYWHERE),
-    _implied("fsd_announces", "FSD (K = 1) announces grokking at the false-alarm rate α: share of grokking runs", "all (implied)", ALL, ANYWHERE),
-    Claim("fsd_ahead_of_filtered", "FSD is earlier than the filtered loss: difference of relative leads", "> 0", MORE),
-    _implied("fsd_ahead_of_plain", "FSD is earlier than the best of the plain training metrics: difference of relative leads", "> 0 (implied)", MORE),
-    _implied("fsd_ahead_of_test_loss", "FSD is earlier than the test loss itself: difference of relative leads", "> 0 (implied)", MORE),
-    _implied("restricted_announces", "arXiv 2301.05217: restricted loss falls before grokking: share announced at α", "all (implied)", ALL),
-    _implied("excluded_announces", "arXiv 2301.05217: excluded loss rises before grokking: share announced at α", "all (implied)", ALL),
-    _implied("gini_announces", "arXiv 2301.05217: Gini of W_E rises before grokking: share announced at α", "all (implied)", ALL),
-    _implied("similarity_announces", "arXiv 2605.20441: head similarity tracks the regimes: share announced at α", "all (implied)", ALL),
-    _implied("entropy_announces", "arXiv 2605.20441: entropy spread tracks the regimes: share announced at α", "all (implied)", ALL),
-    Claim("attention_adds", f"{_LATER}: what they add to the AUC of clock, training loss and weight norm", "0", NO_GAIN, budgets=ANYWHERE),
-)
 ANNOUNCING = {
     "fsd_announces": "fsd_1",
     "restricted_announces": "restricted_loss",
@@ -175,10 +151,10 @@ def contest_tables(plan: runs.Plan, contest: Contest) -> dict[str, pd.DataFrame]
 def of_tables(budget: Budget, tables: Tables) -> Reproduction:
     """What the tables of a contest say."""
     if not SOURCES.keys() <= tables.keys():
-        return Reproduction("predictors", budget, CLAIMS, {})
-    found, board = within_budget(measured(tables), CLAIMS, budget), tables["leaderboard"]
+        return of_paper("predictors", budget, {})
+    board = tables["leaderboard"]
     figures = {"leaderboard": board_figure(board), "leads": leads_figure(tables)}
-    return Reproduction("predictors", budget, CLAIMS, found, figures, dict(tables), opening(found), FIGURES)
+    return of_paper("predictors", budget, measured(tables), figures, dict(tables), FIGURES)
 
 
 def contest_of(plan: runs.Plan, datasets: Mapping[str, xr.Dataset]) -> Contest:

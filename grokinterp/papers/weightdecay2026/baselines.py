@@ -22,7 +22,7 @@ from grokinterp.models.transformers import build_model
 from grokinterp.papers.claims import Budget, Measurement
 from grokinterp.papers.tables import RUN, merged
 from grokinterp.papers.training import finished
-from grokinterp.papers.weightdecay2026.claims import BASELINES, MULTITASK_DECAYS, NAMES, SMALLER_DECAYS
+from grokinterp.papers.weightdecay2026.claims import BASELINES, MULTITASK_DECAYS, SMALLER_DECAYS
 from grokinterp.papers.weightdecay2026.fits import GROK, boundary, located
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.runs import Run
@@ -112,7 +112,7 @@ def of_smaller(table: pd.DataFrame) -> dict[str, Measurement]:
     if set(BASELINES) <= set(largest.dropna().index):
         order = sorted(BASELINES, key=lambda name: float(largest[name]))
         expected = sorted(BASELINES, key=lambda name: BASELINES[name].boundary)
-        words = " before ".join(f"{NAMES[name]} ({largest[name]:.0f})" for name in order)
+        words = " before ".join(f"{BASELINES[name].name} ({largest[name]:.0f})" for name in order)
         found["smaller_probes_order"] = Measurement(float(order == expected), n=len(table), note=f"mean epochs at the largest λ: {words}")
     return found
 
@@ -135,7 +135,7 @@ def of_parameters() -> dict[str, Measurement]:
     """Parameters of the models whose number the paper gives."""
     found = {}
     for name, baseline in BASELINES.items():
-        if baseline.parameters is not None:
+        if baseline.counted:
             config = presets.weightdecay2026_baseline(name)  # type: ignore[arg-type]
             n = sum(parameter.numel() for parameter in build_model(config.model, config.task.build(), config.seed).parameters())
             found[f"parameters_{name}"] = Measurement(n)

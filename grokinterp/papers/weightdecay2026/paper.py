@@ -22,12 +22,11 @@ from scipy.stats import spearmanr
 from grokinterp import presets
 from grokinterp.laws import LogisticBoundary
 from grokinterp.models.transformers import build_model, trained_parameters
-from grokinterp.papers.claims import Budget, Measurement, within_budget
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.claims import Budget, Measurement
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
 from grokinterp.papers.tables import NOTHING, Tables
 from grokinterp.papers.weightdecay2026 import baselines, gpu, runs
-from grokinterp.papers.weightdecay2026.claims import ARMS as PUBLISHED_ARMS
-from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, CLAIMS, MULTITASK, MULTITASK_DECAYS, tag
+from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, INTERVENED, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026.fits import (
     ARMS,
     Comparison,
@@ -40,13 +39,12 @@ from grokinterp.papers.weightdecay2026.fits import (
     located,
     readout_gain,
 )
-from grokinterp.papers.weightdecay2026.words import opening
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 OWN_TABLES = ("runs", "collapse", "pairs-near", "pairs-above", "diagnostics", "baselines")
-PAPER_TABLES = ("canonical-runs", "multitask-runs", "published-baselines", "diagnostics-gpu", *(f"pairs-{tag(decay)}" for decay in PUBLISHED_ARMS))
+PAPER_TABLES = ("canonical-runs", "multitask-runs", "published-baselines", "diagnostics-gpu", *(f"pairs-{tag(decay)}" for decay in INTERVENED))
 SOURCES = dict.fromkeys((*OWN_TABLES, *PAPER_TABLES), (0,))
 FIGURES = ("boundary", "horizon", "diagnostics", "pairs-near", "pairs-above", "baselines", "published-boundary")
 
@@ -106,8 +104,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
         found |= baselines.of_paper(tables["published-baselines"])
     figures_of = figures(own, pairs, tables.get("diagnostics")) | figures_of | {"published-boundary": published.figure()}
     ordered = {name: figures_of[name] for name in (*FIGURES, *figures_of) if name in figures_of}
-    kept = within_budget(found, CLAIMS, budget)
-    return Reproduction("weightdecay2026", budget, CLAIMS, kept, ordered, derived, opening(kept), FIGURES)
+    return of_paper("weightdecay2026", budget, found, ordered, derived, FIGURES)
 
 
 def noted(found: Mapping[str, Measurement], table: pd.DataFrame) -> dict[str, Measurement]:
@@ -146,8 +143,8 @@ def of_counts() -> tuple[LogisticBoundary, dict[str, Measurement]]:
         "bins_runs": Measurement(law.n_runs, n=law.n_runs, note="the published bins hold 20 runs fewer than the published fit"),
         "bins_grokking": Measurement(float(BINS["grokked"][above].sum()), n=law.n_runs),
     }
-    for (size, operation), row in MULTITASK.items():
-        refit = fit_counts(MULTITASK_DECAYS, [5] * len(MULTITASK_DECAYS), row.grokked)
+    for (size, operation), grokked in MULTITASK.items():
+        refit = fit_counts(MULTITASK_DECAYS, [5] * len(MULTITASK_DECAYS), grokked)
         found[f"refit_{size}_{operation}"] = located(refit, refit.n_runs)
     return law, found
 
@@ -237,9 +234,9 @@ def number_of(row: Comparison, which: str, extra: str = "") -> Measurement:
 def of_calibration(table: pd.DataFrame) -> dict[str, Measurement]:
     """The run at λ = 1, where it has got so far: means over the epochs that a claim names."""
     found = {}
-    for name, reading in CALIBRATION.items():
-        values = table[reading.quantity].loc[reading.epochs[0] : reading.epochs[1]].dropna()
-        if reading.epochs[1] <= table.index[-1] and len(values):
+    for name, (quantity, (first, last)) in CALIBRATION.items():
+        values = table[quantity].loc[first:last].dropna()
+        if last <= table.index[-1] and len(values):
             several = len(values) > 1
             ends = (float(values.min()), float(values.max())) if several else (math.nan, math.nan)
             found[f"calibration_{name}"] = Measurement(float(values.mean()), *ends, note="range over epochs" if several else "")
@@ -270,7 +267,7 @@ def of_multitask(tasks: Mapping[tuple[presets.Size, str], Fits], canonical: Fits
         name, law = "_".join(key), fits.logistic
         counts = np.rint(5 * np.array(list(fits.rates.values())))
         note = "ours " + "/".join(f"{count:.0f}" for count in counts)
-        found[f"counts_{name}"] = Measurement(float(np.abs(counts - MULTITASK[key].grokked).max()), n=len(fits.runs), note=note)
+        found[f"counts_{name}"] = Measurement(float(np.abs(counts - MULTITASK[key]).max()), n=len(fits.runs), note=note)
         found[f"boundary_{name}"] = located(law, len(fits.runs))
     longer, shorter = tasks["small", "addition"].logistic, canonical.logistic
     if isinstance(longer, str) or isinstance(shorter, str):

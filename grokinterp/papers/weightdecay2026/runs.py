@@ -26,7 +26,7 @@ from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
 from grokinterp.papers.training import finished, train_all
 from grokinterp.papers.weightdecay2026 import baselines
 from grokinterp.papers.weightdecay2026.baselines import BaselineGrid
-from grokinterp.papers.weightdecay2026.claims import ARMS, BINS, MULTITASK, MULTITASK_DECAYS, tag
+from grokinterp.papers.weightdecay2026.claims import BINS, INTERVENED, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026.fits import GROK, regime
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.fork import children
@@ -115,7 +115,7 @@ def plan(budget: Budget) -> Plan:
     decays = [*BINS["weight_decay"], 10.0]
     canonical = Boundary(grid(presets.weightdecay2026(), {"weight_decay": decays, "seed": list(SEEDS)}), HORIZONS)
     multitask = {key: _multitask(*key) for key in MULTITASK}
-    pairs |= {tag(decay): Paired(_parents(presets.weightdecay2026(), decay, every=100), 500) for decay in ARMS}
+    pairs |= {tag(decay): Paired(_parents(presets.weightdecay2026(), decay, every=100), 500) for decay in INTERVENED}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     grids: dict[str, Any] = {"canonical": canonical, "multitask": multitask, "published_baselines": baselines.as_published(SEEDS)}
     return Plan(**own, **grids, pairs=pairs, calibration=_calibration(1_200), ensemble=None, device=device)
