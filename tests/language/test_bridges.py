@@ -39,6 +39,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", GROUPED | {"head_dim": 6}),
     "phi, parallel": ("Phi", GROUPED),
 }
+IN_DOUBLE = ("gpt2", "gpt_neox, parallel")  # transformers takes the norms or the attention patterns of the others in float32, whatever their precision
+
+
+def equal(family: str, found: Tensor, slow: Tensor) -> bool:
+    """To rounding of the precision that a family's norms are taken in."""
+    return bool(torch.allclose(found, slow, rtol=0, atol=1e-9 if family in IN_DOUBLE else 1e-5))
 
 
 def bridged(family: str) -> Any:
@@ -116,15 +122,15 @@ def test_words_behind_a_prompt_are_those_of_whole_passes(built: Callable[[str], 
     signs = torch.randn(len(prompts), len(forms), generator=torch.Generator().manual_seed(0)).double()
     for examples, reader in last_tokens(model, prompts.tokens, prompts.ends, hooks, 5, forms):
         assert isinstance(reader, Resumed)
-        assert torch.allclose(reader.scores(edits, normalised=True), expected[:, examples], atol=1e-9)
+        assert equal(family, reader.scores(edits, normalised=True), expected[:, examples])
         whole = Whole(model, prompts.tokens[examples], prompts.ends[examples], forms)
-        assert torch.allclose(whole.scores(edits, normalised=True), expected[:, examples], atol=1e-9)
+        assert equal(family, whole.scores(edits, normalised=True), expected[:, examples])
         plain = reader.scores(edits)
-        assert torch.allclose(plain - plain[..., :1], expected[:, examples] - expected[:, examples, :1], atol=1e-9)
-        assert torch.allclose(reader.logits(edits), whole.logits(edits), atol=1e-9)
+        assert equal(family, plain - plain[..., :1], expected[:, examples] - expected[:, examples, :1])
+        assert equal(family, reader.logits(edits), whole.logits(edits))
         pairs = zip(reader.gradients(hooks, signs[examples]), whole.gradients(hooks, signs[examples]), strict=True)
-        assert all(torch.allclose(found, slow, atol=1e-9) for found, slow in pairs)
-        assert torch.allclose(reader.activations(hooks), whole.activations(hooks), atol=1e-9)
+        assert all(equal(family, found, slow) for found, slow in pairs)
+        assert equal(family, reader.activations(hooks), whole.activations(hooks))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
