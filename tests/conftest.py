@@ -10,6 +10,7 @@ import jaxtyping
 import pytest
 import torch
 from clock import clock_weights
+from hypothesis import settings
 
 from grokinterp import presets
 from grokinterp.language.tiny import TinyConfig, train_tiny
@@ -21,6 +22,10 @@ from grokinterp.training.runs import Run
 from grokinterp.training.train import train
 
 torch.set_num_threads(1)  # tests are small, and the same bits are promised for the same number of threads
+
+# A test of wall time fails on a busy machine.
+settings.register_profile("without a deadline", deadline=None)
+settings.load_profile("without a deadline")
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "nanda2023" / "wd_10-1_mod_addition_loss_curve.pth"
 

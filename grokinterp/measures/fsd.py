@@ -168,7 +168,9 @@ def signals(snapshot: Snapshot, site: str | None = None, order: Order = "group")
         answers, n = snapshot.task.answers, snapshot.task.n_classes
         totals = torch.zeros(n, values.shape[1], dtype=torch.float64).index_add_(0, answers, values.double())
         return totals / torch.bincount(answers, minlength=n)[:, None]
-    return combined_mean(snapshot.table(values), snapshot.operation, dtype=torch.float64)
+    # Frequencies were read off sums in the activations' own precision from the start, and keep it: near ties hang on it.
+    dtype = values.dtype if has_frequencies(snapshot.operation.group) else torch.float64
+    return combined_mean(snapshot.table(values), snapshot.operation, dtype=dtype).double()
 
 
 def spectrum(phi: Signals, group: Group | None = None) -> tuple[Power, int]:

@@ -18,6 +18,8 @@ import make  # noqa: E402  (a script beside this file)
 
 pytestmark = pytest.mark.lens4
 
+# Models of float32 are read in float32, whose sums another processor rounds otherwise: 4e-6 was seen between two, of shares and coefficients.
+ROUNDING = {"rtol": 1e-4, "atol": 1e-6}
 GOLDEN = json.loads((HERE / "golden.json").read_text())
 
 
@@ -25,7 +27,7 @@ GOLDEN = json.loads((HERE / "golden.json").read_text())
 def test_measures_of_kept_runs_are_what_they_were(name: str) -> None:
     measured = make.measured(gi.Run(HERE / name))
     for variable, value in GOLDEN["runs"][name].items():
-        np.testing.assert_allclose(np.array(measured[variable], float), np.array(value, float), rtol=1e-9, atol=1e-12, err_msg=variable)
+        np.testing.assert_allclose(np.array(measured[variable], float), np.array(value, float), err_msg=variable, **ROUNDING)
 
 
 def test_digests_of_old_configs_are_stable() -> None:

@@ -195,7 +195,7 @@ def test_prompts_are_a_subject_of_their_own_and_no_task(words: WordTokenizer) ->
     snapshot = Snapshot(SimpleNamespace(cfg=SimpleNamespace(d_vocab=prompts.n_vocab)), prompts)
     assert snapshot.subject is prompts
     for measure in (fsd, loss, progress):
-        with pytest.raises(GrokinterpError, match=r"reads a task, and Prompts\(agreement: 8, .*\) is none"):
+        with pytest.raises(GrokinterpError, match=r"reads a task, and Prompts\(agreement: 8, .*\) is not a task"):
             measure(snapshot)
     with pytest.raises(GrokinterpError, match="too few for 'agreement' with"):
         Snapshot(SimpleNamespace(cfg=SimpleNamespace(d_vocab=3)), prompts)
