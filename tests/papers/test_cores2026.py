@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from smoke_checks import lists_everything
 
 from grokinterp.interventions import PostNorm
 from grokinterp.papers import Reproduction, reproduce
@@ -227,6 +228,10 @@ def test_smoke_shows_every_figure_and_measures_what_any_size_can(smoke: Reproduc
     assert set(smoke.table()["verdict"][list(smoke.found)]) == {"reproduced"}
     assert list(smoke.figures) == ["eigenvalues", "core-size", "principal-angles", "canonical-correlations", "clock", "decay", "p"]
     assert all(figure.layout.meta["caption"] for figure in smoke.figures.values())
+
+
+def test_the_smallest_budget_lists_every_claim(smoke: Reproduction) -> None:
+    lists_everything(smoke)
 
 
 def test_a_second_call_trains_nothing(smoke: Reproduction, folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from smoke_checks import lists_everything
 
 from grokinterp.measures.fsd import fsd
 from grokinterp.papers import Reproduction, reproduce
@@ -249,6 +250,10 @@ def test_steps_after_the_end_of_a_run_are_trained_on(run: Run) -> None:
     table = runs.at_steps(run, report, [100, last + 25])
     assert table.loc[100, "norm"] == report["metric_weight_norm"].sel(eval_step=100)
     assert table.loc[last + 25].notna().all()
+
+
+def test_the_smallest_budget_lists_every_claim(smoke: Reproduction) -> None:
+    lists_everything(smoke)
 
 
 def test_a_second_call_trains_nothing(smoke: Reproduction, folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from smoke_checks import lists_everything
 
 from grokinterp import GrokinterpError, presets
 from grokinterp.interventions import CosineUnembed, FourierInit, PostNorm, Sphere, UniformAttention
@@ -330,6 +331,10 @@ def test_what_is_promised_can_be_broken(smoke: Reproduction, folder: Path) -> No
     deviations = runs._deviations(Run(folder / "runs" / config.digest), 0)
     assert deviations["off_sphere"] > 1
     assert deviations["off_thirds"] > 0.01
+
+
+def test_the_smallest_budget_lists_every_claim(smoke: Reproduction) -> None:
+    lists_everything(smoke)
 
 
 def test_a_second_call_trains_nothing(smoke: Reproduction, folder: Path) -> None:

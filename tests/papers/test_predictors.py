@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from smoke_checks import lists_everything
 
 from grokinterp import GrokinterpError
 from grokinterp.papers import Reproduction, reproduce
@@ -349,6 +350,10 @@ def test_in_small_half_of_the_runs_grok(smoke: Reproduction) -> None:
     assert (table["grok"].notna() == (table["kind"] == "groks")).all()
     assert smoke.found.keys() == {claim.id for claim in CLAIMS if "smoke" in claim.budgets}
     assert smoke.tables["leaderboard"]["false_alarm_rate"].between(0, 1).all()
+
+
+def test_the_smallest_budget_lists_every_claim(smoke: Reproduction) -> None:
+    lists_everything(smoke)
 
 
 def test_a_second_call_trains_and_reads_nothing(smoke: Reproduction, folder: Path) -> None:

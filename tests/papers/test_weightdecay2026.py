@@ -13,6 +13,7 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from smoke_checks import lists_everything
 
 from grokinterp import GrokinterpError, presets
 from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
@@ -387,6 +388,10 @@ def test_arms_go_on_from_one_checkpoint_and_are_read_in_one_window(smoke: Reprod
     assert torch.equal(weights["sham"], weights["control"])
     assert (weights["reinit"] != weights["control"]).flatten(1).any(1).sum() == 2
     assert (table["whole_reinit"] >= table["reinit"]).all()
+
+
+def test_the_smallest_budget_lists_every_claim(smoke: Reproduction) -> None:
+    lists_everything(smoke)
 
 
 def test_a_second_call_trains_nothing(smoke: Reproduction, folder: Path) -> None:
