@@ -9,6 +9,7 @@ import torch
 
 from grokinterp import FourierAblation, GrokinterpError, analyze, tasks
 from grokinterp.models import ModelConfig, build_model
+from grokinterp.models.hanging import seal
 from grokinterp.models.hooked import has_hooked_transformer
 from grokinterp.snapshot import Snapshot
 
@@ -156,3 +157,16 @@ def test_dropout_in_force_is_refused() -> None:
         _ = snapshot.logits
     snapshot.model.eval()
     assert torch.allclose(snapshot.logits, by_hand(snapshot), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.int64])
+def test_a_seal_does_not_depend_on_the_number_of_threads(dtype: torch.dtype) -> None:
+    values = (1e3 * torch.randn(113**3, generator=torch.Generator().manual_seed(0))).to(dtype)
+    alone = seal(values)
+    torch.set_num_threads(2)
+    try:
+        assert seal(values) == alone
+    finally:
+        torch.set_num_threads(1)
+    values[5] = 0
+    assert seal(values)[2] != alone[2]

@@ -57,8 +57,13 @@ def fingerprint(model: Any, buffers: bool = True) -> Fingerprint:
     return (bool(model.training), tuple(hooks), tuple(seal(tensor, _SAMPLE) for tensor in tensors))
 
 
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
 def seal(tensor: Tensor, sample: int | None = None) -> Fingerprint:
-    """What tells whether a tensor was written to: its address, its version, and a sum in float64.
+    """What tells whether a tensor was written to: its address, its version, and the sum of its entries' bits as integers.
+
+    A sum of floats would depend on how many threads add it up.
 
     Args:
         tensor: any.
@@ -67,8 +72,9 @@ def seal(tensor: Tensor, sample: int | None = None) -> Fingerprint:
     flat = tensor.detach().flatten() if tensor.is_contiguous() else tensor.detach().reshape(-1)
     if sample is not None and len(flat) > sample:
         flat = flat[:: -(-len(flat) // sample)]
-    total = flat.sum(dtype=torch.float64) if not flat.is_complex() else flat.abs().sum(dtype=torch.float64)
-    return (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, float(total).hex())
+    entries = torch.view_as_real(flat) if flat.is_complex() else flat
+    total = entries.view(_BITS[entries.element_size()]).sum(dtype=torch.int64)
+    return (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, str(int(total)))
 
 
 def refuse_dropout(model: Any) -> None:
