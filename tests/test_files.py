@@ -156,7 +156,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(value=VALUES, text=st.text(alphabet='{}[]",:\\u0123456789eE+-. \nalftrsn'))
 def test_json_comes_back_as_it_was_and_anything_else_is_one_error(value: Any, text: str) -> None:
     assert parse_json(json.dumps(value), "x") == value

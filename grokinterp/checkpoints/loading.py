@@ -21,7 +21,7 @@ from grokinterp.checkpoints.torch_layouts import Encoder, MinGPT, NanoGPT
 from grokinterp.checkpoints.transposed import Nanda2023, Pizza2023, PizzaLinear2023
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.models.adapter import Adapter, index_of, is_model
-from grokinterp.models.layouts import bare_names
+from grokinterp.models.layouts import without_wrappers
 from grokinterp.models.published import Published, load
 from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.tasks import Task, TaskConfig
@@ -144,7 +144,7 @@ def _unwrapped(state: State, config: Mapping[str, Any]) -> State:
     Raises:
         GrokinterpError: a model beside other tensors, or beside another model.
     """
-    state = _bare(state)
+    state = without_wrappers(state)
     for _ in range(_NESTED):
         if _recognised(state, config):
             break
@@ -155,13 +155,8 @@ def _unwrapped(state: State, config: Mapping[str, Any]) -> State:
         if len(parts) > 1:
             _refuse_several(parts, config)
             break
-        state = _bare(next(iter(parts.values())))
+        state = without_wrappers(next(iter(parts.values())))
     return state
-
-
-def _bare(state: State) -> State:
-    names = bare_names(state)
-    return {names[name]: value for name, value in state.items()}
 
 
 def _recognised(state: State, config: Mapping[str, Any]) -> bool:
@@ -170,7 +165,7 @@ def _recognised(state: State, config: Mapping[str, Any]) -> bool:
 
 def _refuse_several(parts: Mapping[str, State], config: Mapping[str, Any]) -> None:
     """Raise where some of the modules of a training script are models, one beside a metric for example: which tensors count is the user's to say."""
-    if models := [outer for outer, inner in parts.items() if _recognised(_bare(inner), config)]:
+    if models := [outer for outer, inner in parts.items() if _recognised(without_wrappers(inner), config)]:
         one = models[0]
         raise GrokinterpError(
             f"these weights hold a model under {' and one under '.join(models)}, among {', '.join(parts)}; pass one alone, "

@@ -268,7 +268,7 @@ class Adapter:
         with torch.no_grad(), self.model.hooks(fwd_hooks=[(hook, lambda value, hook: kept.append(value))]):
             logits = self.model(tokens)
         rest = logits.double() - kept[0].double() @ readers
-        return bool((rest - rest[:, :1]).abs().max() <= torch.finfo(logits.dtype).eps ** 0.5 * logits.abs().max())
+        return float((rest - rest[:, :1]).abs().max()) <= rounding(logits)
 
 
 def is_model(value: Any) -> bool:
@@ -291,6 +291,11 @@ def index_of(position: int, n_positions: int) -> int:
     if not -n_positions <= position < n_positions:
         raise GrokinterpError(f"position {position} is not in a sequence of {n_positions} tokens")
     return position % n_positions
+
+
+def rounding(values: Tensor) -> float:
+    """The largest difference from values that may be rounding: √ε of their precision, times the largest of them (chosen here)."""
+    return float(torch.finfo(values.dtype).eps ** 0.5 * float(values.abs().max()))
 
 
 def placed(value: Tensor, piece: Tensor, at: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError
-from grokinterp.models.adapter import Adapter
+from grokinterp.models.adapter import Adapter, rounding
 from grokinterp.models.hub import CONFIG
 from grokinterp.models.layouts import listed
 from grokinterp.models.weight_files import FLOATS, ONE_MODEL, check_float, check_memory, check_tied, opened
@@ -220,7 +220,7 @@ def _check_bridge(bridge: Any, tokens: Tensor, logits: Tensor, folder: Path) -> 
     pairs = [(found, logits), *((values[end], values[start]) for end, start in zip(stream[1::2], behind, strict=True))]
     for ours, theirs in pairs:
         difference = float((ours - theirs).abs().max())
-        if not difference <= torch.finfo(logits.dtype).eps ** 0.5 * float(theirs.abs().max()):
+        if not difference <= rounding(theirs.to(logits.dtype)):
             what = "other logits than transformers' model" if ours is found else "a residual stream that changes between two blocks"
             raise GrokinterpError(
                 f"the bridge of {folder} gives {what}, by up to {difference:.2g}; try another version of TransformerLens, or {_YOURSELF}"

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from grokinterp.errors import GrokinterpError, os_errors_explained
 from grokinterp.files import whole_folder
 from grokinterp.models import gpt2
-from grokinterp.models.adapter import Adapter
+from grokinterp.models.adapter import Adapter, rounding
 from grokinterp.models.hanging import hanging
 from grokinterp.models.hooked import beyond_plain
 
@@ -126,7 +126,7 @@ def _same(copy: Any, model: Any, what: str) -> Any:
     with torch.no_grad():
         wanted, found = model(tokens), copy(tokens)
     difference = float((found - wanted).abs().max())
-    if not difference <= torch.finfo(wanted.dtype).eps ** 0.5 * float(wanted.abs().max()):
+    if not difference <= rounding(wanted):
         raise GrokinterpError(f"{what} of this model gives other logits, by up to {difference:.2g}; pass the model itself, which has hook points")
     return copy
 

@@ -74,7 +74,7 @@ def seal(tensor: Tensor, sample: int | None = None) -> Fingerprint:
         flat = flat[:: -(-len(flat) // sample)]
     entries = torch.view_as_real(flat) if flat.is_complex() else flat
     total = entries.view(_BITS[entries.element_size()]).sum(dtype=torch.int64)
-    return (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, str(int(total)))
+    return (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, int(total))
 
 
 def refuse_dropout(model: Any) -> None:

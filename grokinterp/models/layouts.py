@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,14 @@ _LAYER = re.compile(r"\.(\d+)(?=\.)")
 _GPT2 = re.compile(r"(transformer\.)?h\.\d+\.attn\.c_attn\.weight")
 
 Shape = tuple[int, ...]
+Value = TypeVar("Value")
 
 
 def named_tensors(weights: Any, where: str = "these weights") -> dict[str, Tensor]:
     """Weights by name, without the prefix that a wrapper puts in front of every name.
 
     Args:
-        weights: a state dict; what wrappers put into names is taken out, see `bare_names`.
+        weights: a state dict; what wrappers put into names is taken out, see `without_wrappers`.
         where: what an error calls them.
 
     Raises:
@@ -40,24 +41,22 @@ def named_tensors(weights: Any, where: str = "these weights") -> dict[str, Tenso
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise GrokinterpError(f"{where} must be tensors by name; {name} is a {type(value).__name__}")
-    bare = bare_names(weights)
-    return {bare[name]: value for name, value in weights.items()}
+    return without_wrappers(weights)
 
 
-def bare_names(names: Iterable[str]) -> dict[str, str]:
-    """Each name without what wrappers put into it: ``_orig_mod.`` and its kin anywhere, ``module.`` in front of every name.
+def without_wrappers(named: Mapping[str, Value]) -> dict[str, Value]:
+    """What has names, under the names without what wrappers put into them: ``_orig_mod.`` and its kin anywhere, ``module.`` before every one.
 
     Raises:
         GrokinterpError: two names become one.
     """
-    given = list(names)
-    bare = [".".join(part for part in name.split(".") if part not in _INSIDE) for name in given]
+    bare = [".".join(part for part in name.split(".") if part not in _INSIDE) for name in named]
     while bare and all(name.startswith(_AROUND) for name in bare):
         bare = [name.removeprefix(_AROUND) for name in bare]
     if len(set(bare)) < len(bare):
         twice = next(name for name in bare if bare.count(name) > 1)
         raise GrokinterpError(f"these weights hold {twice} twice, with and without a wrapper's name in it; pass those of one model")
-    return dict(zip(given, bare, strict=True))
+    return dict(zip(bare, named.values(), strict=True))
 
 
 def misfit(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str | None:

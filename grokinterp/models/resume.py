@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from grokinterp.models.adapter import Adapter
+from grokinterp.models.adapter import Adapter, rounding
 from grokinterp.models.past import Past
 from grokinterp.models.replay import Replay
 
@@ -67,8 +67,7 @@ def _agrees(replay: Replay) -> bool:
             found = logits_of(model, replay.forward(stream[:, 2:], 0, replay.n_layers, past)[0])
     except Exception:  # another library's model, which may do anything on a path that it was not made for
         return False
-    scale = float(whole.abs().max())
-    return found.shape == whole.shape and bool((found - whole).abs().max() <= torch.finfo(whole.dtype).eps ** 0.5 * scale)
+    return found.shape == whole.shape and float((found - whole).abs().max()) <= rounding(whole)
 
 
 def resumes(model: Any) -> bool:

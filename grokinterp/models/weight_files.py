@@ -15,7 +15,7 @@ from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import read_json, regular_file
 from grokinterp.models.hub import CONFIG, FILES, INDEX, WEIGHTS
-from grokinterp.models.layouts import bare_names
+from grokinterp.models.layouts import without_wrappers
 
 Saved = Mapping[str, tuple[Any, str]]
 """Tensors by name: an open file, and the name in it."""
@@ -48,8 +48,7 @@ def opened(folder: Path) -> Iterator[dict[str, tuple[Any, str]]]:
             saved |= {key: (file, key) for key in keys}
             # safetensors' save_model writes a shared tensor once, and notes its other names.
             saved |= {alias: (file, key) for alias, key in (file.metadata() or {}).items() if key in keys and alias not in keys}
-        bare = bare_names(saved)
-        yield {bare[key].removeprefix("transformer."): value for key, value in saved.items()}
+        yield {key.removeprefix("transformer."): value for key, value in without_wrappers(saved).items()}
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import pandas as pd
 from grokinterp.errors import GrokinterpError
 from grokinterp.notebook import html_table
 from grokinterp.outputs import SVG, TEXT, check_folder, output
-from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdict, read_claims, verdict, within_budget
+from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdict, beside, read_claims, verdict, within_budget
 from grokinterp.papers.numbers import typeset
 from grokinterp.papers.sentences import opening
 
@@ -204,10 +203,10 @@ def about(paper: str) -> tuple[str, str]:
     Args:
         paper: its short name; a name without such a file has a title and no terms.
     """
-    file = resources.files(__package__) / paper / "about.md"
+    file = beside(paper, "about.md")
     if not file.is_file():
         return f"# {paper}", ""
-    introduction, heading, terms = file.read_text().partition("## Terms")
+    introduction, heading, terms = file.read_text(encoding="utf-8").partition("## Terms")
     return introduction.replace("# ", f"# {paper}: ", 1).strip(), (heading + terms).strip()
 
 

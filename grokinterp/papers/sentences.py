@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import groupby
 from string import Formatter
 
-from grokinterp.papers.claims import Claim, Measurement
+from grokinterp.papers.claims import Claim, Measurement, rows_beside
 from grokinterp.papers.numbers import typeset, written
 
 _COMPARISONS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
@@ -78,6 +76,5 @@ def told(alternatives: Iterable[Sequence[Sentence]], found: Mapping[str, Measure
 
 def opening(paper: str, found: Mapping[str, Measurement], claims: Sequence[Claim]) -> list[str]:
     """What the reproduction of a paper found, by its ``opening.csv``: rows of one place are alternatives."""
-    text = (files("grokinterp.papers") / paper / "opening.csv").read_text(encoding="utf-8")
-    places = groupby(csv.DictReader(text.splitlines()), lambda row: row["place"])
+    places = groupby(rows_beside(paper, "opening.csv"), lambda row: row["place"])
     return told([[Sentence(row["words"], row["holds"]) for row in rows] for _, rows in places], found, claims)

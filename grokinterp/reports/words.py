@@ -37,7 +37,7 @@ class Phases:
     cleanup_end: int | None
 
     @classmethod
-    def of(
+    def from_curves(
         cls,
         steps: np.ndarray,
         train: np.ndarray,
@@ -79,14 +79,14 @@ class Phases:
 
 
 def phases(dataset: xr.Dataset) -> Phases:
-    """The three phases of training, by the rule of `Phases.of`.
+    """The three phases of training, by the rule of `Phases.from_curves`.
 
     Args:
         dataset: `progress` over steps, as ``analyze(run, ["progress"])`` gives it.
     """
     train, test = (dataset["loss"].sel(split=split).to_numpy() for split in ("train", "test"))
     restricted, excluded = dataset["restricted_loss"].sel(split="all"), dataset["excluded_loss"].sel(split="train")
-    return Phases.of(dataset["step"].to_numpy(), train, test, restricted.to_numpy(), excluded.to_numpy())
+    return Phases.from_curves(dataset["step"].to_numpy(), train, test, restricted.to_numpy(), excluded.to_numpy())
 
 
 def _first(steps: np.ndarray, condition: np.ndarray) -> int | None:

@@ -22,7 +22,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(d=st.integers(2, 12), data=st.data(), seed=st.integers(0, 1000))
 def test_angles_are_scipys_and_overlap_is_their_cosines(d: int, data: st.DataObject, seed: int) -> None:
     r_a, r_b = data.draw(st.integers(1, d)), data.draw(st.integers(1, d))

@@ -27,7 +27,7 @@ def core_of(d: int = 16, rank: int = 3, seed: int = 0, **settings: Any) -> Core:
     return Core(directions=orthogonal(d, seed), rank=rank, spectrum=torch.ones(d).double(), mean=mean, **{"hook": HOOK, **settings})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(d=st.integers(1, 12), data=st.data(), seed=st.integers(0, 1000), centred=st.booleans())
 def test_a_core_is_a_projection(d: int, data: st.DataObject, seed: int, centred: bool) -> None:
     rank = data.draw(st.integers(1, d))

@@ -184,7 +184,7 @@ def test_a_sketch_is_unbiased(task: Task, readout: Any) -> None:
 # What theory says about changes of basis
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(d=st.integers(2, 10), seed=st.integers(0, 1000), data=st.data())
 def test_an_orthogonal_change_of_the_residual_basis_turns_the_core_with_it(d: int, seed: int, data: st.DataObject) -> None:
     cov, obs = random_matrices(d, seed)

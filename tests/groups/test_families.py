@@ -57,7 +57,7 @@ def test_representations_of_every_family_up_to_order_200(family) -> None:  # typ
             break
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([cyclic(2), cyclic(3), cyclic(4), dihedral(3), dihedral(4), symmetric(3), alternating(4)]), min_size=2, max_size=2))
 def test_representations_of_products(pair: list[Group]) -> None:
     group = direct_product(*pair)

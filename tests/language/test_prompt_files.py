@@ -102,7 +102,7 @@ def written(rows: list[dict[str, str]], suffix: str) -> str:
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(lambda text: text.strip() and "\0" not in text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(TEXT.map(str.strip), min_size=4, max_size=10), suffix=st.sampled_from([".csv", ".jsonl", ".json"]), seed=st.integers(0, 5))
 def test_any_prompt_comes_back_and_no_prompt_is_in_both_halves(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], suffix: str, seed: int

@@ -94,7 +94,7 @@ def test_runs_may_have_their_own_steps() -> None:
     assert together.table().equals(apart.table())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_only_the_order_of_scores_matters(seed: int) -> None:
     scores, steps, grok_time = contest(seed, 1.0, 40)

@@ -118,7 +118,7 @@ def test_iid_null_has_the_expected_chance_level() -> None:
     assert test.null.mean() == pytest.approx(expected, abs=0.002)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(["modular_addition", "modular_subtraction", "modular_multiplication", "modular_division"]), st.integers(0, 5))
 def test_signals_are_means_over_pairs_with_the_same_combination(name: str, seed: int) -> None:
     task = getattr(tasks, name)(11)

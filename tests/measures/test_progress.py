@@ -22,7 +22,7 @@ from grokinterp.snapshot import Snapshot
 pytestmark = pytest.mark.lens4
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(3, 60), st.data())
 def test_a_clock_is_found_whole(clock_model, p: int, data) -> None:
     every = list(range(1, p // 2 + 1))

@@ -204,7 +204,7 @@ KINDS = st.sampled_from(["add", "scale", "zero", "last", "by position"])
 
 
 @pytest.mark.parametrize("function", ON_TOYS)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(data=st.data())
 def test_a_toy_under_any_hook(function: str, data: st.DataObject) -> None:
     model = TOYS[data.draw(st.sampled_from(sorted(TOYS)))]
@@ -213,7 +213,7 @@ def test_a_toy_under_any_hook(function: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("function", ON_LANGUAGE)
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=4, derandomize=True)
 @given(data=st.data())
 def test_a_language_model_under_any_hook(function: str, data: st.DataObject) -> None:
     with hung(GPT2, data.draw(SORTS), data.draw(st.sampled_from(names_of(GPT2))), data.draw(KINDS)):

@@ -41,10 +41,7 @@ addEventListener("ready", () => {
     at: Number(slider.getAttribute("max")), drawn: plots.filter(plot => plot.querySelector("svg")).length, plots: plots.length,
     wide: document.documentElement.scrollWidth > innerWidth,
   };
-  const out = document.createElement("pre");
-  out.id = "probe";
-  out.textContent = JSON.stringify(probe);
-  document.body.append(out);
+  answer(probe);
 });
 </script></body>"""
 

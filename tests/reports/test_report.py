@@ -243,20 +243,27 @@ addEventListener("ready", () => {
     shares: document.querySelectorAll(".modebar-btn[data-title*=hare]").length,
     wide: document.documentElement.scrollWidth > innerWidth,
   };
-  const out = document.createElement("pre");
-  out.id = "probe";
-  out.textContent = JSON.stringify(probe);
-  document.body.append(out);
+  answer(probe);
 });
 </script></body>"""
 
 
+ANSWER = """<script>
+const answer = probe => {
+  const out = document.createElement("pre");
+  out.id = "probe";
+  out.textContent = JSON.stringify(probe);
+  document.body.append(out);
+};
+</script>"""
+
+
 def open_headless(path: Path, profile: Path, probe: str = PROBE) -> tuple[dict[str, Any], list[str]]:
-    """What a probe found in a page that Chromium opened, and what the console said."""
+    """What a probe, a script that calls ``answer``, found in a page that Chromium opened, and what the console said."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium on this machine to open the page with")
-    path.write_text(path.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("</body>", ANSWER + probe), encoding="utf-8")
     quiet = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
     looks = ("--window-size=500,900", "--virtual-time-budget=10000", "--enable-logging=stderr", "--v=0")
     command = [chromium, "--headless", "--no-sandbox", *quiet, *looks, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]

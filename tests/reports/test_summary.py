@@ -127,7 +127,7 @@ def test_what_is_undefined_is_not_said_in_numbers() -> None:
 SHARES = st.one_of(st.sampled_from([0.0, 0.5, 0.98, 0.99, 1.0]), st.floats(0, 1))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), n_steps=st.integers(1, 6), n_keys=st.integers(0, 11), recorded=st.booleans(), decay=st.sampled_from([0.0, 1.0]))
 def test_no_sentence_contradicts_another(data: st.DataObject, n_steps: int, n_keys: int, recorded: bool, decay: float) -> None:
     train, test = (data.draw(st.lists(SHARES, min_size=n_steps, max_size=n_steps)) for _ in range(2))

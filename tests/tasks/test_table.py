@@ -86,7 +86,7 @@ def test_what_is_neither_a_mask_nor_indices_is_refused(train: Any, said: str) ->
         replace(modular_addition(7), train=train)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), n=st.integers(3, 12), kind=st.sampled_from([torch.tensor, np.array, list]))
 def test_a_mask_its_numbers_and_its_indices_are_one_split(data: st.DataObject, n: int, kind: Callable[[list[int]], Any]) -> None:
     chosen = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=n - 1, unique=True))

@@ -105,7 +105,7 @@ def _phases(curves: pd.DataFrame) -> dict[str, pd.Series]:
     of = {}
     for run, curve in curves.groupby(RUN):
         steps, train, test, restricted, excluded = (curve[name].to_numpy() for name in PHASE_CURVES)
-        of[run] = Phases.of(steps, train, test, restricted, excluded)
+        of[run] = Phases.from_curves(steps, train, test, restricted, excluded)
     return {
         "phases": pd.Series({run: float(found.in_order) for run, found in of.items()}),
         **{name: pd.Series({run: getattr(found, name) for run, found in of.items()}, dtype=float) for name in PHASE_ENDS},
