@@ -122,7 +122,7 @@ while True:
         train(config, folder, progress_bar=False)
         os._exit(0)
     if killed < kills:
-        time.sleep(clock.uniform(0.02, 0.30))
+        time.sleep(clock.uniform(0.05, 0.50))
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     for file in folder.glob("*/step_*.safetensors"):
@@ -135,17 +135,18 @@ while True:
 """
 
 
-def test_killed_twenty_times_and_resumed_the_bits_are_the_same(tiny: RunConfig, tmp_path: Path) -> None:
-    config = tiny.with_(steps=4000, **{"checkpoints.every": 5, "eval_every": 3})
+def test_killed_eight_times_and_resumed_the_bits_are_the_same(tiny: RunConfig, tmp_path: Path) -> None:
+    """`python -m tests.faults --long` kills a thousand times."""
+    config = tiny.with_(steps=1000, **{"checkpoints.every": 5, "eval_every": 3})
     arguments = [sys.executable, "-c", _KILLER, json.dumps(config.to_dict())]
-    for name, kills in (("whole", 0), ("killed", 20)):
+    for name, kills in (("whole", 0), ("killed", 8)):
         done = subprocess.run([*arguments, str(tmp_path / name), str(kills)], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert int(done.stdout) == kills
     assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "whole")
     computed = Run(tmp_path / "killed").provenance["computed"]
     assert [entry["from_step"] for entry in computed] == sorted({entry["from_step"] for entry in computed})
-    assert len(computed) > 5
+    assert len(computed) > 1
 
 
 def test_a_checkpoint_cut_anywhere_is_not_read(tiny_run: Run, tmp_path: Path) -> None:

@@ -33,9 +33,10 @@ QUANTITIES = [claim.id for claim in read_claims("nanda2023")]
 
 
 def configurations(budget: Budget) -> list[RunConfig]:
-    """The runs of a budget: p = 31 in a minute, p = 113 for 20,000 epochs, or five seeds for the paper's 40,000."""
+    """The runs of a budget: a small model of p = 31 in some 20 seconds, p = 113 for 20,000 epochs, or five seeds for the paper's 40,000."""
     if budget == "smoke":
-        return [presets.nanda2023(p=31, seed=0, train_fraction=0.7, steps=4_000).with_(stop="test_loss < 1e-3")]
+        small = presets.nanda2023(p=31, seed=0, train_fraction=0.6, steps=4_000).with_(d_model=64, d_mlp=256, lr=2e-3)
+        return [small.with_(stop="test_loss < 1e-3")]
     if budget == "cpu":
         return [presets.nanda2023(p=113, seed=0, steps=20_000)]
     return [presets.nanda2023(p=113, seed=seed) for seed in range(5)]
