@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from grokinterp.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
@@ -21,15 +22,32 @@ def colour_of(i: int) -> str:
 
 
 def can_overlay(figures: Mapping[str, go.Figure]) -> bool:
-    """Whether figures are lines over one axis, so that several runs can share it."""
+    """Whether figures are lines over one axis and a dash is left for each curve of a panel, so that several runs can share it.
+
+    Pictures of a plane are not: each of their panels belongs to one run's own frequency or component.
+    """
     drawn = [figure for figure in figures.values() if figure.data]
     if not drawn or len({(figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) for figure in drawn}) > 1:
+        return False
+    if any(figure.layout.yaxis.scaleanchor for figure in drawn) or any(len(names) > len(DASHES) for names in _curves(drawn).values()):
         return False
     return all(trace.type == "scatter" and "lines" in (trace.mode or "") and not trace.fill for figure in drawn for trace in figure.data)
 
 
+def _curves(figures: Iterable[go.Figure]) -> dict[str, list[str]]:
+    """The names of the curves in each panel, by its vertical axis, over all runs."""
+    found: dict[str, list[str]] = {}
+    for trace in (trace for figure in figures for trace in figure.data):
+        names = found.setdefault(trace.yaxis or "y", [])
+        if str(trace.name) not in names:
+            names.append(str(trace.name))
+    return found
+
+
 def overlay(figures: Mapping[str, go.Figure], colours: Mapping[str, str]) -> go.Figure:
     """The lines of several figures over each other: the colour says the run, the dash the curve.
+
+    What a figure says of its own run, its phases and notes, is left out; lines that all share stay.
 
     Args:
         figures: of one kind, by the run's label; see `can_overlay`.
@@ -37,25 +55,41 @@ def overlay(figures: Mapping[str, go.Figure], colours: Mapping[str, str]) -> go.
     """
     figures = {run: figure for run, figure in figures.items() if figure.data}
     first = next(iter(figures.values()))
-    curves = list(dict.fromkeys(str(trace.name) for figure in figures.values() for trace in figure.data))
+    curves = _curves(figures.values())
+    dashes = {(panel, name): DASHES[i] for panel, names in curves.items() for i, name in enumerate(names)}
     whole = go.Figure(layout=first.layout)
     for run, figure in figures.items():
         for trace in figure.data:
-            line = {"color": colours[run], "dash": DASHES[curves.index(str(trace.name)) % len(DASHES)], "width": 2}
-            name = run if len(curves) == 1 else f"{run}: {trace.name}"
+            line = {"color": colours[run], "dash": dashes[trace.yaxis or "y", str(trace.name)], "width": 2}
+            name = run if len(dashes) == 1 else f"{run}: {trace.name}"
             whole.add_trace(trace).data[-1].update(
                 name=name, line=line, marker={"color": colours[run]}, legendgroup=run, showlegend=False, meta={"run": run}
             )
         # One entry a run, by which all of its curves go and come.
         whole.add_trace(_entry(run, {"color": colours[run], "width": 3}, legendgroup=run, meta={"run": run, "entry": True}))
-    if len(curves) > 1:
-        for i, curve in enumerate(curves):
-            whole.add_trace(_entry(curve, {"color": GREY, "dash": DASHES[i % len(DASHES)], "width": 2}))
-    shared = [shape for shape in first.layout.shapes if all(shape in figure.layout.shapes for figure in figures.values())]
-    caption = str((first.layout.meta or {}).get("caption", ""))
-    dashes = ", dashes are curves" if len(curves) > 1 else ""
-    whole.update_layout(shapes=shared, annotations=[], showlegend=True, hovermode="closest", meta={"caption": f"{caption} Colours are runs{dashes}."})
-    return whole
+    if len(dashes) > 1:
+        for (panel, curve), dash in dashes.items():  # each a group of its own, since plotly puts the entries of one group below each other
+            whole.add_trace(_entry(curve, {"color": GREY, "dash": dash, "width": 2}, legendgroup=f"{panel} {curve}"))
+    # Assigned, since an update of a tuple changes its elements one by one.
+    whole.layout.shapes = [
+        shape for shape in first.layout.shapes if not shape.showlegend and all(shape in figure.layout.shapes for figure in figures.values())
+    ]
+    whole.layout.annotations = []
+    legend = ", dashes are curves" if len(dashes) > 1 else ""
+    caption = f"{_caption(figures)} Colours are runs{legend}."
+    return whole.update_layout(showlegend=True, hovermode="closest", meta={"caption": caption})
+
+
+def _caption(figures: Mapping[str, go.Figure]) -> str:
+    """The sentences of the captions: once what they share, by run what they do not."""
+    captions = {run: str((figure.layout.meta or {}).get("caption", "")) for run, figure in figures.items()}
+    sentences = [re.split(r"(?<=\.)\s+", caption) for caption in captions.values()]
+    if len({len(each) for each in sentences}) > 1:
+        return " ".join(f"{run}: {caption}" for run, caption in captions.items())
+    told = []
+    for row in zip(*sentences, strict=True):
+        told += [row[0]] if len({*row}) == 1 else [f"{run}: {sentence}" for run, sentence in zip(captions, row, strict=True)]
+    return " ".join(told)
 
 
 def _entry(name: str, line: dict[str, Any], **more: Any) -> go.Scatter:

@@ -183,10 +183,12 @@ def _figure(name: str, figure: go.Figure | Panels) -> str:
     title, layout = _title(name, first), first.layout
     caption = str(layout.meta["caption"]) if layout.meta else ""  # a user's figure may have none
     parts = ", ".join(dict.fromkeys(str(trace.name) for trace in first.data if trace.name))
-    label = f"{title}: {layout.yaxis.title.text} by {layout.xaxis.title.text}" + (f", for {parts}." if parts else ".")
+    label = f"{title}: {layout.yaxis.title.text or 'a row each'} by {layout.xaxis.title.text}" + (f", for {parts}." if parts else ".")
     aspect = (layout.meta or {}).get("aspect")
     shape = 'class="plot square"' if layout.yaxis.scaleanchor and aspect is None else 'class="plot"'
     shape += f' style="height:auto;aspect-ratio:{float(aspect):g}"' if aspect is not None else ""
+    height = (layout.meta or {}).get("height")  # of a figure with a row a run
+    shape += f' style="height:{float(height):g}px"' if height is not None else ""
     chooser = "".join(f"<option>{escape(run)}</option>" for run in runs)
     return (
         f'<figure aria-labelledby="title-{escape(name)}">\n<h2 id="title-{escape(name)}">{escape(title)}</h2>\n'

@@ -166,6 +166,9 @@ def onset_table(datasets: Mapping[str, xr.Dataset], conditions: Sequence[str] = 
     return kept
 
 
+ROW, MOST_ROWS = 36, 60  # pixels of a run's row, and rows that get as many; more lie closer
+
+
 def onset_figure(table: pd.DataFrame) -> go.Figure:
     """The onsets of `onset_table` as dots, a row a run; an open triangle is a condition that a run did not meet while it was followed.
 
@@ -182,8 +185,14 @@ def onset_figure(table: pd.DataFrame) -> go.Figure:
             if own.any():
                 dots.append(go.Scatter(x=x, y=[run for run, shown in zip(runs, own, strict=True) if shown], name=name, mode="markers", marker=marker))
     caption = "Each row is a run. An open triangle is a condition that the run did not meet by the last step that it was followed."
-    figure = plots.layout_figure("When each run comes to what", caption, dots, plots.STEPS, "run").update_layout(hovermode="closest", showlegend=True)
-    return figure.update_yaxes(type="category", categoryorder="array", categoryarray=runs[::-1], hoverformat=None)
+    figure = plots.layout_figure("When each run comes to what", caption, dots, plots.STEPS, "run")
+    height = 150 + ROW * min(len(runs), MOST_ROWS)
+    figure.update_layout(hovermode="closest", showlegend=True, height=height, meta={"caption": caption, "height": height})
+    # Names above their rows, since long ones beside them would leave a phone no room for the dots. The range is ours: plotly's would avoid the names.
+    last = max((max(dot.x) for dot in dots), default=1.0)
+    figure.update_xaxes(range=[-0.04 * last, 1.05 * last])
+    figure.update_yaxes(ticklabelposition="inside top", nticks=MOST_ROWS, range=[-0.4, len(runs) - 0.2])
+    return figure.update_yaxes(type="category", categoryorder="array", categoryarray=runs[::-1], hoverformat=None, title_text=None)
 
 
 def followed(dataset: xr.Dataset) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import xarray as xr
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import grokinterp as gi
 from grokinterp import Comparison, GrokinterpError, Report, Run, analyze, compare
+from grokinterp.reports.overlay import can_overlay, overlay
 from grokinterp.reports.several import differences, labels, onset_figure
 from grokinterp.training.config import RunConfig
 from grokinterp.training.sweep import grid, sweep
@@ -93,6 +95,36 @@ def test_curves_lie_over_each_other_and_maps_are_shown_one_at_a_time(comparison:
         assert [note["text"] for note in button.args[1]["annotations"]] == own == [str(key) for key in report.dataset["key_frequency"].values]
     with pytest.raises(GrokinterpError, match="unknown figure 'nothing'"):
         comparison.plot("nothing")
+
+
+def lines(names: list[str], phase: int, caption: str, axes: tuple[str, ...] = ("y",)) -> go.Figure:
+    """A figure of a line for each name in each panel, with a phase of its own run and a threshold that all share."""
+    figure = go.Figure([go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name=name, yaxis=axis) for axis in axes for name in names])
+    figure.add_vrect(x0=0, x1=phase, showlegend=True, name="memorization").add_hline(y=0.5)
+    return figure.update_layout(meta={"caption": caption}, annotations=[{"text": f"note of {phase}"}])
+
+
+def test_what_a_figure_says_of_its_own_run_is_left_out_or_told_by_run() -> None:
+    figures = {"a": lines(["train", "test"], 1, "Both. Fast."), "b": lines(["train", "test"], 2, "Both. Slow.")}
+    together = overlay(figures, {"a": "red", "b": "blue"})
+    assert [shape.type for shape in together.layout.shapes] == ["line"]
+    assert together.layout.annotations == ()
+    assert together.layout.meta["caption"] == "Both. a: Fast. b: Slow. Colours are runs, dashes are curves."
+    entries = [trace for trace in together.data if trace.x[0] is None]
+    assert [trace.name for trace in entries] == ["a", "b", "train", "test"]
+    assert len({trace.legendgroup for trace in entries}) == 4  # plotly puts the entries of one group below each other
+
+
+def test_curves_share_an_axis_only_where_a_dash_tells_each_from_the_others() -> None:
+    names = [f"frequency {k}" for k in range(4)]
+    apart = lines([f"frequency {k}" for k in range(3, 7)], 1, "")  # seven in all, and six dashes
+    assert can_overlay({"a": lines(names, 1, ""), "b": lines(names, 2, "")})
+    assert not can_overlay({"a": lines(names, 1, ""), "b": apart})
+    two_panels = lines(names, 1, "", ("y", "y2"))
+    assert can_overlay({"a": two_panels, "b": two_panels})
+    dashes = [(trace.yaxis, trace.line.dash) for trace in overlay({"a": two_panels}, {"a": "red"}).data if trace.x[0] is not None]
+    assert len({*dashes}) == 8
+    assert not can_overlay({"a": lines(names, 1, "").update_yaxes(scaleanchor="x")})  # a plane of the run's own
 
 
 def test_onsets_are_those_of_the_runs(comparison: Comparison) -> None:
