@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
     from grokinterp import ace as ace, interop as interop, interventions as interventions, laws as laws
     from grokinterp import measures as measures, presets as presets, tasks as tasks
     from grokinterp.analysis import analyze as analyze, when as when
+    from grokinterp.checkpoints import published as published
     from grokinterp.checkpoints import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
     from grokinterp.errors import GrokinterpError as GrokinterpError
     from grokinterp.interventions import (
@@ -49,7 +50,6 @@ if TYPE_CHECKING:  # the table below, as type checkers can read it
         MambaConfig as MambaConfig,
         MLPConfig as MLPConfig,
         ModelConfig as ModelConfig,
-        published as published,
     )
     from grokinterp.models.pretrained import load_model as load_model
     from grokinterp.papers import reproduce as reproduce
@@ -70,7 +70,7 @@ __version__ = "0.1.0"
 
 # Public modules, and where each other public name is defined; the imports above say the same to type checkers, and a test compares them.
 _MODULES = {name: f"grokinterp.{name}" for name in ("ace", "interop", "interventions", "laws", "measures", "presets", "tasks")}
-_MODULES |= {"fsd": "grokinterp.measures.fsd", "heads": "grokinterp.measures.heads", "published": "grokinterp.models.published"}
+_MODULES |= {"fsd": "grokinterp.measures.fsd", "heads": "grokinterp.measures.heads", "published": "grokinterp.checkpoints.published"}
 _NAMES = {
     "grokinterp.analysis": "analyze when",
     "grokinterp.checkpoints": "Checkpoint load_checkpoint",

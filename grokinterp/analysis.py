@@ -15,13 +15,13 @@ from tqdm.auto import tqdm
 
 from grokinterp.checkpoints import Checkpoint, checkpoint_of, checkpoint_of_published, load_checkpoint
 from grokinterp.checkpoints.opening import SUFFIXES
+from grokinterp.checkpoints.published import Published
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.measures import MEASURES, Measure, find
 from grokinterp.measures.measure import Function, as_measure
 from grokinterp.measures.undefined import UNDEFINED, has_finite_weights, reasons_of
 from grokinterp.models.adapter import is_model
-from grokinterp.models.published import Published
 from grokinterp.reports.comparison import Comparison, compare
 from grokinterp.reports.figures import without_user_variables
 from grokinterp.reports.report import Report

@@ -7,7 +7,8 @@ A layout of your own is a subclass of `Reader` in `READERS`.
 """
 
 from grokinterp.checkpoints.checkpoint import Checkpoint
-from grokinterp.checkpoints.loading import READERS, checkpoint_of, checkpoint_of_published, load_checkpoint
+from grokinterp.checkpoints.loading import READERS, checkpoint_of, load_checkpoint
+from grokinterp.checkpoints.published import checkpoint_of_published
 from grokinterp.checkpoints.reader import Facts, Reader
 
 __all__ = ["READERS", "Checkpoint", "Facts", "Reader", "checkpoint_of", "checkpoint_of_published", "load_checkpoint"]

@@ -11,7 +11,7 @@ from grokinterp.checkpoints.reader import State
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.models.hooked import new_transformer
 from grokinterp.models.intervention import InForce, in_order
-from grokinterp.models.layouts import check_numbers
+from grokinterp.models.transformers import freeze_absent, load_weights
 from grokinterp.tasks import Task
 
 ACTIVATIONS = ("relu", "gelu", "gelu_new")
@@ -47,21 +47,9 @@ def assemble(weights: State, task: Task, interventions: Sequence[InForce] = (), 
     parts = in_order(interventions)
     for part in parts:
         part.build(model)
-    own = dict(model.named_parameters())
-    if unexpected := sorted(weights.keys() - own.keys()):
-        raise GrokinterpError(f"these weights hold {unexpected[0]}, which a transformer with {_shown(settings)} lacks")
-    check_numbers(weights)
+    freeze_absent(model, [name for name, _ in model.named_parameters() if name not in weights and _is_bias(name)])
     model.to(torch.promote_types(weights["embed.W_E"].dtype, torch.float32), print_details=False)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name not in weights:
-                if not _is_bias(name):
-                    raise GrokinterpError(f"these weights have no {name}, which a transformer with {_shown(settings)} needs")
-                parameter.zero_().requires_grad_(False)
-                continue
-            if parameter.shape != weights[name].shape:
-                raise GrokinterpError(f"{name} has shape {tuple(weights[name].shape)}; the other weights imply {tuple(parameter.shape)}")
-            parameter.copy_(weights[name])
+    load_weights(model, weights)
     for part in parts:
         part.install(model, task)
     if parts:
@@ -72,7 +60,3 @@ def assemble(weights: State, task: Task, interventions: Sequence[InForce] = (), 
 def _is_bias(name: str) -> bool:
     last = name.rpartition(".")[2]
     return last == "b" or last.startswith("b_")
-
-
-def _shown(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in settings.items())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,6 @@ from grokinterp.checkpoints.transposed import Nanda2023, Pizza2023, PizzaLinear2
 from grokinterp.errors import GrokinterpError, os_errors_explained, unknown_name
 from grokinterp.models.adapter import Adapter, index_of, is_model
 from grokinterp.models.layouts import without_wrappers
-from grokinterp.models.published import Published, load
 from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.tasks import Task, TaskConfig
 
@@ -75,12 +75,23 @@ def load_checkpoint(
         raise GrokinterpError(f"a toy checkpoint is read on a task; got a {type(task).__name__}, which is for a language model")
     if dtype not in (None, torch.float32, torch.float64):
         raise GrokinterpError(f"a toy model is read as torch.float32 or torch.float64; got dtype={dtype}")
-    found = opened(source)
-    if _is_published(found) and isinstance(source, str | Path) and not (task or reader or dtype or facts):
-        published = load(source)
-        if check is not None:
-            _compare(published.model, check, published.task)
-        return checkpoint_of_published(published)
+    return read_opened(opened(source), task, reader, check, dtype, facts, check_record=task is None and not facts)[0]
+
+
+def read_opened(
+    found: Opened,
+    task: Task | TaskConfig | None = None,
+    reader: str | Reader | None = None,
+    check: Callable[[Tensor], Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    check_record: bool = True,
+) -> tuple[Checkpoint, Any]:
+    """A checkpoint of what was opened, and the model of its last step; arguments and errors are those of `load_checkpoint`.
+
+    With `check_record` the model has to agree with what was recorded while it was trained, see `Reader.check_record`.
+    """
     states = {step: _unwrapped(state, found.config) for step, state in found.states.items()}
     last = states[max(states)]
     layout = _reader(reader, last, found.config)
@@ -104,31 +115,11 @@ def load_checkpoint(
             f"the weights have {n_tokens} tokens and task {table.name!r} has {table.n_vocab}, so a number may mean another token; pass the task "
             f"in the model's numbers (another p, tokens counted from 1), or dataclasses.replace(task, n_vocab={n_tokens}) where the rest is unused"
         )
+    if check_record:
+        layout.check_record(checkpoint, model)
     if check is not None:
         _compare(model, check, table)
-    return checkpoint
-
-
-def checkpoint_of_published(published: Published) -> Checkpoint:
-    """What `published.load` reads, as every other checkpoint."""
-    losses = {"train_loss": published.train_losses, "test_loss": published.test_losses}
-    files = {"file": published.path.name}
-    return Checkpoint(
-        published.path.name,
-        "nanda2023",
-        published.task,
-        [published.epoch],
-        lambda step: published.model,
-        published.config,
-        losses,
-        published.optimizer,
-        files,
-    )
-
-
-def _is_published(found: Opened) -> bool:
-    """Whether a file is a whole checkpoint of Nanda et al. 2023, which `published.load` checks against its own record."""
-    return {"fn_name", "frac_train"} <= found.config.keys() and {"train_loss", "test_loss"} <= found.recorded.keys() and bool(found.optimizer)
+    return checkpoint, model
 
 
 def _model(reader: Reader, states: Mapping[int, State], facts: Facts, task: Task, dtype: torch.dtype | None, step: int) -> Any:
@@ -195,7 +186,12 @@ def _reader(asked: str | Reader | None, state: State, config: Mapping[str, Any])
 
 
 def _task(given: Task | TaskConfig | None, reader: Reader, state: State, facts: Facts, found: Opened) -> Task:
-    stated = reader.task(state, facts)
+    try:
+        stated = reader.task(state, facts)
+    except GrokinterpError:  # a task that the reader does not know, which is why one is given
+        if given is None:
+            raise
+        stated = None
     if given is not None and stated is not None and stated.train is not None:
         raise GrokinterpError(f"{found.title} has a task of its own, {stated.name!r}; leave task={given.name!r} out")
     task = stated if given is None else given.build() if isinstance(given, TaskConfig) else given

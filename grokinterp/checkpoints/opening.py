@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from grokinterp.checkpoints.reader import State
+from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import TENSORS_LIMIT, read_json, regular_file
 from grokinterp.models.adapter import is_model
@@ -104,7 +106,21 @@ def read_file(path: Path) -> Any:
 
 
 def _file(path: Path) -> Opened:
-    found = _unpacked(read_file(path), str(path))
+    return from_file(path, read_file(path))
+
+
+def from_file(path: Path, saved: Any) -> Opened:
+    """What `read_file` has read from a file, taken apart.
+
+    Raises:
+        GrokinterpError: it holds no weights, weights that are larger than the file, or a record that is none.
+    """
+    found = _unpacked(saved, str(path))
+    for state in found.states.values():
+        # A tensor of a terabyte can be one number in the file, repeated; half of the file may be masks or tied weights.
+        claimed, size = sum(value.numel() * value.element_size() for value in state.values()), path.stat().st_size
+        if claimed > 2 * size:
+            raise GrokinterpError(f"{path} claims weights of {claimed:,} bytes and has {size:,}; it is damaged")
     if not found.config and (beside := _config_beside(path)) is not None:
         found = replace(found, config=read_json(beside))
     return replace(found, title=path.name, files=(path.name,))
@@ -161,7 +177,7 @@ def _unpacked(saved: Any, name: str) -> Opened:
         title=name,
         states=states,
         config=config,
-        recorded={f"{kind}_loss": series(saved[f"{kind}_losses"], step) for kind in ("train", "test") if saved.get(f"{kind}_losses") is not None},
+        recorded=_record(saved, step, name),
         optimizer={key: groups[0][key] for key in ("lr", "betas", "eps", "weight_decay") if key in groups[0]} if groups else {},
         train=None if saved.get("train_indices") is None else [int(i) for i in saved["train_indices"]],
     )
@@ -198,14 +214,34 @@ def _plain(config: Any, where: str) -> dict[str, Any]:
     return dict(plain(values, where))
 
 
-def series(losses: Sequence[Any], last: int | None) -> pd.Series[float]:
-    """Recorded losses by step; a list ten times shorter than the steps was recorded every tenth step.
+def _record(saved: Mapping[Any, Any], last: int | None, name: str) -> dict[str, pd.Series[float]]:
+    """Recorded losses in nats by step, up to the last step; a list ten times shorter than the steps was recorded every tenth step.
 
-    Args:
-        losses: in nats, in order.
-        last: the last step; None for one loss a step.
+    Where no step is stated, there is one loss a step.
     """
     import pandas as pd
 
-    every = 1 if last is None or not len(losses) else max(1, round((last + 1) / len(losses)))
-    return pd.Series([float(loss) for loss in losses], index=pd.RangeIndex(0, every * len(losses), every, name="epoch"))
+    found: dict[str, pd.Series[float]] = {}
+    for kind in ("train", "test"):
+        if (losses := saved.get(f"{kind}_losses")) is None:
+            continue
+        where, every = f"{name}: {kind}_losses", 1
+        values = list(_numbers(losses, where))
+        if values and last is not None:
+            every = max(1, round((last + 1) / len(values)))
+            if abs(every * len(values) - (last + 1)) > every:
+                raise GrokinterpError(
+                    f"{where} are {len(values):,} numbers, which no regular spacing lays over {last + 1:,} steps; pass the weights alone"
+                )
+        found[f"{kind}_loss"] = pd.Series(values, index=pd.RangeIndex(0, every * len(values), every, name="epoch"))
+    return found
+
+
+def _numbers(losses: Any, where: str) -> Iterator[float]:
+    """Losses as Python numbers; NaN and inf are what a diverged training recorded."""
+    if not isinstance(losses, list | tuple | np.ndarray | Tensor) or (isinstance(losses, np.ndarray | Tensor) and losses.ndim != 1):
+        raise GrokinterpError(f"{where} are a list of numbers; got {shown(losses)}")
+    for value in losses:
+        if isinstance(value, str | bytes | bool) or not hasattr(value, "__float__") or (isinstance(value, Tensor) and value.numel() != 1):
+            raise GrokinterpError(f"{where} are a list of numbers; got {shown(value)} in it")
+        yield float(value)

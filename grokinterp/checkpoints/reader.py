@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.tasks import Task
+
+if TYPE_CHECKING:
+    from grokinterp.checkpoints.checkpoint import Checkpoint
 
 State = Mapping[str, Tensor]
 
@@ -118,6 +121,14 @@ class Reader(ABC):
     def task(self, state: State, facts: Facts) -> Task | None:
         """The task that the checkpoint itself states, with its split where that can be known; None where it states none."""
         return None
+
+    def check_record(self, checkpoint: Checkpoint, model: Any) -> None:  # noqa: B027  (few layouts come with a record that can be compared)
+        """Raise a GrokinterpError where the model contradicts what was recorded while it was trained.
+
+        Args:
+            checkpoint: with its record, on the task that it states itself.
+            model: of its last step.
+        """
 
 
 def n_blocks(state: State, prefix: str) -> int:

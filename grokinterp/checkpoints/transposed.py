@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from grokinterp.checkpoints.assembly import assemble
 from grokinterp.checkpoints.reader import Facts, Reader, State, n_blocks
-from grokinterp.errors import GrokinterpError
+from grokinterp.checks import real, shown, whole
+from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.interventions.attention import AttentionRate
 from grokinterp.models.baseline_configs import Inputs, MLPConfig
 from grokinterp.models.intervention import InForce
-from grokinterp.models.published import OPERATIONS, inputs_first
+from grokinterp.models.readout import OUTPUT, at_readout
 from grokinterp.models.transformers import build_model, load_weights
 from grokinterp.tasks import TASKS, Task, TaskConfig, modular_addition
 
-_N_HEADS = "blocks.0.attn.W_K"
+if TYPE_CHECKING:
+    from grokinterp.checkpoints.checkpoint import Checkpoint
+
+OPERATIONS: dict[str, str] = {
+    "add": "modular_addition",
+    "subtract": "modular_subtraction",
+    "multiply": "modular_multiplication",
+    "x2xyy2": "modular_quadratic",
+}
+"""What a file's ``fn_name`` may say beside the task's own name, and the task that it is here. All have every pair in row order."""
+
+_SIZED: Mapping[str, int] = {"embed.W_E": 2, "pos_embed.W_pos": 2, "blocks.0.attn.W_K": 3, "blocks.0.attn.W_O": 2}
+"""The weights that tell the sizes, by their number of dimensions."""
+_LARGEST_P = 1_000  # a table of a million pairs (chosen here)
+_LAST = 10  # epochs of the record that say how much the loss moves (chosen here)
 _KINDS: Mapping[str, tuple[str, int, Inputs]] = {"A": ("α", 1, "sum"), "B": ("β", 2, "sum"), "D": ("δ", 1, "concatenated")}
 
 
@@ -23,6 +43,8 @@ class Nanda2023(Reader):
     """arXiv 2301.05217: ``W_K [head, d_head, d_model]``, ``W_O [d_model, head · d_head]``, ``W_E [d_model, vocab]``; three positions, causal."""
 
     layout = "nanda2023"
+    stated = ("p", "fn_name", "frac_train", "seed")
+    """What the published configuration says of the task."""
 
     def recognises(self, state: State, config: Mapping[str, Any]) -> bool:
         """See `Reader.recognises`."""
@@ -32,22 +54,56 @@ class Nanda2023(Reader):
         """The table of the configuration with the published split: Python's shuffle of all pairs in row order.
 
         Raises:
-            GrokinterpError: a configuration with an unknown operation.
+            GrokinterpError: a configuration with an unknown operation, or numbers that no such task has.
         """
         config = facts.config
-        if not {"p", "fn_name", "frac_train", "seed"} <= config.keys():
+        if not config.keys() >= set(self.stated):
             return None
-        if config["fn_name"] not in OPERATIONS:
-            raise GrokinterpError(f"the checkpoint's fn_name is {config['fn_name']!r}, and known are {', '.join(OPERATIONS)}; pass task=…")
-        return TaskConfig(OPERATIONS[config["fn_name"]], {"p": int(config["p"])}, config["frac_train"], config["seed"], "python").build()
+        name = str(config["fn_name"])[:60]
+        short = name.lower().replace("-", "_").removeprefix("modular_").removeprefix("mod_")
+        operation = OPERATIONS.get(short, f"modular_{short}")
+        if operation not in OPERATIONS.values():
+            raise GrokinterpError(f"{unknown_name('fn_name', name, OPERATIONS)}; for another operation, pass task=…")
+        p = whole("p in the config", config["p"], 3, _LARGEST_P)
+        fraction = real("frac_train in the config", config["frac_train"], 0, 1)
+        seed = whole("seed in the config", config["seed"], 0, 2**63 - 1)
+        return TaskConfig(operation, {"p": p}, fraction, seed, "python").build()
 
     def read(self, state: State, facts: Facts, task: Task) -> Any:
-        """See `Reader.read`. The published configuration states neither activation nor direction; the paper does."""
-        if "fn_name" in facts.config:
-            act_fn, causal = facts.get("act_fn"), facts.get("causal")
-            return read_transposed(state, task, "relu" if act_fn is None else act_fn, causal is None or causal)
-        act_fn, causal = facts.need("act_fn", "causal")
-        return read_transposed(state, task, act_fn, causal)
+        """See `Reader.read`; where the published configuration does not state them, the activation is ReLU, and the masks tell the direction.
+
+        Raises:
+            GrokinterpError: a published configuration with other sizes than the weights, masks that are neither causal nor full.
+        """
+        if "fn_name" not in facts.config:
+            return read_transposed(state, task, *facts.need("act_fn", "causal"))
+        for name, size in _sizes(state).items():
+            for spelling in (name, name.replace("n_", "num_")):
+                if (said := facts.config.get(spelling, size)) != size:
+                    raise GrokinterpError(f"the config says {spelling} {shown(said)}, and the weights {size}; use both of one model")
+        causal = facts.get("causal")
+        return read_transposed(state, task, facts.get("act_fn") or "relu", _is_causal(state) if causal is None else causal)
+
+    def check_record(self, checkpoint: Checkpoint, model: Any) -> None:
+        """See `Reader.check_record`: the training loss has to be the last one recorded, as closely as the record itself stands still.
+
+        The record was taken an update before or after the weights. So the two may differ by three times what the loss last moved between two
+        epochs, and a thousandth (chosen here). On the published file ReLU is 0.001 % off and GELU 7 %.
+        """
+        task, losses = checkpoint.task, checkpoint.recorded.get("train_loss")
+        if losses is None or losses.empty or losses.index[-1] != checkpoint.steps[-1] or not isinstance(task, Task) or task.train is None:
+            return
+        recorded, moved = float(losses.iloc[-1]), float(losses.iloc[-_LAST:].diff().abs().max())
+        examples = task.indices("train")
+        logits = at_readout(model, task.tokens[examples], task.readout)[OUTPUT]
+        loss = float(cross_entropy(logits.double(), task.answers[examples]))
+        if not math.isfinite(recorded + moved) or abs(loss - recorded) <= 3 * moved + 1e-3 * recorded:
+            return
+        activation = str(checkpoint.config.get("act_type", "relu")).lower()
+        raise GrokinterpError(
+            f"the model has a training loss of {loss:.4g} nats, and {recorded:.4g} was recorded last, so it was trained with another operation, "
+            f"split or activation function than its config says ({task.name}, {activation}); published.load(file, check_loss=False) reads it anyway"
+        )
 
 
 class Pizza2023(Reader):
@@ -124,12 +180,10 @@ def _pizza_task(p: Any, equals: bool, separate: bool, facts: Facts) -> Task:
 
 def is_transposed(state: State) -> bool:
     """Whether a state dict has HookedTransformer's names with outputs first."""
-    return all(name in state and state[name].ndim == ndim for name, ndim in (("embed.W_E", 2), ("pos_embed.W_pos", 2), (_N_HEADS, 3))) and (
-        state.get("blocks.0.attn.W_O", state["embed.W_E"][None]).ndim == 2
-    )
+    return all(name in state and state[name].ndim == ndim for name, ndim in _SIZED.items())
 
 
-def read_transposed(state: State, task: Task, act_fn: str, causal: bool, interventions: list[InForce] | None = None) -> Any:
+def read_transposed(state: State, task: Task, act_fn: str, causal: bool, interventions: Sequence[InForce] = ()) -> Any:
     """A transformer from weights with outputs first.
 
     Args:
@@ -138,19 +192,62 @@ def read_transposed(state: State, task: Task, act_fn: str, causal: bool, interve
         act_fn: of the MLPs.
         causal: whether positions see earlier ones alone.
         interventions: in force from now on.
+
+    Raises:
+        GrokinterpError: weights that do not tell the model's sizes, or that do not fit together.
     """
-    n_heads, d_head, _ = state[_N_HEADS].shape
-    attn_only = "blocks.0.mlp.W_in" not in state
+    sizes = _sizes(state)
     return assemble(
-        inputs_first(state),
+        _inputs_first(state, sizes["n_heads"]),
         task,
-        interventions or [],
-        n_layers=n_blocks(state, "blocks."),
-        n_heads=n_heads,
-        d_head=d_head,
-        d_mlp=None if attn_only else len(state["blocks.0.mlp.W_in"]),
-        attn_only=attn_only,
+        interventions,
+        **{name: size for name, size in sizes.items() if name != "d_model"},
+        attn_only=sizes["d_mlp"] is None,
         act_fn=act_fn,
         normalization_type=None,
         attention_dir="causal" if causal else "bidirectional",
     )
+
+
+def _sizes(state: State) -> dict[str, Any]:
+    """The model's sizes, by HookedTransformer's names; d_mlp is None where there is no MLP."""
+    if not is_transposed(state):
+        found = {name: tuple(state[name].shape) if name in state else None for name in _SIZED}
+        odd = {name: shape for name, shape in found.items() if shape is None or len(shape) != _SIZED[name]}
+        raise GrokinterpError(
+            "embed.W_E [d_model, vocab], pos_embed.W_pos [position, d_model], blocks.0.attn.W_K [head, d_head, d_model] and W_O "
+            f"[d_model, head · d_head] say a model's sizes; got {shown(odd)}"
+        )
+    n_heads, d_head, d_model = state["blocks.0.attn.W_K"].shape
+    d_mlp = len(state["blocks.0.mlp.W_in"]) if "blocks.0.mlp.W_in" in state else None
+    return {"n_layers": n_blocks(state, "blocks."), "n_heads": n_heads, "d_head": d_head, "d_model": d_model, "d_mlp": d_mlp}
+
+
+def _is_causal(state: State) -> bool:
+    """What the masks beside the weights say; causal where there are none."""
+    masks = [value for name, value in state.items() if name.endswith("attn.mask")]
+    for said, full in ((True, torch.ones(3, 3).tril()), (False, torch.ones(3, 3))):
+        if all(torch.equal(mask.float(), full) for mask in masks):
+            return said
+    raise GrokinterpError(f"the attention masks are neither causal nor full: {shown(masks[0].tolist())}; pass causal=…")
+
+
+def _inputs_first(state: State, n_heads: int) -> dict[str, Tensor]:
+    """The authors' layout, outputs first, turned into HookedTransformer's, inputs first; masks are left out.
+
+    A tensor that this layout cannot hold stays as it is, for `assemble` to name.
+    """
+    weights: dict[str, Tensor] = {}
+    for name, value in state.items():
+        match name.rpartition(".")[2], value.ndim:
+            case "mask", _:
+                continue
+            case (("W_K" | "W_Q" | "W_V"), 3):
+                weights[name] = value.transpose(1, 2)
+            case "W_O", 2 if value.shape[1] % n_heads == 0:
+                weights[name] = value.T.reshape(n_heads, -1, len(value))
+            case (("W_E" | "W_in" | "W_out"), 2):
+                weights[name] = value.T
+            case _:
+                weights[name] = value
+    return weights

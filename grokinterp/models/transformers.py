@@ -7,7 +7,7 @@ library's default has changed under grokking results before.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from grokinterp.checks import check_fields
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.errors import GrokinterpError
 from grokinterp.models.baseline_configs import BaselineConfig, Baselines, TwoSidedMLPConfig
 from grokinterp.models.intervention import InForce, in_order
 from grokinterp.models.layouts import check_numbers, listed, misfit, named_tensors
@@ -73,17 +73,6 @@ class ModelConfig:
             raise GrokinterpError(f"d_mlp must be 0 (attention only) or positive; got {self.d_mlp}")
         if self.d_head is None and self.d_model % self.n_heads:
             raise GrokinterpError(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}; set d_head as well")
-        for name, value, known in (
-            ("act_fn", self.act_fn, Activation),
-            ("normalization", self.normalization, Normalization),
-            ("outputs", self.outputs, Literal["vocab", "classes"]),
-            ("init", self.init, Initialisation),
-        ):
-            if value not in get_args(known):
-                raise unknown_name(name, value, get_args(known))
-        for site in self.biases:
-            if site not in get_args(BiasSite):
-                raise unknown_name("bias site", site, get_args(BiasSite))
         if (size := self.n_layers * self.d_model * (4 * self.n_heads * self.head_width + 2 * self.d_mlp)) > LARGEST_MODEL:
             raise GrokinterpError(f"a toy transformer here has at most {LARGEST_MODEL:,} weights in its blocks; this one would have {size:,}")
         object.__setattr__(self, "interventions", in_order(self.interventions))
@@ -146,7 +135,7 @@ def build_model(config: ModelConfig | Baselines, task: Task, seed: int, device: 
     initialise(model, config.init, torch.Generator().manual_seed(seed))
     for part in config.interventions:
         part.initialise(model, task)
-    freeze_absent(model, config)
+    freeze_absent(model, [name for name, _ in model.named_parameters() if is_absent(name, config)])
     for part in config.interventions:
         part.install(model, task)
     if config.interventions:
@@ -155,13 +144,13 @@ def build_model(config: ModelConfig | Baselines, task: Task, seed: int, device: 
     return model.to(dtype, print_details=False).to(device, print_details=False)
 
 
-def freeze_absent(model: Any, config: ModelConfig) -> None:
-    """Set the parameters that the configuration leaves out to 0 and take them out of training; `trained_parameters` knows them by name."""
-    absent = {name: parameter for name, parameter in model.named_parameters() if is_absent(name, config)}
-    for parameter in absent.values():
+def freeze_absent(model: Any, names: Sequence[str]) -> None:
+    """Set parameters that a model does not have to 0 and take them out of training; `trained_parameters` leaves them out by these names."""
+    for name in names:
+        parameter = model.get_parameter(name)
         parameter.requires_grad_(False)
         parameter.data.zero_()
-    model.absent_parameters = frozenset(absent)
+    model.absent_parameters = frozenset(names)
 
 
 def is_absent(name: str, config: ModelConfig) -> bool:

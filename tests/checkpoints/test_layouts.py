@@ -377,7 +377,7 @@ def test_a_pickled_config_is_read_as_values_and_not_imported(tmp_path: Path, mon
         ({"causal": "False"}, "causal is True or False; got 'False'"),
         ({"act_fn": 3}, 'act_fn is a name like "relu"; got 3'),
         ({"act_fn": "swish9"}, "unknown act_fn .swish9."),
-        ({"normalization": "LN"}, "these weights have no "),
+        ({"normalization": "LN"}, r"these weights do not fit the model: missing: blocks.0…1.ln1.w, blocks.0…1.ln2.w, ln_final.w$"),
     ],
 )
 def test_facts_of_another_type_are_refused(facts: Mapping[str, Any], message: str) -> None:
@@ -425,11 +425,14 @@ def test_the_shell_reads_a_file_with_its_task_and_facts(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w | {"blocks.1.attn.extra": torch.zeros(2)}, "these weights hold blocks.1.attn.extra"),
-        (lambda w: {name: value for name, value in w.items() if name != "blocks.1.attn.W_K"}, "these weights have no blocks.1.attn.W_K"),
+        (lambda w: w | {"blocks.1.attn.extra": torch.zeros(2)}, "not in the model: blocks.1.attn.extra"),
+        (
+            lambda w: {name: value for name, value in w.items() if name != "blocks.1.attn.W_K"},
+            "these weights do not fit the model: missing: blocks.1.attn.W_K",
+        ),
         (
             lambda w: w | {"blocks.1.mlp.W_in": torch.zeros(8, 13).double()},
-            r"mlp.W_in has shape \(8, 13\); the other weights imply \(8, 12\)",
+            r"of another shape: blocks.1.mlp.W_in \(8, 13\), wanted \(8, 12\)",
         ),
         (lambda w: {name.replace("blocks.1", "blocks.2"): value for name, value in w.items()}, r"have the blocks \[0, 2\]"),
         (lambda w: {name: value for name, value in w.items() if "pos_embed" not in name}, "these weights have no pos_embed.W_pos"),
@@ -438,6 +441,26 @@ def test_the_shell_reads_a_file_with_its_task_and_facts(tmp_path: Path, capsys: 
 def test_weights_that_do_not_fit_together_are_refused(change: Callable[[State], State], message: str) -> None:
     with pytest.raises(GrokinterpError, match=message):
         load_checkpoint(change(weights_of(model_of())), TASK, **CASES["HookedTransformer"].facts)
+
+
+def test_a_reader_that_is_asked_for_says_what_its_weights_need() -> None:
+    with pytest.raises(GrokinterpError, match=r"embed.W_E \[d_model, vocab\], .* say a model's sizes; got \{'embed.W_E': None"):
+        load_checkpoint({"first": torch.zeros(1)}, TASK, reader="nanda2023", act_fn="relu", causal=True)
+
+
+@pytest.mark.parametrize(
+    ("case", "config"),
+    [
+        ("nanda2023", {"p": P, "fn_name": "rand", "frac_train": 0.6, "seed": 0, "act_type": "ReLU"}),
+        ("pizza2023", {"C": P, "funcs": "lambda x: (x[0]-x[1])%7", "attn_coeff": 0.3, "act_type": "ReLU"}),
+    ],
+)
+def test_a_task_that_is_passed_stands_for_one_that_no_reader_knows(case: str, config: dict[str, Any]) -> None:
+    saved = {"model": CASES[case].write(CASES[case].model()), "config": config}
+    with pytest.raises(GrokinterpError, match="pass task=…"):
+        load_checkpoint(saved)
+    task = tasks.modular_addition(P, equals=case == "nanda2023")
+    assert load_checkpoint(saved, task).task is task
 
 
 # What is around weights, and beside them

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from grokinterp import GrokinterpError, analyze, published
+from grokinterp import GrokinterpError, analyze, load_checkpoint, published
 from grokinterp.models import ModelConfig, build_model
 from grokinterp.tasks import TaskConfig
 
@@ -190,34 +190,37 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "betas of strings": ({"optimizer/param_groups": [{"lr": 1, "betas": "ab", "eps": 1, "weight_decay": 0}]}, "betas are two numbers; got 'ab'"),
     "a beta of 2": ({"optimizer/param_groups": [{"lr": 1, "betas": (2, 0), "eps": 1, "weight_decay": 0}]}, r"betas is a number in 0 … 1; got 2"),
     "a NaN rate": ({"optimizer/param_groups": [{"lr": math.nan, "betas": (0, 0), "eps": 1, "weight_decay": 0}]}, "lr is a number .* got nan"),
-    "no losses": ({"train_losses": []}, "train_losses are empty"),
+    "no losses": ({"train_losses": []}, "no train_loss is recorded; without recorded losses, read it with load_checkpoint"),
     "losses of text": ({"test_losses": ["1.0"]}, "test_losses are a list of numbers; got '1.0' in it"),
     "losses as text": ({"test_losses": "123"}, "test_losses are a list of numbers; got '123'"),
-    "a number of losses that fits no spacing": ({"test_losses": [1.0] * 500}, "500 numbers, which no regular spacing lays over 150 epochs"),
+    "a number of losses that fits no spacing": ({"test_losses": [1.0] * 500}, "500 numbers, which no regular spacing lays over 150 steps"),
     "an epoch of text": ({"epoch": "last"}, "epoch is a whole number, 0 … 1,000,000,000; got 'last'"),
     "a negative epoch": ({"epoch": -1}, "got -1"),
     "an epoch of 500 digits": ({"epoch": 10**500}, "got 1000000000"),
-    "no p": ({"config/p": ...}, "config p is a whole number, 3 … 1,000; got None"),
-    "a p of a billion": ({"config/p": 10**9}, "config p is a whole number, 3 … 1,000; got 1000000000"),
-    "another p": ({"config/p": 11}, r"for p = 11; of another shape: embed.W_E \(8, 8\), wanted \(8, 12\), unembed.W_U"),
+    "no p": ({"config/p": ...}, "its config has no p$"),
+    "a p of a billion": ({"config/p": 10**9}, "p in the config is a whole number, 3 … 1,000; got 1000000000"),
+    "another p": ({"config/p": 11}, "the weights have 8 tokens and task 'modular_addition' has 12"),
     "a p of True": ({"config/p": True}, "got True"),
-    "no fraction": ({"config/frac_train": ...}, "config frac_train is a number in 0 … 1; got None"),
+    "no fraction": ({"config/frac_train": ...}, "its config has no frac_train$"),
     "a NaN fraction": ({"config/frac_train": math.nan}, "got nan"),
-    "no seed": ({"config/seed": ...}, "config seed is a whole number"),
-    "an operation without answers": ({"config/fn_name": "rand"}, "unknown fn_name in .*own.pth: 'rand'; did you mean|known: add"),
-    "no operation": ({"config/fn_name": ...}, "unknown fn_name in .* 'None'"),
-    "an activation function of its own": ({"config/act_type": "SiLU"}, "unknown act_type in .*own.pth: 'SiLU'"),
-    "another width": ({"config/d_model": 16}, "its config says d_model 16 and its weights 8"),
-    "another number of heads": ({"config/num_heads": 4}, "its config says num_heads 4 and its weights 2"),
+    "no seed": ({"config/seed": ...}, "its config has no seed$"),
+    "an operation without answers": ({"config/fn_name": "rand"}, "own.pth: unknown fn_name 'rand'; (did you mean|known: add)"),
+    "no operation": ({"config/fn_name": ...}, "its config has no fn_name$"),
+    "an activation function of its own": ({"config/act_type": "SiLU"}, "own.pth: unknown act_fn 'silu'"),
+    "another width": ({"config/d_model": 16}, "the config says d_model 16, and the weights 8"),
+    "another number of heads": ({"config/num_heads": 4}, "the config says num_heads 4, and the weights 2"),
     "a tensor in the config": ({"config/extra": torch.zeros(3)}, r"its config holds a tensor of shape \(3,\)"),
-    "no weights at all": ({"model": {}}, r"say its sizes; got \{\}"),
-    "odd shapes": ({f"model/{W_K}": torch.zeros(4, 8)}, r"say its sizes; got .*torch.Size\(\[4, 8\]\)"),
-    "a missing weight": ({"model/embed.W_E": ...}, "not those of one model of 1 layers for p = 7; missing: embed.W_E$"),
+    "no weights at all": ({"model": {}}, "holds no weights under model, state_dict"),
+    "odd shapes": ({f"model/{W_K}": torch.zeros(4, 8)}, r"say a model's sizes; got \{'blocks.0.attn.W_K': \(4, 8\)\}"),
+    "a missing weight": ({"model/embed.W_E": ...}, "embed.W_E .* say a model's sizes"),
     "several wrong weights": (
-        {"model/embed.W_E": ..., "model/blocks.0.mlp.W_in": torch.zeros(3, 3), "model/ln.w": torch.ones(8)},
-        r"missing: embed.W_E; not in the model: ln.w; of another shape: blocks.0.mlp.W_in \(3, 3\), wanted \(12, 8\)$",
+        {"model/blocks.0.attn.W_Q": ..., "model/blocks.0.mlp.W_out": torch.zeros(3, 3), "model/ln.w": torch.ones(8)},
+        r"missing: blocks.0.attn.W_Q; not in the model: ln.w; of another shape: blocks.0.mlp.W_out \(3, 3\), wanted \(12, 8\)$",
     ),
-    "a billion layers": ({"model/blocks.999999999.attn.W_K": torch.zeros(2, 4, 8)}, "one model of 2 layers .* missing: blocks.1.attn.W_K"),
+    "a billion layers": (
+        {"model/blocks.999999999.attn.W_K": torch.zeros(2, 4, 8)},
+        r"have the blocks \[0, 999999999\] and should have 0, 1",
+    ),
     "whole numbers as weights": ({"model/embed.W_E": torch.zeros(8, 8, dtype=torch.int8)}, "embed.W_E is a torch.strided tensor of torch.int8"),
     "no tensors": ({"model/embed.W_E": [1.0]}, "embed.W_E is a list"),
     "a strange mask": ({"model/blocks.0.attn.mask": torch.eye(3)}, r"masks are neither causal nor full: \[\[1.0, 0.0, 0.0\]"),
@@ -262,7 +265,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: torch.jit.save(torch.jit.trace(nn.Linear(2, 3), torch.zeros(2)), path),
         "is TorchScript, a program with its weights",
     ),
-    "a bare state dict": (lambda path: torch.save(checkpoint()["model"], path), "it holds bare weights: build their model with build_model"),
+    "a bare state dict": (lambda path: torch.save(checkpoint()["model"], path), "it holds bare weights: read them with load_checkpoint"),
     "a bare state dict of torch's": (lambda path: torch.save(nn.Linear(2, 3).state_dict(), path), "it holds bare weights"),
     "a list": (lambda path: torch.save([1, 2], path), "holds a list, not a checkpoint"),
     "a tensor": (lambda path: torch.save(torch.zeros(2), path), "holds a Tensor, not a checkpoint"),
@@ -299,6 +302,38 @@ def test_no_flipped_byte_and_no_cut_is_a_traceback(tmp_path: Path) -> None:
         except GrokinterpError as error:
             said = str(error)
             assert "own.pth" in said, said
+
+
+def test_a_checkpoint_is_one_and_the_same_through_both_doors(tmp_path: Path) -> None:
+    """`load_checkpoint` looks at masks, at operations by their other names and at sizes as `published.load` does, of a file and of a dictionary."""
+    value = changed({"config/fn_name": "Addition"})
+    whole = published.load(saved(value, tmp_path))
+    for found in (load_checkpoint(tmp_path / "own.pth"), load_checkpoint(value)):
+        assert (found.task.name, found.steps, found.recorded["test_loss"].index[1]) == ("modular_addition", [EPOCH], 10)
+        assert torch.equal(found.model().W_E, whole.model.W_E)
+        assert found.model().absent_parameters == whole.model.absent_parameters > {"blocks.0.attn.b_Q", "unembed.b_U"}
+    full = checkpoint(causal=False, n_layers=2)
+    masks = {f"blocks.{layer}.attn.mask": torch.ones(3, 3) for layer in range(2)}
+    assert load_checkpoint({**full, "model": full["model"] | masks}).model().cfg.attention_dir == "bidirectional"
+    with pytest.raises(GrokinterpError, match=r"the model has a training loss of .* nats, and .* was recorded last"):
+        load_checkpoint(full)
+    assert load_checkpoint(full, causal=False).model().cfg.attention_dir == "bidirectional"
+
+
+REFUSED_THROUGH_BOTH = (
+    "a terabyte from one number",
+    "a number of losses that fits no spacing",
+    "losses as text",
+    "another width",
+    "a p of a billion",
+)
+
+
+@pytest.mark.parametrize("what", REFUSED_THROUGH_BOTH)
+def test_what_published_load_refuses_is_refused_by_load_checkpoint(what: str, tmp_path: Path) -> None:
+    changes, said = REFUSED[what]
+    with pytest.raises(GrokinterpError, match=said):
+        load_checkpoint(saved(changed(changes), tmp_path))
 
 
 def test_a_checkpoint_is_not_changed_by_being_read(tmp_path: Path) -> None:
