@@ -16,7 +16,7 @@ from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any
 
-from grokinterp.errors import GrokinterpError
+from grokinterp.errors import GrokinterpError, unknown_name
 
 LARGEST = 2**63 - 1  # what whole numbers of torch and NumPy hold
 
@@ -105,12 +105,12 @@ def conformed(hint: Any, value: Any, where: str) -> Any:
     """A value as its type declares it: whole numbers below 2⁶³, finite numbers, text that UTF-8 can write, plain JSON values inside a Mapping.
 
     Args:
-        hint: int, float, bool, str, a Literal, tuple or Mapping, another class, one of these or None, or a union of classes.
+        hint: int, float, bool, str, a Literal of texts, tuple or Mapping, another class, one of these or None, or a union of classes.
         value: what was given.
         where: what an error calls it.
 
     Raises:
-        GrokinterpError: a value of another type, NaN, inf, or a whole number that no tensor holds.
+        GrokinterpError: a value of another type or outside a Literal, NaN, inf, or a whole number that no tensor holds.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -145,6 +145,8 @@ def conformed(hint: Any, value: Any, where: str) -> Any:
     if isinstance(kind, type) and not isinstance(value, kind):
         found = subclasses(kind) if inspect.isabstract(kind) else []
         raise _wrong(where, " or ".join(each.__name__ for each in found) or kind.__name__, value)
+    if origin is typing.Literal and value not in arguments:
+        raise unknown_name(where.rpartition(".")[2], value, arguments)
     return _text(value, where) if isinstance(value, str) else value
 
 

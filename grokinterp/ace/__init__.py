@@ -42,27 +42,14 @@ if TYPE_CHECKING:
 
 # What researchers expect under this name although it lies in rooms above this one; loaded when first asked for.
 _ABOVE = {
-    "Knob": "grokinterp.language.agreement:Knob",
-    "agreement_cores": "grokinterp.language.agreement:agreement_cores",
-    "auc": "grokinterp.language.agreement:auc",
-    "combined_p_value": "grokinterp.language.agreement:combined_p_value",
-    "coordinate_correlations": "grokinterp.language.agreement:coordinate_correlations",
-    "coordinates": "grokinterp.language.agreement:coordinates",
-    "flip_p_value": "grokinterp.language.agreement:flip_p_value",
-    "knob": "grokinterp.language.agreement:knob",
-    "margins": "grokinterp.language.agreement:margins",
-    "pair_accuracy": "grokinterp.language.agreement:pair_accuracy",
-    "verb_scores": "grokinterp.language.agreement:verb_scores",
-    "verb_probabilities": "grokinterp.language.agreement:verb_probabilities",
-    "agreement_sweep": "grokinterp.language.sweep:agreement_sweep",
-    "best_core": "grokinterp.language.sweep:best_core",
-    "random_core": "grokinterp.language.sweep:random_core",
-    "Generation": "grokinterp.language.generation:Generation",
-    "generate": "grokinterp.language.generation:generate",
-    "CoreComparison": "grokinterp.laws.cores:CoreComparison",
-    "compare": "grokinterp.laws.cores:compare",
-    "measure": "grokinterp.measures.ace:ace",
+    "grokinterp.language.agreement": "Knob agreement_cores auc combined_p_value coordinate_correlations coordinates flip_p_value knob margins "
+    "pair_accuracy verb_probabilities verb_scores",
+    "grokinterp.language.generation": "Generation generate",
+    "grokinterp.language.sweep": "agreement_sweep best_core random_core",
+    "grokinterp.laws.cores": "CoreComparison compare",
+    "grokinterp.measures.ace": "measure",
 }
+_HOME = {name: module for module, names in _ABOVE.items() for name in names.split()}
 
 __all__ = [
     "Alignment",
@@ -110,10 +97,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ABOVE:
+    if name not in _HOME:
         raise AttributeError(f"module 'grokinterp.ace' has no attribute {name!r}")
-    module, _, attribute = _ABOVE[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(_HOME[name]), "ace" if name == "measure" else name)
 
 
 def __dir__() -> list[str]:

@@ -132,19 +132,19 @@ def cyclic_dynamics(
         raise GrokinterpError(f"held_out is a share of the answers in (0, 0.5]; got {held_out}")
     means = class_means(coordinates, answers, p)
     operator, r_squared = _cyclic_operator(means, truncation)
-    eigenvalues, on_ring = _on_ring(operator, p)
+    eigenvalues, on_ring, modes = _on_ring(operator, p)
     generator = torch.Generator().manual_seed(seed)
     shuffled = [class_means(coordinates, answers[torch.randperm(len(answers), generator=generator)], p) for _ in range(n_shuffles)]
     return CyclicDynamics(
         p=p,
         operator=operator,
         eigenvalues=eigenvalues,
-        modes=_modes(eigenvalues[on_ring], p),
+        modes=modes,
         ring_fraction=float(on_ring.mean()),
         r_squared=r_squared,
         held_out_r_squared=_held_out(means, truncation, ridge, held_out),
         null=np.array([_held_out(each, truncation, ridge, held_out) for each in shuffled]),
-        null_modes=np.array([_n_modes(_cyclic_operator(each, truncation)[0], p) for each in shuffled], dtype=int),
+        null_modes=np.array([len(_on_ring(_cyclic_operator(each, truncation)[0], p)[2]) for each in shuffled], dtype=int),
     )
 
 
@@ -156,15 +156,12 @@ def _cyclic_operator(means: Tensor, truncation: float) -> tuple[Operator, float]
     return operator, float(1 - residual)
 
 
-def _on_ring(operator: Operator, p: int) -> tuple[Eigenvalues, np.ndarray]:
-    """Eigenvalues, and which lie within sin(π/p) of the unit circle."""
+def _on_ring(operator: Operator, p: int) -> tuple[Eigenvalues, np.ndarray, tuple[int, ...]]:
+    """Eigenvalues, which of them lie within sin(π/p) of the unit circle, and the modes of these: the nearest k ≠ 0 with angle 2πk/p."""
     eigenvalues = _eigenvalues(operator)
-    return eigenvalues, np.abs(np.abs(eigenvalues) - 1) <= math.sin(math.pi / p)
-
-
-def _n_modes(operator: Operator, p: int) -> int:
-    eigenvalues, on_ring = _on_ring(operator, p)
-    return len(_modes(eigenvalues[on_ring], p))
+    on_ring = np.abs(np.abs(eigenvalues) - 1) <= math.sin(math.pi / p)
+    k = np.rint(np.abs(np.angle(eigenvalues[on_ring])) * p / (2 * np.pi)).astype(int)
+    return eigenvalues, on_ring, tuple(sorted({int(frequency) for frequency in k} - {0}))
 
 
 def class_means(coordinates: Float[Tensor, "vector rank"], answers: Answers, p: int) -> Float64[Tensor, "answer rank"]:
@@ -187,12 +184,6 @@ def class_means(coordinates: Float[Tensor, "vector rank"], answers: Answers, p: 
         raise GrokinterpError(f"every answer needs an example; there is none of answer {int(counts.argmin())}")
     total = torch.zeros(p, coordinates.shape[1], dtype=torch.float64).index_add_(0, answers, coordinates.double())
     return total / counts[:, None]
-
-
-def _modes(on_ring: np.ndarray, p: int) -> tuple[int, ...]:
-    """Frequencies of eigenvalues: the nearest k with angle 2πk/p, the constant left out."""
-    k = np.rint(np.abs(np.angle(on_ring)) * p / (2 * np.pi)).astype(int)
-    return tuple(sorted({int(frequency) for frequency in k} - {0}))
 
 
 def _held_out(means: Tensor, truncation: float, ridge: float, share: float) -> float:

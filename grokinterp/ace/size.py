@@ -103,8 +103,8 @@ def size(
     below = remove <= (2 / task.n_classes if chance is None else chance)
     return CoreSize(
         energy=held,
-        necessary=_first(r for r, low in zip(measured, below, strict=True) if low and r >= held),
-        sufficient=_first(r for r, right in zip(measured, keep, strict=True) if right >= base - tolerance),
+        necessary=next((r for r, low in zip(measured, below, strict=True) if low and r >= held), None),
+        sufficient=next((r for r, kept in zip(measured, keep, strict=True) if kept >= base - tolerance), None),
         base=base,
         ranks=np.array(measured),
         keep=keep,
@@ -130,7 +130,3 @@ def _hits(tail: Tail, core: Core, tokens: Tokens, answers: Tensor, n_classes: in
         kept = x if rank == len(directions) else kept + (x @ q) @ q.T
         hits += [right(kept + mean), right(x - kept + mean)]
     return torch.tensor(hits)
-
-
-def _first(ranks: Any) -> int | None:
-    return next(iter(ranks), None)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.checks import check_fields
+from grokinterp.errors import GrokinterpError
 from grokinterp.groups.fourier import check_frequencies, frequency_projector
 from grokinterp.groups.operation import Operation, combined_mean
 from grokinterp.models.adapter import Adapter
@@ -46,10 +47,8 @@ class FourierAblation(Intervention):
     mode: Mode = "remove"
 
     def __post_init__(self) -> None:
-        for name, value, known in (("site", self.site, Site), ("mode", self.mode, Mode)):
-            if value not in get_args(known):
-                raise unknown_name(name, value, get_args(known))
         object.__setattr__(self, "frequencies", tuple(int(k) for k in self.frequencies))
+        check_fields(self)
 
     def hooks(self, model: Any, task: Task) -> Hooks:
         """See `Intervention.hooks`.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from grokinterp.checks import check_fields
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.errors import GrokinterpError
 from grokinterp.groups.fourier import check_frequencies
 from grokinterp.models.adapter import EMBEDDED, Adapter, layer_of_heads
 from grokinterp.models.edits import for_backend, uniform_attention
@@ -54,8 +54,6 @@ class PostNorm(InForce):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.norm not in get_args(NormKind):
-            raise unknown_name("norm", self.norm, get_args(NormKind))
 
     def sites(self, model: Any) -> dict[str, str]:
         """The module that normalises, by the hook whose value it normalises."""

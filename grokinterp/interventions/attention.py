@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from grokinterp.checks import check_fields
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.errors import GrokinterpError
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.edits import for_backend
 from grokinterp.models.intervention import Hooks, InForce
@@ -48,8 +48,6 @@ class AttentionRate(InForce):
         object.__setattr__(self, "alpha", float(self.alpha))
         if not 0 <= self.alpha <= 1:
             raise GrokinterpError(f"the attention rate alpha lies in [0, 1]; got {self.alpha}")
-        if self.rest not in get_args(Rest):
-            raise unknown_name("rest", self.rest, get_args(Rest))
 
     def mixed(self, pattern: Tensor, allowed: Tensor) -> Tensor:
         """The pattern as it acts.

@@ -45,7 +45,20 @@ class Event(ABC):
 
 
 @dataclass(frozen=True)
-class ResetHeadMoments(Event):
+class _OnHeads(Event):
+    """What both interventions on randomly chosen heads share: how many are chosen in every layer, each layer for itself, and by which seed."""
+
+    n_heads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.n_heads < 1 or self.seed < 0:
+            raise GrokinterpError(f"heads are chosen with n_heads >= 1 and seed >= 0; got {self.n_heads} and {self.seed}")
+
+
+@dataclass(frozen=True)
+class ResetHeadMoments(_OnHeads):
     """Adam's moments of randomly chosen heads in every layer start again from 0, and no weight changes.
 
     It is the sham of `ReinitialiseHeads`: with the same seed it chooses the same heads, so that what the two arms differ in is
@@ -56,14 +69,8 @@ class ResetHeadMoments(Event):
         seed: of the choice; the same seed chooses the same heads in every run of models of one shape.
     """
 
-    n_heads: int = 2
-    seed: int = 0
     kind: str = field(default="reset_head_moments", init=False, repr=False)
     needs_state = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        _check(self.n_heads, self.seed)
 
     def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
         """See `Event.apply`.
@@ -75,7 +82,7 @@ class ResetHeadMoments(Event):
 
 
 @dataclass(frozen=True)
-class ReinitialiseHeads(Event):
+class ReinitialiseHeads(_OnHeads):
     """Randomly chosen heads in every layer are drawn again: their W_Q, W_K, W_V, W_O and biases, with Adam's moments at 0.
 
     The draw follows the model's own initialisation rule (arXiv 2605.20441, intervention B; which weights, and the moments, chosen
@@ -86,13 +93,7 @@ class ReinitialiseHeads(Event):
         seed: of the choice of heads and of the new weights.
     """
 
-    n_heads: int = 2
-    seed: int = 0
     kind: str = field(default="reinitialise_heads", init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        _check(self.n_heads, self.seed)
 
     def apply(self, weights: Named, moments: Named, draw: Draw) -> State:
         """See `Event.apply`."""
@@ -157,11 +158,6 @@ def chosen_heads(weights: Named, n_heads: int, seed: int) -> dict[int, list[int]
         raise GrokinterpError(f"cannot choose {n_heads} heads in every layer of a model with {min(there.values(), default=0)}")
     generator = torch.Generator().manual_seed(seed)
     return {layer: sorted(torch.randperm(there[layer], generator=generator)[:n_heads].tolist()) for layer in sorted(there)}
-
-
-def _check(n_heads: int, seed: int) -> None:
-    if n_heads < 1 or seed < 0:
-        raise GrokinterpError(f"heads are chosen with n_heads >= 1 and seed >= 0; got {n_heads} and {seed}")
 
 
 def _is_attention_weight(name: str) -> bool:

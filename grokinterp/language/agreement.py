@@ -75,7 +75,7 @@ def verb_scores(model: Any, prompts: Prompts, edits: Sequence[Project] = (), *, 
     Args:
         model: a HookedTransformer or TransformerBridge with causal attention.
         prompts: all of them, both halves.
-        edits: like ``core.flip()``; each acts at its hook on the prompt's last token, whatever a form adds behind it.
+        edits: like ``core.flip()``; each acts at its hook on the prompt's last token, whatever a form adds after it.
         batch_size: prompts at once.
     """
     return _scores(model, prompts, edits, batch_size, normalised=False)
@@ -84,7 +84,7 @@ def verb_scores(model: Any, prompts: Prompts, edits: Sequence[Project] = (), *, 
 def verb_probabilities(
     model: Any, prompts: Prompts, edits: Sequence[Project] = (), *, batch_size: int = BATCH
 ) -> Float64[Tensor, "variant example verb"]:
-    """Probability of every whole verb form behind a prompt; for the arguments see `verb_scores`."""
+    """Probability of every whole verb form after a prompt; for the arguments see `verb_scores`."""
     return _scores(model, prompts, edits, batch_size, normalised=True).exp()
 
 

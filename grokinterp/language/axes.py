@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from grokinterp.ace.core import Core
@@ -22,7 +22,7 @@ from grokinterp.language.agreement import agreement_cores, auc, check_both_numbe
 from grokinterp.language.generation import generate
 from grokinterp.language.grammar import Verb
 from grokinterp.language.prompts import ATTRACTORS, Prompts
-from grokinterp.language.sweep import MODES, edits_of, random_core
+from grokinterp.language.sweep import MODES, edits_of, random_core, with_base
 from grokinterp.models.adapter import Adapter
 
 RANKS = 5
@@ -101,15 +101,13 @@ def number_axes(
     cores = list(agreement_cores(model, prompts, rank=n_ranks).values())
     layer_of = {core.hook: Adapter(model).residual_hooks().index(core.hook) for core in cores}
     edits = [edit for rank in range(1, n_ranks + 1) for core in cores for edit in edits_of(core.with_rank(rank))]
-    shape = (n_ranks, len(cores), len(MODES) - 1, -1)
-    found = {name: margins(half, verb_scores(model, half, edits)) for name, half in halves.items()}
-    margin = {name: _with_base(values[0], values[1:].reshape(shape)) for name, values in found.items()}
+    margin = {name: with_base(margins(half, verb_scores(model, half, edits)), n_ranks, len(cores)) for name, half in halves.items()}
     chosen = auc(margin["extraction"], halves["extraction"].plural)[..., MODES.index("flip")].argmin(1)
     at_best = [cores[best].with_rank(rank) for rank, best in enumerate(chosen, start=1)]
     generator = torch.Generator().manual_seed(seed)
     controls = [[random_core(core, generator) for _ in range(n_random)] for core in at_best]
-    random = margins(test, verb_scores(model, test, [edit for same in controls for core in same for edit in edits_of(core)]))
-    random = _with_base(random[0], random[1:].reshape(n_ranks, n_random, len(MODES) - 1, -1))
+    random_edits = [edit for same in controls for core in same for edit in edits_of(core)]
+    random = with_base(margins(test, verb_scores(model, test, random_edits)), n_ranks, n_random)
     kinds = {kind: examples for kind, examples in _kinds(test).items() if len(examples)}
     best = margin["test"][torch.arange(n_ranks), torch.from_numpy(chosen)]
     return NumberAxes(
@@ -118,10 +116,6 @@ def number_axes(
         facts=_facts(model, prompts, test, kinds, at_best[0], margin["test"][0, int(chosen[0]), 0]),
         written=_written(model, test, at_best[0], verbs, n_written),
     )
-
-
-def _with_base(base: Float64[Tensor, "example"], edited: Float64[Tensor, "a b mode example"]) -> Float64[Tensor, "a b all_modes example"]:
-    return torch.cat([base.expand(*edited.shape[:2], 1, -1), edited], dim=2)
 
 
 def _kinds(test: Prompts) -> dict[str, Int[Tensor, "chosen"]]:

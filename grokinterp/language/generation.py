@@ -46,7 +46,7 @@ class Generation:
         clean_tokens: generated.
         edited_tokens: generated.
         strengths: s at each generated token of the edited text; 0 where it was left alone.
-        probabilities: for each verb form its probability behind the prompt, (clean, edited).
+        probabilities: for each verb form its probability after the prompt, (clean, edited).
         mass: probability of all verb forms together at each generated token of the edited text, before it is edited.
         threshold: of that probability, below which an automatic strength leaves a token alone; None where the strength was given.
     """
@@ -115,7 +115,7 @@ def generate(
         threshold: see above, 0 to edit every token.
         epsilon: margin aimed at, nats.
         cached: keep keys and values (a bare model, residual hooks); else pass after pass of the whole model, which
-            any other model or hook gets anyway: the same tokens, later.
+            any other model or hook gets anyway: the same tokens, more slowly.
         tokenizer: None for the model's own.
         bos: put the beginning-of-text token in front; None as the tokenizer does by itself.
 
@@ -199,8 +199,8 @@ class _Cached:
             others = logits_of(self.run.model, x[1:], self.forms.first.to(x.device)).double().cpu()
             return logits, torch.cat([self.forms.log_probabilities(logits[:, None])[None], others])
         spelling = self.run.spelling(self.forms)
-        behind = self._above(spelling, self._below(spelling), strengths.repeat(1, len(self.forms.paths)))
-        return logits, spelling.read(behind, normalised=True).cpu()
+        after = self._above(spelling, self._below(spelling), strengths.repeat(1, len(self.forms.paths)))
+        return logits, spelling.read(after, normalised=True).cpu()
 
     def append(self, strengths: Float[Tensor, "text"], tokens: Int[Tensor, "text"]) -> None:
         self.run.append(tokens.to(self.run.tokens.device))
@@ -213,7 +213,7 @@ class _Cached:
         return x
 
     def _above(self, run: Resumed, below: Tensor, strengths: Strengths) -> Tensor:
-        """The stream behind the last block, the first of the positions edited."""
+        """The stream after the last block, the first of the positions edited."""
         x = below.expand(len(strengths), -1, -1, -1)
         x = torch.cat([_edited(x[:, :, 0], self.edit, strengths)[:, :, None], x[:, :, 1:]], dim=2)
         for i in range(self.layer, run.n_layers):

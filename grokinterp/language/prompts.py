@@ -42,7 +42,7 @@ class Prompts:
     Attributes:
         name: where they come from.
         texts: the prompts.
-        tokens: [example, position], int64; behind its end a prompt repeats its last token, which nothing reads in a causal model.
+        tokens: [example, position], int64; after its end a prompt repeats its last token, which nothing reads in a causal model.
         ends: position of each prompt's last token.
         plural: whether the head is plural.
         extraction: which prompts cores are extracted from; the others are for testing.

@@ -1,4 +1,4 @@
-"""How a tokenizer spells texts and the words behind them: what stands in front, where spaces go, and words of several tokens."""
+"""How a tokenizer spells texts and the words after them: what stands in front, where spaces go, and words of several tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Spelling = tuple[int, ...]
 
 
 def token_ids(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text as the model sees it, with nothing added in front or behind.
+    """The tokens of a text as the model sees it, with nothing added in front or after.
 
     Raises:
         GrokinterpError: no tokenizer; a text that is empty, ends in a space, which belongs to the next word, or has a word that the tokenizer
@@ -50,18 +50,18 @@ def ids_in_front(tokenizer: Any, bos: bool | None) -> list[int]:
 
 
 def spellings(tokenizer: Any, texts: Sequence[str], words: Sequence[Sequence[str]]) -> dict[str, Spelling]:
-    """The tokens of each word behind a text, with a space between.
+    """The tokens of each word after a text, with a space between.
 
     What counts is what the tokenizer makes of text and word together, less the text: SentencePiece puts a space in front of a text by itself, so
     that a word with a space before it is spelled otherwise alone.
 
     Args:
         tokenizer: of the model.
-        texts: what words stand behind.
-        words: behind each text.
+        texts: what the words follow.
+        words: that follow each text.
 
     Raises:
-        GrokinterpError: a word that runs into a text, or that is spelled in two ways behind two texts.
+        GrokinterpError: a word that runs into a text, or that is spelled in two ways after two texts.
     """
     found: dict[str, Spelling] = {}
     for text, own in zip(texts, words, strict=True):
@@ -72,5 +72,5 @@ def spellings(tokenizer: Any, texts: Sequence[str], words: Sequence[Sequence[str
             if together[: len(ids)] != ids or not spelled:
                 raise GrokinterpError(f"{shown(text)} and the verb {shown(word)} run into each other under this tokenizer; choose other words")
             if found.setdefault(word, spelled) != spelled:
-                raise GrokinterpError(f"the verb {shown(word)} has other tokens behind {shown(text)} than before; choose other words")
+                raise GrokinterpError(f"the verb {shown(word)} has other tokens after {shown(text)} than before; choose other words")
     return found

@@ -97,7 +97,7 @@ def agreement_sweep(
     names = list(Adapter(model).residual_hooks() if hooks is None else hooks)
     cores = list(agreement_cores(model, prompts, hooks, rank=rank).values())
     edits = [edit for core in cores for edit in edits_of(core)]
-    logits = {name: _by_layer(verb_scores(model, half, edits), len(cores)) for name, half in halves.items()}
+    logits = {name: with_base(verb_scores(model, half, edits), len(cores)) for name, half in halves.items()}
     margin_of = {name: margins(half, logits[name]) for name, half in halves.items()}
     best = _chosen(halves["extraction"], margin_of["extraction"])
     test, margin = halves["test"], margin_of["test"][best]
@@ -142,7 +142,7 @@ def best_core(model: Any, prompts: Prompts, *, rank: int = 1, hooks: Sequence[st
     cores = list(agreement_cores(model, prompts, hooks, rank=rank).values())
     half = prompts.half("extraction")
     logits = verb_scores(model, half, [edit for core in cores for edit in edits_of(core)])
-    return cores[_chosen(half, margins(half, _by_layer(logits, len(cores))))]
+    return cores[_chosen(half, margins(half, with_base(logits, len(cores))))]
 
 
 def random_core(core: Core, generator: torch.Generator) -> Core:
@@ -152,14 +152,19 @@ def random_core(core: Core, generator: torch.Generator) -> Core:
 
 
 def edits_of(core: Core) -> list[Project]:
-    """What is done to a core, in the order of `MODES` behind "base"."""
+    """What is done to a core, in the order of `MODES` after "base"."""
     return [core.keep(), core.remove(), core.flip()]
 
 
-def _by_layer(logits: Float64[torch.Tensor, "variant example verb"], n_layers: int) -> Float64[torch.Tensor, "layer mode example verb"]:
-    """Clean logits and those of three edits a layer, clean ones repeated at every layer."""
-    edited = logits[1:].reshape(n_layers, len(MODES) - 1, *logits.shape[1:])
-    return torch.cat([logits[:1].expand(n_layers, 1, *logits.shape[1:]), edited], dim=1)
+def with_base(values: Float64[torch.Tensor, "variant ..."], *shape: int) -> Float64[torch.Tensor, "..."]:
+    """Values under each of `MODES` for many cores, [*shape, mode, …], those of "base" repeated for every core.
+
+    Args:
+        values: [1 + edit, …], without an edit first, then under the `edits_of` one core after the other.
+        shape: how the cores are arranged, (n_ranks, n_layers) for example.
+    """
+    rest = values.shape[1:]
+    return torch.cat([values[0].expand(*shape, 1, *rest), values[1:].reshape(*shape, len(MODES) - 1, *rest)], dim=len(shape))
 
 
 def _chosen(half: Prompts, margin: Float64[torch.Tensor, "layer mode example"]) -> int:
@@ -174,8 +179,8 @@ def _at_the_best(model: Any, test: Prompts, core: Core, strengths: Sequence[floa
     generator = torch.Generator().manual_seed(seed)
     controls = [edit for _ in range(n_random) for edit in edits_of(random_core(core, generator))]
     margin = margins(test, verb_scores(model, test, [*(core.scale(s) for s in strengths), *controls]))
-    scaled, random = margin[1 : 1 + len(strengths)], margin[1 + len(strengths) :].reshape(n_random, len(MODES) - 1, -1)
-    control = torch.cat([margin[:1].expand(n_random, 1, -1), random], dim=1)
+    scaled, random = margin[1 : 1 + len(strengths)], margin[1 + len(strengths) :]
+    control = with_base(torch.cat([margin[:1], random]), n_random)
     z = coordinates(model, test, core)[:, 0]
     line = knob(z, margin[0])
     probabilities = verb_probabilities(model, test, edits_of(core))

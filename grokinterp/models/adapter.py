@@ -131,7 +131,7 @@ class Adapter:
 
     @property
     def soft_cap(self) -> float:
-        """c where logits are bent by c · tanh(logit / c), 0 where they are not."""
+        """c where logits are capped as c · tanh(logit / c), 0 where they are not."""
         cap = getattr(self.model.cfg, "output_logits_soft_cap", None)
         return float(cap) if cap is not None and cap > 0 else 0.0
 
@@ -176,7 +176,7 @@ class Adapter:
     def neuron_hooks(self) -> list[str]:
         """Hook name of each layer's neurons: a transformer's MLP activations, after the nonlinearity, as its last map reads them.
 
-        None for an attention-only model, and for a mixture of experts on a bridge, whose experts' neurons lie in no hook.
+        Empty for an attention-only model, and for a mixture of experts on a bridge, whose experts' neurons lie in no hook.
         """
         own: list[str] | None = getattr(self.model, "neuron_hooks", None)
         if own is not None:
@@ -248,7 +248,7 @@ class Adapter:
         """The matrix from a hook's values to the logits where nothing else lies between; None where the rest is not known to be linear.
 
         Linear are the input of the unembedding, the final norm's ``hook_normalized``, and the final residual stream of a model without
-        a final norm, unless a soft cap bends the logits or a hook hangs on the model. A TransformerBridge may do more behind the unembedding, scale
+        a final norm, unless a soft cap bends the logits or a hook hangs on the model. A TransformerBridge may do more after the unembedding, scale
         logits for example, and is asked in a pass.
         """
         final = self.residual_hooks()[-1]

@@ -8,10 +8,10 @@ those of "Weight Decay Regimes in Grokking Transformers" (arXiv 2605.20441), who
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeAlias, TypeVar
 
 from grokinterp.checks import check_fields
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.errors import GrokinterpError
 from grokinterp.tasks import Task
 
 Outputs = Literal["vocab", "classes"]
@@ -45,8 +45,6 @@ class BaselineConfig:
                 raise GrokinterpError(f"{each.name} must be at least 1; got {value}")
             if isinstance(value, int) and value > WIDEST:
                 raise GrokinterpError(f"{each.name} must be at most {WIDEST:,}; got {value}")
-        if self.outputs not in get_args(Outputs):
-            raise unknown_name("outputs", self.outputs, get_args(Outputs))
 
     @property
     def interventions(self) -> tuple[()]:
@@ -76,11 +74,6 @@ class MLPConfig(BaselineConfig):
     d_hidden: int = 512
     inputs: Inputs = "concatenated"
     kind: str = field(default="mlp", init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.inputs not in get_args(Inputs):
-            raise unknown_name("inputs", self.inputs, get_args(Inputs))
 
 
 @dataclass(frozen=True)

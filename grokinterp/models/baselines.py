@@ -74,12 +74,12 @@ class Baseline(HookedRootModule):  # type: ignore[misc, no-any-unimported, unuse
     def __init__(self, config: Baselines, task: Task, generator: Generator) -> None:
         super().__init__()
         self.joined = config.inputs if isinstance(config, MLPConfig) else None
-        self.embed = Embedding(task.n_vocab, config.d_model, generator)
+        self.embed = Embedding(nn.Parameter(torch.randn(task.n_vocab, config.d_model, generator=generator)))
         self.hook_embed = hook_point()
         self.blocks = nn.ModuleList(_layers(config, task.n_positions, generator))
         self.ln_final = LayerNorm(config.d_model) if isinstance(config, MambaConfig) else nn.Identity()
         width = config.d_model if isinstance(config, MambaConfig) else config.d_hidden
-        self.unembed = Unembedding(width, config.n_outputs(task), generator)
+        self.unembed = Unembedding(_uniform(width, generator, width, config.n_outputs(task)))
         normalization = "LN" if isinstance(config, MambaConfig) else None
         self.cfg = BaselineShape(config.n_layers, width, task.n_vocab, config.n_outputs(task), task.n_positions, normalization)
         self.setup()  # type: ignore[no-untyped-call]
@@ -201,11 +201,11 @@ class MambaBlock(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Rows of W_E, [token, d_model], drawn N(0, 1)."""
+    """Rows of W_E, [token, d_model]."""
 
-    def __init__(self, n_vocab: int, d_model: int, generator: Generator) -> None:
+    def __init__(self, weight: nn.Parameter) -> None:
         super().__init__()
-        self.W_E = nn.Parameter(torch.randn(n_vocab, d_model, generator=generator))
+        self.W_E = weight
 
     def forward(self, tokens: Tokens) -> Stream:
         """The embedding of each token."""
@@ -213,11 +213,11 @@ class Embedding(nn.Module):
 
 
 class Unembedding(nn.Module):
-    """Logits x W_U, without a bias."""
+    """Logits x W_U, without a bias; W_U is [width, output]."""
 
-    def __init__(self, width: int, n_outputs: int, generator: Generator) -> None:
+    def __init__(self, weight: nn.Parameter) -> None:
         super().__init__()
-        self.W_U = _uniform(width, generator, width, n_outputs)
+        self.W_U = weight
         self.hook_in, self.hook_out = hook_point(), hook_point()
 
     def forward(self, x: Stream) -> Stream:

@@ -65,9 +65,6 @@ def _config(folder: Path, written: Mapping[str, Any]) -> Any:
         )
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise GrokinterpError(f"{path} describes a model of type {kind!r}; load_model reads causal language models, and transformers has none of it")
-    for field in ("pruned_heads", "quantization_config"):
-        if written.get(field):
-            raise GrokinterpError(f"{path} has {field} {shown(written[field])}, which load_model does not carry out; save the model without")
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever transformers raises over a field

@@ -17,20 +17,8 @@ from grokinterp.models.adapter import Adapter, rounding
 from grokinterp.models.hanging import hanging
 from grokinterp.models.hooked import beyond_plain
 
-_SAME = (
-    "n_layers",
-    "d_model",
-    "n_heads",
-    "d_head",
-    "d_mlp",
-    "n_ctx",
-    "d_vocab",
-    "d_vocab_out",
-    "act_fn",
-    "eps",
-    "normalization_type",
-    "attention_dir",
-)
+_SIZES = ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "n_ctx", "d_vocab", "d_vocab_out")
+_SAME = (*_SIZES, "act_fn", "eps", "normalization_type", "attention_dir")
 _NORMS = (None, "LN")
 
 

@@ -38,7 +38,7 @@ def hooked(model: Any, hooks: Hooks) -> Iterator[Any]:
 
     Args:
         model: a HookedTransformer, a TransformerBridge, or another module with hook points.
-        hooks: they act behind all that hangs on the model already.
+        hooks: they act after all that hangs on the model already.
 
     Raises:
         GrokinterpError: a hook that the model lacks or does not compute, or an edit that this backend would discard.
@@ -98,7 +98,7 @@ def counted(model: Any, names: Sequence[str]) -> Iterator[Callable[[str], None]]
 def uniform_attention(model: Any) -> list[tuple[str, HookFunction]]:
     """Hooks under which every position that may be attended to has the same weight.
 
-    On a HookedTransformer scores become 0 behind everything that is added to them; on a TransformerBridge, whose scores may be out of reach, queries
+    On a HookedTransformer scores become 0 after everything that is added to them; on a TransformerBridge, whose scores may be out of reach, queries
     do, under the model's own mask.
 
     Raises:
@@ -132,7 +132,7 @@ def _noting(fired: Callable[[str], None], name: str, function: HookFunction) -> 
 def for_backend(model: Any, hooks: Hooks) -> list[tuple[str, HookFunction]]:
     """Hooks that do on this model what the given ones do on a HookedTransformer.
 
-    On a TransformerBridge an edit of the stream between attention and MLP is added behind the block, too: at its own hook it reaches the MLP, but not
+    On a TransformerBridge an edit of the stream between attention and MLP is added after the block, too: at its own hook it reaches the MLP, but not
     the skip connection.
 
     Args:
@@ -180,7 +180,7 @@ class _Named:
 def _between(block: str, function: HookFunction) -> list[tuple[str, HookFunction]]:
     """An edit of the residual stream between attention and MLP, on a bridge, where an edit there reaches the MLP but not the skip connection.
 
-    What the edit adds is added to the stream behind the block as well, before anybody sees it there.
+    What the edit adds is added to the stream after the block as well, before anybody sees it there.
     """
     added: list[Tensor] = []
 

@@ -19,7 +19,7 @@ Rows = Int[Tensor, "row position"]
 class Forms:
     """Words that may follow, each as the tokens that spell it.
 
-    The log-probability of a word is the sum over its tokens, each behind those before it. To read them all, the text goes on along `paths`: "was" and
+    The log-probability of a word is the sum over its tokens, each after those before it. To read them all, the text goes on along `paths`: "was" and
     "we re" need one path of one token, "we"; words of one token each need one path of none.
 
     Attributes:
@@ -61,7 +61,7 @@ class Forms:
         return tuple(kept)
 
     def behind(self, tokens: Rows, ends: Ends) -> tuple[Rows, Ends]:
-        """Every text with every path behind its end, [path × example, position + n_behind], and where the texts end; all texts of a path together."""
+        """Every text with every path after its end, [path × example, position + n_behind], and where the texts end; all texts of a path together."""
         rows = torch.nn.functional.pad(tokens, (0, self.n_behind)).repeat(len(self.paths), 1)
         ends = ends.repeat(len(self.paths))
         for i, path in enumerate(self.paths):
@@ -71,7 +71,7 @@ class Forms:
         return rows, ends
 
     def log_probabilities(self, logits: Float[Tensor, "row position vocab"]) -> Float[Tensor, "example form"]:
-        """The logarithm of the probability of each whole word behind each text, natural, float64.
+        """The logarithm of the probability of each whole word after each text, natural, float64.
 
         Args:
             logits: of the rows that `behind` gives, from a text's last token on.

@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from grokinterp.checks import real, shown, whole
+from grokinterp.checks import real, whole
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.models.hub import CONFIG
 from grokinterp.models.layouts import misfit
@@ -85,7 +85,11 @@ def _config(written: Mapping[str, Any], path: Path) -> Any:
         config = GPT2Config.from_dict(dict(written))
     except Exception as error:  # whatever transformers raises over a field: a ValueError, an AttributeError for a type that torch lacks …
         raise GrokinterpError(f"{path} is not a configuration of GPT-2: {' '.join(str(error).split())}") from error
-    _check_sizes(config, written, path)
+    for name in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size"):
+        whole(f"{path}: {name}", getattr(config, name), 1, 10_000_000)
+    if config.n_inner is not None:
+        whole(f"{path}: n_inner", config.n_inner, 1, 10_000_000)
+    real(f"{path}: layer_norm_epsilon", config.layer_norm_epsilon, 0, 1)
     config.n_inner = config.n_inner or 4 * config.n_embd
     if config.n_embd % config.n_head:
         raise GrokinterpError(f"{path} divides a width of {config.n_embd} among {config.n_head} heads, which leaves a remainder; restore the file")
@@ -94,18 +98,6 @@ def _config(written: Mapping[str, Any], path: Path) -> Any:
     if config.add_cross_attention:
         raise GrokinterpError(f"{path} describes a decoder with cross-attention, which needs an encoder; load_model reads plain GPT-2")
     return config
-
-
-def _check_sizes(config: Any, written: Mapping[str, Any], path: Path) -> None:
-    """Raise unless every size and number has a value that a model can have, and no field asks for what is not done here."""
-    for name in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size"):
-        whole(f"{path}: {name}", getattr(config, name), 1, 10_000_000)
-    if config.n_inner is not None:
-        whole(f"{path}: n_inner", config.n_inner, 1, 10_000_000)
-    real(f"{path}: layer_norm_epsilon", config.layer_norm_epsilon, 0, 1)
-    for field in ("pruned_heads", "quantization_config"):
-        if written.get(field):
-            raise GrokinterpError(f"{path} has {field} {shown(written[field])}, which load_model does not carry out; save the model without")
 
 
 def _build(config: Any, name: str, device: str, dtype: torch.dtype) -> Any:

@@ -1,6 +1,6 @@
-"""What a model says behind the last token of each prompt, clean and under edits there, from as little computation as possible.
+"""What a model says after the last token of each prompt, clean and under edits there, from as little computation as possible.
 
-With causal attention a change at the last position of layer ℓ reaches only that position in later layers, and what comes behind it. So the earlier
+With causal attention a change at the last position of layer ℓ reaches only that position in later layers, and what comes after it. So the earlier
 positions run once, their keys and values are kept, and one row for each prompt and edit goes on from the layer where the edit is made, through the
 model's own blocks; rows of all layers and edits travel together. Where a word is spelled by several tokens, its row is that much longer.
 """
@@ -47,7 +47,7 @@ class LastToken(Protocol):
     """The last token of each prompt of a batch, readable at any hook, and the words that may follow it."""
 
     def logits(self, edits: Sequence[Edit] = (), columns: Columns | None = None) -> ReadOut:
-        """Logits behind the last token, [1 + edit, example, column]: clean first, then under each edit alone.
+        """Logits after the last token, [1 + edit, example, column]: clean first, then under each edit alone.
 
         Args:
             edits: each acts at its own hook, on the last token alone.
@@ -87,64 +87,36 @@ def last_tokens(
 
     Args:
         model: a HookedTransformer, or a TransformerBridge.
-        tokens: [example, position]; what stands behind a prompt's end is never read.
+        tokens: [example, position]; what follows a prompt's end is never read.
         ends: position of each prompt's last token.
         hooks: where activations will be read or edited.
         batch_size: prompts at once.
         forms: words that may follow.
 
     Raises:
-        GrokinterpError: see `last_token`.
-    """
-    blocks = _blocks(model, hooks)
-    mixed = (knows_no_position(model) if blocks else Adapter(model).bare) and not forms.n_behind
-    order = torch.argsort(ends, stable=True)
-    groups = [order] if mixed else [order[ends[order] == end] for end in sorted(set(ends.tolist()))]
-    for group in groups:
-        for examples in torch.split(group, batch_size):
-            own = ends[examples]
-            yield examples, _reader(model, tokens[examples, : int(own.max()) + 1], own, hooks, forms, blocks)
-
-
-def last_token(model: Any, tokens: Tokens, ends: Ends, hooks: Sequence[str], forms: Forms = NEXT) -> LastToken:
-    """The fastest reader of the last tokens that gives this model's numbers at these hooks.
-
-    Args:
-        model: a HookedTransformer, or a TransformerBridge.
-        tokens: [example, position].
-        ends: position of each prompt's last token; one and the same where something hangs on the model, see `last_tokens`.
-        hooks: where activations will be read or edited.
-        forms: words that may follow.
-
-    Raises:
         GrokinterpError: a hook that the model lacks, attention to later tokens, prompts longer than the context, dropout in force.
     """
-    return _reader(model, tokens, ends, hooks, forms, _blocks(model, hooks))
-
-
-def _reader(model: Any, tokens: Tokens, ends: Ends, hooks: Sequence[str], forms: Forms, blocks: Blocks | None) -> LastToken:
     adapter = Adapter(model)
     refuse_dropout(model)
     for hook in hooks:
         adapter.check_hook(hook)
     if not adapter.causal:
         raise GrokinterpError("the last token is read on its own in causal models; this one attends to later tokens, too")
-    if (longest := tokens.shape[1] + forms.n_behind) > model.cfg.n_ctx:
+    if (longest := int(ends.max()) + 1 + forms.n_behind) > model.cfg.n_ctx:
         verb = f", {forms.n_behind} of them of a verb," if forms.n_behind else ""
         raise GrokinterpError(f"the longest prompt has {longest} tokens{verb} and the model's context {model.cfg.n_ctx}")
-    tokens, ends = tokens.to(adapter.device), ends.to(adapter.device)
-    same = len(set(ends.tolist())) == 1
-    if blocks and (same or (knows_no_position(model) and not forms.n_behind)):
-        return Resumed(model, tokens, ends, forms, blocks)
-    return Whole(model, tokens, ends, forms)
-
-
-def _blocks(model: Any, hooks: Sequence[str]) -> Blocks | None:
-    """The model's blocks where a pass may begin behind any of these hooks."""
-    adapter = Adapter(model)
-    for hook in hooks:
-        adapter.check_hook(hook)
-    return blocks_of(model) if all(adapter.layer_of(hook) is not None for hook in hooks) else None
+    blocks = blocks_of(model) if all(adapter.layer_of(hook) is not None for hook in hooks) else None
+    mixed = (knows_no_position(model) if blocks else adapter.bare) and not forms.n_behind
+    order = torch.argsort(ends, stable=True)
+    groups = [order] if mixed else [order[ends[order] == end] for end in sorted(set(ends.tolist()))]
+    for group in groups:
+        for examples in torch.split(group, batch_size):
+            own = ends[examples]
+            rows = tokens[examples, : int(own.max()) + 1].to(adapter.device)
+            yield (
+                examples,
+                Resumed(model, rows, own.to(adapter.device), forms, blocks) if blocks else Whole(model, rows, own.to(adapter.device), forms),
+            )
 
 
 class Resumed:
@@ -216,7 +188,7 @@ class Resumed:
         return values, torch.stack([_over_paths(slope[0, :, 0], self.forms) for slope in gradients(score, chosen)])
 
     def read(self, x: Stream, normalised: bool) -> Scores:
-        """Scores of the words from the stream behind the last block."""
+        """Scores of the words from the stream after the last block."""
         if self.forms.single and not normalised:
             return logits_of(self.model, x[:, :, 0], self.forms.first.to(x.device))
         return torch.stack([self.forms.log_probabilities(logits_of(self.model, variant)) for variant in x])
@@ -255,13 +227,13 @@ class Resumed:
             self.entry = self.blocks.embedded(self.tokens)[:, -1:]
 
     def spelling(self, forms: Forms) -> Resumed:
-        """A reader of other words behind the same tokens, with the same past; all texts are equally long."""
+        """A reader of other words after the same tokens, with the same past; all texts are equally long."""
         past = None if self.past is None else {i: own.repeated(len(forms.paths)) for i, own in self.past.items()}
         ends = torch.full((self.n_examples,), self.tokens.shape[1] - 1, device=self.tokens.device)
         return Resumed(self.model, self.tokens, ends, forms, self.blocks, past)
 
     def _behind(self, edits: Sequence[Edit]) -> Stream:
-        """The stream behind the last block, clean first, then under each edit."""
+        """The stream after the last block, clean first, then under each edit."""
         order: list[int] = []
         x = self.entry[None]
         for layer in range(self.n_layers + 1):
@@ -278,7 +250,7 @@ class Resumed:
         return torch.cat([self.hidden.expand(-1, 1, n_variants, n_before), others.expand(n_rows, 1, -1, -1)], dim=-1)
 
     def _stream(self, entry: Tensor, n_blocks: int) -> list[Stream]:
-        """The residual stream before the first block and behind each, one variant."""
+        """The residual stream before the first block and after each, one variant."""
         stream = [entry[None]]
         for i in range(n_blocks):
             stream.append(self.block(i, stream[-1]))
@@ -286,7 +258,7 @@ class Resumed:
 
 
 class Whole:
-    """The last token from a pass of the whole model for each edit: the same numbers for any causal model, any hook and whatever hangs, later.
+    """The last token from a pass of the whole model for each edit: slower, for any causal model, any hook and whatever hangs on it.
 
     Args:
         model: a HookedTransformer or TransformerBridge.

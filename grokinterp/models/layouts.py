@@ -67,21 +67,21 @@ def misfit(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str | Non
         found: shape of each weight that there is.
     """
     missing, foreign = wanted.keys() - found.keys(), found.keys() - wanted.keys()
-    bent = [name for name in wanted if name in found and found[name] != wanted[name]]
+    misshapen = [name for name in wanted if name in found and found[name] != wanted[name]]
     parts = [f"missing: {listed(missing)}"] if missing else []
     parts += [f"not in the model: {listed(foreign)}"] if foreign else []
-    parts += ["of another shape: " + ", ".join(f"{name} {found[name]}, wanted {wanted[name]}" for name in bent)] if bent else []
+    parts += ["of another shape: " + ", ".join(f"{name} {found[name]}, wanted {wanted[name]}" for name in misshapen)] if misshapen else []
     if not parts:
         return None
-    return "; ".join([*parts, *_way_out(wanted, found, foreign, bent)])
+    return "; ".join([*parts, *_way_out(wanted, found, foreign, misshapen)])
 
 
-def _way_out(wanted: Mapping[str, Shape], found: Mapping[str, Shape], foreign: Iterable[str], bent: list[str]) -> list[str]:
+def _way_out(wanted: Mapping[str, Shape], found: Mapping[str, Shape], foreign: Iterable[str], misshapen: list[str]) -> list[str]:
     """What the differences point to, if anything."""
     if any(_GPT2.fullmatch(name) for name in foreign):
         return ["these are the names of Hugging Face's GPT-2: load_model(folder) reads it"]
-    if bent and all(sorted(found[name]) == sorted(wanted[name]) for name in bent):
-        published = "; published.load reads the files of Nanda et al. 2023" if any(name.endswith(".W_K") for name in bent) else ""
+    if misshapen and all(sorted(found[name]) == sorted(wanted[name]) for name in misshapen):
+        published = "; published.load reads the files of Nanda et al. 2023" if any(name.endswith(".W_K") for name in misshapen) else ""
         return [f"they are laid out outputs first, as in torch.nn.Linear: transpose each of them{published}"]
     return []
 

@@ -20,9 +20,9 @@ class Past:
         return Past(self.keys[:, :n_positions], self.values[:, :n_positions])
 
     def then(self, later: Past) -> Past:
-        """These, and those of later positions behind them."""
+        """These, and those of later positions after them."""
         return Past(torch.cat([self.keys, later.keys], dim=1), torch.cat([self.values, later.values], dim=1))
 
     def repeated(self, times: int) -> Past:
-        """Copies behind each other along the examples."""
+        """Copies one after the other along the examples."""
         return Past(self.keys.repeat(times, 1, 1, 1), self.values.repeat(times, 1, 1, 1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.files import read_object
 from grokinterp.models import bridged, gpt2
@@ -37,7 +38,7 @@ def load_model(
         revision: branch, tag or commit of the repository, "step1000" of Pythia for example; None for the main branch.
         device: where the model ends up, "cpu" or "cuda".
         dtype: what the saved weights are turned into; None leaves them as they are, in half precision too.
-        processed: apply TransformerLens's usual processing: norms folded into the maps behind them, writing weights and unembedding centred,
+        processed: apply TransformerLens's usual processing: norms folded into the maps after them, writing weights and unembedding centred,
             value biases folded. Log-probabilities stay, residual stream and logits do not, so a core found before does not fit after.
         tokenizer: True for the one in the same folder, another folder that holds one, or False for none, when only tokens are passed in.
 
@@ -66,21 +67,19 @@ def load_model(
     if processed:
         model.process_weights_() if plain_gpt2 else model.enable_compatibility_mode()
     if words is not None:
-        _give(model, words, prepends, kind)
-    commit = folder.name if folder.parent.name == "snapshots" else None
-    own = next(model.parameters()).dtype
+        _set_tokenizer(model, words, prepends, kind)
     model.provenance = {
         "source": str(source),
         "folder": str(folder),
         "revision": revision,
-        "commit": commit,
+        "commit": folder.name if folder.parent.name == "snapshots" else None,
         "processed": processed,
-        "dtype": str(own),
+        "dtype": str(next(model.parameters()).dtype),
     }
     return model.requires_grad_(False).eval()
 
 
-def _give(model: Any, words: Any, prepends: bool, kind: str) -> None:
+def _set_tokenizer(model: Any, words: Any, prepends: bool, kind: str) -> None:
     """Give a model its tokenizer, not with TransformerLens's own way, which makes it anew so that it adds a BOS to every text."""
     setattr(model, "tokenizer" if hasattr(model, "set_tokenizer") else "_tokenizer", words)
     model.cfg.tokenizer_prepends_bos, model.cfg.tokenizer_appends_eos = prepends, False
@@ -118,4 +117,10 @@ def _check(device: str, dtype: torch.dtype | None) -> None:
 def _config(folder: Path) -> Mapping[str, Any]:
     if not (folder / CONFIG).is_file():
         raise GrokinterpError(f"{folder} has no {CONFIG}; a model's folder holds {FILES}")
-    return read_object(folder / CONFIG)
+    written = read_object(folder / CONFIG)
+    for field in ("pruned_heads", "quantization_config"):
+        if written.get(field):
+            raise GrokinterpError(
+                f"{folder / CONFIG} has {field} {shown(written[field])}, which load_model does not carry out; save the model without"
+            )
+    return written

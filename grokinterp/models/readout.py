@@ -65,7 +65,7 @@ def values_of(model: Any, tokens: Tokens, hooks: Sequence[str], stop: int | None
     Args:
         model: a HookedTransformer, a TransformerBridge, or another module with hook points.
         tokens: the inputs.
-        hooks: whose values are kept, as they are behind all that hangs on the model.
+        hooks: whose values are kept, as they are after all that hangs on the model.
         stop: the number of blocks that run on a bare model; None for those that the hooks need.
 
     Raises:
@@ -82,7 +82,7 @@ def values_of(model: Any, tokens: Tokens, hooks: Sequence[str], stop: int | None
         return hook_function
 
     behind = adapter.layer_behind(*hooks) if stop is None else stop
-    # On a TransformerBridge a pass that stops behind the last block goes on to the logits, which is as well.
+    # On a TransformerBridge a pass that stops after the last block goes on to the logits, which is as well.
     options = {"stop_at_layer": behind} if behind is not None and adapter.bare else {}
     with torch.no_grad(), hooked(model, [(name, ReadOnly(keep(name))) for name in hooks]):
         model(tokens.to(adapter.device), **options, **adapter.pass_options)
@@ -94,7 +94,7 @@ def values_of(model: Any, tokens: Tokens, hooks: Sequence[str], stop: int | None
 def readout_hooks(model: Any, position: int) -> list[tuple[str, Callable[..., Tensor]]]:
     """Forward hooks after which the last block's attention output, MLP and logits exist at one position only.
 
-    Values at that position are unchanged; at the cut hooks and behind them the position dimension has length 1. Only
+    Values at that position are unchanged; at the cut hooks and after them the position dimension has length 1. Only
     a HookedTransformer's own sequential blocks are cut; any other model gets no hooks, and computes every position.
 
     Args:

@@ -1,4 +1,4 @@
-"""Going on behind a block of another library's model: every block is called the way the model itself calls it.
+"""Going on after a block of another library's model: every block is called the way the model itself calls it.
 
 A TransformerBridge cannot begin at a block. But what its model hands to a block beside the residual stream, masks and rotations, depends on nothing
 but how many positions stand before and how many come. So one pass whose blocks do nothing shows the calls, and blocks are then called alone with
@@ -40,7 +40,7 @@ class Replay:
         return _stream(self._recorded(tokens, 0)[0])
 
     def forward(self, stream: Tensor, start: int, stop: int, past: dict[int, Past] | None = None) -> tuple[Tensor, dict[int, Past]]:
-        """Blocks from one to another: the residual stream behind them, and each block's keys and values, the past first.
+        """Blocks from one to another: the residual stream after them, and each block's keys and values, the past first.
 
         Args:
             stream: before block `start`, [row, position, d_model].
@@ -58,7 +58,7 @@ class Replay:
         return stream, kept
 
     def _calls_at(self, n_before: int, n_here: int) -> list[Call]:
-        """How the model calls its blocks for one row of so many positions behind so many; one row stands for any number of them."""
+        """How the model calls its blocks for one row of so many positions after so many; one row stands for any number of them."""
         if (n_before, n_here) not in self._calls:
             tokens = torch.zeros(1, n_here, dtype=torch.int64, device=Adapter(self.model).device)
             self._calls[n_before, n_here] = self._recorded(tokens, n_before)

@@ -1,4 +1,4 @@
-"""Going on behind a block: a model's own blocks from any layer to any other, with the keys and values of earlier positions at hand."""
+"""Going on after a block: a model's own blocks from any layer to any other, with the keys and values of earlier positions at hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Blocks(Protocol):
         ...
 
     def forward(self, stream: Tensor, start: int, stop: int, past: dict[int, Past] | None = None) -> tuple[Tensor, dict[int, Past]]:
-        """The residual stream behind blocks `start` to `stop`, and their keys and values, those of earlier positions first."""
+        """The residual stream after blocks `start` to `stop`, and their keys and values, those of earlier positions first."""
         ...
 
 
@@ -35,7 +35,8 @@ class Own:
 
     def embedded(self, tokens: Tensor) -> Tensor:
         """See `Blocks.embedded`."""
-        return embedded(self.model, tokens)
+        stream: Tensor = self.model(tokens, stop_at_layer=0, **Adapter(self.model).pass_options)
+        return stream
 
     def forward(self, stream: Tensor, start: int, stop: int, past: dict[int, Past] | None = None) -> tuple[Tensor, dict[int, Past]]:
         """See `Blocks.forward`."""
@@ -90,7 +91,7 @@ def knows_no_position(model: Any) -> bool:
 
 
 def forward(model: Any, stream: Tensor, start: int, stop: int | None = None, past: dict[int, Past] | None = None) -> tuple[Tensor, dict[int, Past]]:
-    """The model's own blocks from one to another: the residual stream behind them, or logits, and each block's keys and values, the past first.
+    """The model's own blocks from one to another: the residual stream after them, or logits, and each block's keys and values, the past first.
 
     Args:
         model: see `resumes`.
@@ -144,14 +145,8 @@ def laid_out(model: Any) -> Iterator[None]:
             weight.data = data
 
 
-def embedded(model: Any, tokens: Tensor) -> Tensor:
-    """The residual stream of a HookedTransformer before the first block."""
-    stream: Tensor = model(tokens, stop_at_layer=0, **Adapter(model).pass_options)
-    return stream
-
-
 def logits_of(model: Any, stream: Tensor, columns: Tensor | None = None) -> Tensor:
-    """Logits, or some of them, of the residual stream behind the last block, [..., column].
+    """Logits, or some of them, of the residual stream after the last block, [..., column].
 
     Not through the unembedding's own forward, which copies W_U at each call; a model that `resumes` has nothing hanging there.
 
@@ -177,7 +172,7 @@ def _nothing(model: Any, stream: Tensor) -> Past:
 
 
 def gradients(output: Tensor, inputs: Sequence[Tensor], cotangent: Tensor | None = None) -> tuple[Tensor, ...]:
-    """The gradient of Σ cotangent · output at each input; zeros where the output does not depend on it, as behind a hook that sets all to 0.
+    """The gradient of Σ cotangent · output at each input; zeros where the output does not depend on it, as after a hook that sets all to 0.
 
     Args:
         output: of any shape, or a scalar without a cotangent.

@@ -35,7 +35,7 @@ class Tail:
 
     A bare HookedTransformer resumes in its head, and at the residual stream before or after a block: in a causal model, and for a hook at the
     read-out position, that position alone goes on, attending to cached keys and values. Any other hook, any other model, and a model on
-    which something hangs, runs whole with the hook's value replaced behind everything that hangs there: the same numbers, later.
+    which something hangs, runs whole with the hook's value replaced after everything that hangs there: the same numbers, more slowly.
 
     Attributes:
         model: a HookedTransformer or TransformerBridge.
@@ -55,11 +55,11 @@ class Tail:
 
     @property
     def pointwise(self) -> bool:
-        """Whether each position's logits depend on that position's activation alone: the hook lies behind the last attention of a bare model."""
+        """Whether each position's logits depend on that position's activation alone: the hook lies after the last attention of a bare model."""
         adapter = Adapter(self.model)
         last = f"blocks.{adapter.n_layers - 1}."
-        behind = self.hook in (last + "hook_resid_post", last + "hook_mlp_out") or self.hook.startswith(("ln_final.", "unembed.hook_in"))
-        return behind and adapter.bare
+        after = self.hook in (last + "hook_resid_post", last + "hook_mlp_out") or self.hook.startswith(("ln_final.", "unembed.hook_in"))
+        return after and adapter.bare
 
     def reads_itself(self, n_positions: int) -> bool:
         """Whether a read-out position is among the chosen ones, in inputs of so many tokens."""
@@ -74,7 +74,7 @@ class Tail:
     def resume(self, tokens: Tokens) -> tuple[At, TailFunction]:
         """The activations from which f goes on for these inputs, and f itself, differentiable.
 
-        Only positions that the read-out can depend on are returned: behind the last attention, with positions "all", the
+        Only positions that the read-out can depend on are returned: after the last attention, with positions "all", the
         read-out position alone.
         """
         adapter, layer = Adapter(self.model), Adapter(self.model).layer_of(self.hook)

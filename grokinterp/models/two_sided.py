@@ -20,7 +20,7 @@ from torch.nn import functional
 from transformer_lens import HookedRootModule
 
 from grokinterp.models.baseline_configs import TwoSidedMLPConfig
-from grokinterp.models.baselines import BaselineShape
+from grokinterp.models.baselines import BaselineShape, Embedding, Unembedding
 from grokinterp.models.hanging import hanging
 from grokinterp.models.toy import hook_point
 from grokinterp.shapes import Tokens
@@ -39,12 +39,10 @@ class TwoSidedMLP(HookedRootModule):  # type: ignore[misc, no-any-unimported, un
     def __init__(self, config: TwoSidedMLPConfig, task: Task, generator: Generator) -> None:
         super().__init__()
         seen, outputs = task.n_positions * config.d_model, config.n_outputs(task)
-        self.embed, self.unembed = _Embedding(), _Unembedding()
-        self.embed.W_E = _normal(config.d_model, generator, task.n_vocab, config.d_model)
-        self.hook_embed = hook_point()
-        self.blocks = nn.ModuleList([_Sides()])
-        self.blocks[0].W_in = _normal(seen, generator, seen, config.d_hidden)
-        self.unembed.W_U = _normal(config.d_hidden, generator, config.d_hidden, outputs)
+        embedding = _normal(config.d_model, generator, task.n_vocab, config.d_model)
+        sides = _Sides(_normal(seen, generator, seen, config.d_hidden))
+        self.embed, self.unembed = Embedding(embedding), Unembedding(_normal(config.d_hidden, generator, config.d_hidden, outputs))
+        self.hook_embed, self.blocks = hook_point(), nn.ModuleList([sides])
         self.cfg = BaselineShape(1, config.d_hidden, task.n_vocab, outputs, task.n_positions, None)
         self.setup()  # type: ignore[no-untyped-call]
 
@@ -91,20 +89,12 @@ class TwoSidedMLP(HookedRootModule):  # type: ignore[misc, no-any-unimported, un
         return self.unembed.W_U
 
 
-class _Embedding(nn.Module):
-    W_E: nn.Parameter
-
-    def forward(self, tokens: Tokens) -> Float[Tensor, "example position d_model"]:
-        return functional.embedding(tokens, self.W_E)
-
-
 class _Sides(nn.Module):
-    """relu of what the positions add."""
+    """relu of what the positions add; W_in is [position · d_model, neuron]."""
 
-    W_in: nn.Parameter  # [position · d_model, neuron]
-
-    def __init__(self) -> None:
+    def __init__(self, weight: nn.Parameter) -> None:
         super().__init__()
+        self.W_in = weight
         self.hook_sides, self.hook_pre, self.hook_post = hook_point(), hook_point(), hook_point()
 
     def by_position(self, n_positions: int) -> Float[Tensor, "position d_model neuron"]:
@@ -112,17 +102,6 @@ class _Sides(nn.Module):
 
     def forward(self, sides: Float[Tensor, "example position neuron"]) -> Float[Tensor, "example 1 neuron"]:
         return self.hook_post(functional.relu(self.hook_pre(self.hook_sides(sides).sum(1, keepdim=True))))
-
-
-class _Unembedding(nn.Module):
-    W_U: nn.Parameter
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hook_in, self.hook_out = hook_point(), hook_point()
-
-    def forward(self, x: Float[Tensor, "example 1 neuron"]) -> Float[Tensor, "example 1 output"]:
-        return self.hook_out(self.hook_in(x) @ self.W_U)
 
 
 def _normal(fan_in: int, generator: Generator, *shape: int) -> nn.Parameter:

@@ -78,8 +78,6 @@ class ParentConfig:
         check_fields(self)
         if self.step < 0:
             raise GrokinterpError(f"a fork begins at a step >= 0 of its parent; got {self.step}")
-        if self.moments not in ("restore", "reset"):
-            raise unknown_name("choice for the parent's moments:", self.moments, ("restore", "reset"))
         if self.moments == "reset" and self.edit is not None and self.edit.needs_state:
             raise GrokinterpError(f'{type(self.edit).__name__} changes nothing in a fork with moments="reset"; leave one out')
 
@@ -136,8 +134,6 @@ class RunConfig:
             )
         if self.stop is not None:
             Condition.parse(self.stop)
-        if self.dtype not in ("float32", "float64"):
-            raise unknown_name("dtype", self.dtype, ("float32", "float64"))
         if self.parent is not None and self.steps < self.parent.step:
             raise GrokinterpError(f"a fork at step {self.parent.step} cannot end at step {self.steps}; steps counts from the parent's step 0")
 

@@ -112,16 +112,16 @@ def _begin_worker(lifeline: Connection, started: Any, device: str) -> None:
 @dataclass(eq=False)
 class _Job:
     position: int
-    lost: int = 0  # how often its worker has died
+    deaths: int = 0  # how often its worker has died
     pause: float = 1.0  # seconds until the next try, if another process has it
     not_before: float = 0.0  # on the monotonic clock
 
     def dies(self, error: Exception) -> bool:
         """Its worker has died; whether that was the last try."""
-        self.lost += 1
-        if self.lost < MAX_TRIES:
+        self.deaths += 1
+        if self.deaths < MAX_TRIES:
             _log.warning("a worker died (%s: %s); what it had begun is done again", type(error).__name__, error)
-        return self.lost == MAX_TRIES
+        return self.deaths == MAX_TRIES
 
     def waits(self) -> None:
         """Another process has its run, so it is looked at again later, and ever more seldom."""
@@ -156,19 +156,19 @@ def drive(
         GrokinterpError: the executor takes nothing more.
     """
     waiting = [_Job(position) for position in range(len(calls))]
-    flying: dict[_Job, Any] = {}
+    running: dict[_Job, Any] = {}
     try:
-        while waiting or flying:
-            delicate = at_once is not None and any(job.lost == MAX_TRIES - 1 for job in (*waiting, *flying))
-            room = len(calls) if at_once is None else 1 if delicate else at_once
+        while waiting or running:
+            alone = at_once is not None and any(job.deaths == MAX_TRIES - 1 for job in (*waiting, *running))
+            room = len(calls) if at_once is None else 1 if alone else at_once
             now = time.monotonic()
-            for job in [job for job in waiting if job.not_before <= now][: max(0, room - len(flying))]:
+            for job in [job for job in waiting if job.not_before <= now][: max(0, room - len(running))]:
                 waiting.remove(job)
-                flying[job] = _submit(executor, calls[job.position])
-            landed = [job for job, future in flying.items() if future.done()]
-            for job in landed:
+                running[job] = _submit(executor, calls[job.position])
+            finished = [job for job, future in running.items() if future.done()]
+            for job in finished:
                 try:
-                    result = flying.pop(job).result()
+                    result = running.pop(job).result()
                 except Exception as error:
                     if not is_death(error):
                         raise
@@ -182,10 +182,10 @@ def drive(
                     waiting.append(job)
                 else:
                     done(job.position, result)
-            if not landed:
+            if not finished:
                 time.sleep(POLL)
     finally:
-        for future in flying.values():
+        for future in running.values():
             future.cancel()
 
 

@@ -86,8 +86,8 @@ def card(run: Run, repository: str) -> str:
     task = ", ".join([config.task.name, *(f"{name} = {value}" for name, value in config.task.args.items())])
     facts = {
         "task": f"{task}; {config.task.train_fraction:g} of its examples trained on, split seed {config.task.split_seed}",
-        "model": _told(config.model),
-        "optimizer": _told(config.optimizer),
+        "model": _in_cell(config.model),
+        "optimizer": _in_cell(config.optimizer),
         "state": run.status.get("reason", "unfinished"),
         "checkpoints": f"{len(run.steps)}, the last at step {run.steps[-1]:,}",
         **{name.replace("_", " "): f"{value:.4g}" for name, value in last.items() if name != "step"},
@@ -119,7 +119,7 @@ Weights are safetensors under HookedTransformer's names; nothing here can run co
 """
 
 
-def _told(settings: Any) -> str:
+def _in_cell(settings: Any) -> str:
     return str(settings).replace("|", "\\|")
 
 

@@ -24,7 +24,7 @@ from grokinterp.tasks import Task
 from grokinterp.training.config import RunConfig
 from grokinterp.training.engine.engine import Engine
 from grokinterp.training.learner import Moments, Weights
-from grokinterp.training.train import BatchOrder
+from grokinterp.training.train import BatchOrder, why_it_ends
 
 
 @dataclass(eq=False)
@@ -89,7 +89,7 @@ class Slots:
         places = min(places, max(1, len(self._queue)))
         self.engine = Engine([first] * places, [self._task(first)] * places, device, compiled=compiled)
         self.members: list[Job | None] = [None] * places
-        self._orders: list[BatchOrder | None] = [None] * places
+        self._orders = [self._order_of(first)] * places  # each place gets its job's own before it trains
         self.member_steps, self.seconds = 0, 0.0
 
     # --- what a subclass may add -----------------------------------------------------------------------------------------------------
@@ -137,19 +137,21 @@ class Slots:
             self._tasks[key] = config.task.build()
         return self._tasks[key]
 
+    def _order_of(self, config: RunConfig) -> BatchOrder:
+        return BatchOrder(self._task(config).indices("train"), self._batch_size, config.seed)
+
     def _fill(self, member: int) -> None:
         """Give a place to the next job; without one its weights train on, unseen."""
         self.members[member] = None
         if not self._queue:
             return
         job = self._queue.popleft()
-        task = self._task(job.config)
-        self.engine.put(member, job.config, task)
+        self.engine.put(member, job.config, self._task(job.config))
         if job.state is not None:
             self.engine.load(member, *job.state)
             job.state = None
         self.members[member] = job
-        self._orders[member] = BatchOrder(task.indices("train"), self._batch_size, job.config.seed)
+        self._orders[member] = self._order_of(job.config)
 
     def _look(self) -> None:
         """Evaluate, and let the next jobs begin where some have ended."""
@@ -169,12 +171,8 @@ class Slots:
 
     def _reason(self, job: Job) -> str:
         row = job.rows[-1]
-        if not math.isfinite(row["train_loss"]):
-            return f"diverged: train loss is {row['train_loss']}"
-        stop = None if job.config.stop is None else Condition.parse(job.config.stop)
-        if stop is not None and row["step"] >= job.least and stop.first_in(job.rows) is not None:
-            return f"stop: {job.config.stop}"
-        return f"all {job.config.steps} steps done" if row["step"] >= job.config.steps else ""
+        stopped = job.config.stop is not None and row["step"] >= job.least and Condition.parse(job.config.stop).first_in(job.rows) is not None
+        return why_it_ends(job.config, row, stopped) or ""
 
     def _shrink(self) -> None:
         """Leave out empty places once half are; not where that would have everything compiled again."""
@@ -186,8 +184,8 @@ class Slots:
     def _advance(self) -> None:
         """Train to the next evaluation. Nothing here waits for a GPU, so that the next epoch's order is drawn while it computes."""
         for epoch in range(self._every // self._per_epoch):
-            orders = [self._order(member, epoch) for member in range(len(self.members))]
-            stacked = torch.stack(orders)
+            begun = [0 if job is None else job.step // self._per_epoch for job in self.members]
+            stacked = torch.stack([order.of_epoch(before + epoch) for order, before in zip(self._orders, begun, strict=True)])
             if self._device != "cpu":
                 stacked = stacked.pin_memory().to(self._device, non_blocking=True)
             for batch in torch.split(stacked, self._batch_size, dim=1):
@@ -202,12 +200,6 @@ class Slots:
         where = f"at steps {min(training)} to {max(training)}" if training else "none training"
         waiting = f"{len(self._queue)} waiting, {len(training)} in {len(self.members)} places {where}"
         return f"{self.seconds:.0f} s: {ended} of {len(self.jobs)} ended, {waiting}; {self.member_steps:,} steps in all"
-
-    def _order(self, member: int, ahead: int) -> torch.Tensor:
-        job, order = self.members[member], self._orders[member]
-        if order is None:  # a place that never had a job
-            return self._task(next(iter(self.jobs.values())).config).indices("train")
-        return order.of_epoch((0 if job is None else job.step // self._per_epoch) + ahead)
 
     # --- going on later --------------------------------------------------------------------------------------------------------------
 

@@ -116,8 +116,8 @@ def sweep(
     if left:  # what is still absent stands in the table from the beginning, so that a reader knows how much there is to do
         _accumulate(configs, [_outcome(folder / config.digest, config) for config in configs], folder / TABLE)
     with tqdm(total=len(configs), initial=len(configs) - sum(map(len, left)), unit="run", disable=None if progress_bar else True) as bar:
-        untold = _train(left, folder, executor, workers, threads, device, bar)
-    rows = [_outcome(folder / config.digest, config, untold.get(config.digest)) for config in configs]
+        unwritten = _train(left, folder, executor, workers, threads, device, bar)
+    rows = [_outcome(folder / config.digest, config, unwritten.get(config.digest)) for config in configs]
     for config, row in zip(configs, rows, strict=True):
         if row["state"] != "finished":
             _log.warning("%s %s: %s", folder / config.digest, row["state"], row["error"] or row["reason"])
@@ -129,10 +129,10 @@ def _train(
     groups: list[list[RunConfig]], out: Path, executor: SupportsSubmit | None, workers: int | None, threads: int, device: str, bar: Any
 ) -> dict[str, str]:
     """Have an executor do the groups; the reasons of failures that could not be written down, by digest."""
-    untold: dict[str, str] = {}
+    unwritten: dict[str, str] = {}
 
     def done(position: int, reasons: Mapping[str, str]) -> None:
-        untold.update(reasons)
+        unwritten.update(reasons)
         bar.update(len(groups[position]))
 
     def failed(position: int, reason: str) -> None:
@@ -151,7 +151,7 @@ def _train(
         own = min(workers or default_workers(device), len(groups))
         with LocalPool(own, device) as pool:
             hand_to(pool, at_once=own)
-    return untold
+    return unwritten
 
 
 def default_workers(device: str) -> int:
@@ -205,9 +205,9 @@ def _train_left(configs: list[RunConfig], out: Path, device: str) -> None:
         left = [(config, writer, [point.position for point in writer.points()]) for config, writer in held if not _finished(writer.path, config)]
         while left:
             earliest = min(max(positions) for _, _, positions in left)
-            abreast = [(config, writer) for config, writer, points in left if earliest in points]
+            together = [(config, writer) for config, writer, points in left if earliest in points]
             left = [member for member in left if earliest not in member[2]]
-            chosen, writers = [config for config, _ in abreast], [writer for _, writer in abreast]
+            chosen, writers = [config for config, _ in together], [writer for _, writer in together]
             train_together(chosen, [config.task.build() for config in chosen], writers, device, progress_bar=False)
             for writer in writers:
                 (writer.path / "error.txt").unlink(missing_ok=True)
@@ -234,7 +234,7 @@ def _finished(folder: Path, config: RunConfig) -> bool:
 
 def _leave_errors(configs: list[RunConfig], out: Path, reason: str) -> dict[str, str]:
     """Write down in the folders of runs why they failed; the reason by digest where that cannot be written."""
-    untold = {}
+    unwritten = {}
     for config in configs:
         folder = out / config.digest
         try:
@@ -246,8 +246,8 @@ def _leave_errors(configs: list[RunConfig], out: Path, reason: str) -> dict[str,
             with replacing(folder / "error.txt") as temporary:
                 temporary.write_text(reason)
         except (GrokinterpError, OSError):
-            untold[config.digest] = reason
-    return untold
+            unwritten[config.digest] = reason
+    return unwritten
 
 
 @os_errors_explained()
@@ -331,21 +331,23 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return frame
 
 
-def _outcome(folder: Path, config: RunConfig, untold: str | None = None) -> dict[str, Any]:
+def _outcome(folder: Path, config: RunConfig, unwritten: str | None = None) -> dict[str, Any]:
     """How far a run has come.
 
     Args:
         folder: of the run.
         config: of the run.
-        untold: why it failed, where that could not be written into its folder.
+        unwritten: why it failed, where that could not be written into its folder.
     """
     try:
         file, status, rows, ended = folder / "error.txt", read_status(folder), read_metrics(folder), has_ended(folder, config)
-        error = "" if ended else untold or (read_text(file).strip() or "error.txt is empty" if file.exists() else "")
-        well = "diverged" if has_diverged(status) else "finished"
-        ill = "failed" if error else "unfinished" if folder.exists() else "absent"
+        error = "" if ended else unwritten or (read_text(file).strip() or "error.txt is empty" if file.exists() else "")
+        if ended:
+            state = "diverged" if has_diverged(status) else "finished"
+        else:
+            state = "failed" if error else "unfinished" if folder.exists() else "absent"
         return {
-            "state": well if ended else ill,
+            "state": state,
             "reason": status.get("reason"),
             "error": error.strip().splitlines()[-1] if error else None,
             **(rows[-1] if rows else {"step": None}),

@@ -170,12 +170,24 @@ class _Member:
         """Why the run ends at this step, or None; only a step that was evaluated can end it."""
         if not self._rows or self._rows[-1]["step"] != step:
             return None
-        row = self._rows[-1]
-        if not math.isfinite(row["train_loss"]):
-            return f"diverged: train loss is {row['train_loss']} at step {step}; {_last_finite(self._finite)}"
-        if self._stop is not None and self._stop.first_in(self._rows[-self._stop.times :]) is not None:
-            return f"stop: {self.config.stop}"
-        return f"all {step} steps done" if step >= self.config.steps else None
+        stopped = self._stop is not None and self._stop.first_in(self._rows[-self._stop.times :]) is not None
+        reason = why_it_ends(self.config, self._rows[-1], stopped)
+        return f"{reason} at step {step}; {_last_finite(self._finite)}" if reason and reason.startswith("diverged") else reason
+
+
+def why_it_ends(config: RunConfig, row: Row, stopped: bool) -> str | None:
+    """Why a training ends at an evaluation: its loss is no longer finite, its stop condition holds, or all steps are done; None where it goes on.
+
+    Args:
+        config: of the training.
+        row: of metrics, the last.
+        stopped: whether the stop condition holds.
+    """
+    if not math.isfinite(row["train_loss"]):
+        return f"diverged: train loss is {row['train_loss']}"
+    if stopped:
+        return f"stop: {config.stop}"
+    return f"all {config.steps} steps done" if row["step"] >= config.steps else None
 
 
 def _is_finite(row: Row) -> bool:

@@ -17,7 +17,7 @@ from families.models import TOKENIZER, random_tokens
 from grokinterp.ace import Core, generate
 from grokinterp.ace.core import Project
 from grokinterp.models.adapter import Adapter
-from grokinterp.models.last_token import last_token
+from grokinterp.models.last_token import last_tokens
 from grokinterp.models.tail import Tail
 
 _WRITERS = ("c_proj", "dense_4h_to_h", "down_proj", "fc2", "fc_out", "w2")  # what an MLP's last map is called
@@ -73,7 +73,8 @@ def sweep(model: Any, reference: Any, tokens: Tensor) -> float:
     hooks = Adapter(model).residual_hooks()
     edits = [_core(hook).flip() for hook in hooks]
     ends = torch.full((len(tokens),), tokens.shape[1] - 1)
-    found = last_token(model, tokens, ends, hooks).logits(edits)
+    ((_, reader),) = last_tokens(model, tokens, ends, hooks, len(tokens))
+    found = reader.logits(edits)
     layers = _layers(reference)
     with torch.no_grad():
         wanted = [reference(tokens).logits[:, -1]]

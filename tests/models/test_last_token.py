@@ -14,7 +14,7 @@ from grokinterp import GrokinterpError
 from grokinterp.language.prompts import agreement
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.convert import bridge
-from grokinterp.models.last_token import Resumed, Whole, last_token, last_tokens
+from grokinterp.models.last_token import Resumed, Whole, last_tokens
 from grokinterp.models.resume import laid_out, remembers
 from grokinterp.tasks import Prompts
 
@@ -143,19 +143,20 @@ def test_a_hook_beside_the_stream_gets_the_same_numbers_slowly() -> None:
     model = random_gpt2(positional_embedding_type="rotary", rotary_dim=4)
     prompts = agreement(model.tokenizer, n=8)
     edits = edits_at(["blocks.0.hook_mlp_out", "blocks.1.hook_resid_post"], model.cfg.d_model)
-    found = last_token(model, prompts.tokens, prompts.ends, [edit.hook for edit in edits]).logits(edits)
-    assert torch.allclose(found, torch.stack([by_hooks(model, prompts, edit) for edit in [None, *edits]]), atol=1e-9)
+    ((examples, reader),) = last_tokens(model, prompts.tokens, prompts.ends, [edit.hook for edit in edits], batch_size=8)
+    expected = torch.stack([by_hooks(model, prompts, edit) for edit in [None, *edits]])
+    assert torch.allclose(reader.logits(edits), expected[:, examples], atol=1e-9)
 
 
 def test_what_cannot_be_read_is_said() -> None:
     model = random_gpt2()
     tokens, ends = torch.zeros(1, 4, dtype=torch.int64), torch.tensor([3])
     with pytest.raises(GrokinterpError, match=r"unknown hook 'blocks.7.hook_resid_post'; did you mean blocks"):
-        last_token(model, tokens, ends, ["blocks.7.hook_resid_post"])
+        next(last_tokens(model, tokens, ends, ["blocks.7.hook_resid_post"], 1))
     with pytest.raises(GrokinterpError, match="41 tokens and the model's context 40"):
-        last_token(model, torch.zeros(1, 41, dtype=torch.int64), torch.tensor([40]), [])
+        next(last_tokens(model, torch.zeros(1, 41, dtype=torch.int64), torch.tensor([40]), [], 1))
     with pytest.raises(GrokinterpError, match="attends to later tokens"):
-        last_token(random_gpt2(attention_dir="bidirectional"), tokens, ends, [])
+        next(last_tokens(random_gpt2(attention_dir="bidirectional"), tokens, ends, [], 1))
 
 
 @pytest.mark.parametrize("config", [{}, {"n_key_value_heads": 1}])

@@ -147,7 +147,7 @@ def test_what_a_fork_cannot_do_is_said_before_anything_is_trained(parent: Run, c
         (parent, "unknown config field 'wd'", {"wd": 1.0}),
         (parent, "weight_decay has an empty list", {"weight_decay": []}),
         (parent, "a fork at step 20 cannot end at step 10", {"steps": 10}),
-        (parent, r"unknown choice for the parent's moments: 'restor'; did you mean restore", {"moments": "restor"}),
+        (parent, r"unknown moments 'restor'; did you mean restore", {"moments": "restor"}),
     ):
         with pytest.raises(GrokinterpError, match=message):
             fork(run, 20, tmp_path / "out", progress_bar=False, **arguments)  # type: ignore[arg-type]

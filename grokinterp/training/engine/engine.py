@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -212,7 +213,7 @@ class Engine:
         for split, examples in self._splits.items():
             metrics |= {f"{split}_loss": losses.gather(1, examples).mean(1), f"{split}_accuracy": right.gather(1, examples).mean(1)}
         # Members differ in how many unseen examples they have, some in having any.
-        n, count = self._unseen.shape[1], self._unseen.sum(1)  # a compiled table goes on behind its n examples
+        n, count = self._unseen.shape[1], self._unseen.sum(1)  # a compiled table goes on after its n examples
         metrics |= {f"unseen_{name}": (values[:, :n] * self._unseen).sum(1) / count for name, values in (("loss", losses), ("accuracy", right))}
         metrics["weight_norm"] = self._flat.double().square().sum(1).sqrt()
         rows = torch.stack(list(metrics.values()), dim=1).tolist()  # the one place where a GPU is waited for
@@ -294,10 +295,8 @@ class Engine:
         Raises:
             GrokinterpError: a config or task that does not fit this engine.
         """
-        for name in ("model", "dtype", "batch_size"):
-            if getattr(config, name) != getattr(self._config, name):
-                raise GrokinterpError(f"the members of an engine share one {name}; got {getattr(self._config, name)} and {getattr(config, name)}")
-        if (reason := why_not([config])) is not None:
+        same_table = replace(config, task=self._config.task)  # whether it is the same is seen from the tokens below
+        if (reason := why_not([config]) or why_not([self._config, same_table])) is not None:
             raise GrokinterpError(reason)
         if not torch.equal(task.tokens, self._tokens) or [len(task.indices(split)) for split in SPLITS] != [
             self._splits[split].shape[1] for split in SPLITS
