@@ -47,12 +47,12 @@ _KINDS: Mapping[str, tuple[Any, str]] = {
 
 
 class Facts:
-    """What is known about a checkpoint beside its tensors: the user's words first, then its own configuration.
+    """What is known about a checkpoint beside its tensors: what the user states first, then its own configuration.
 
     Args:
         layout: of the checkpoint, for sentences.
         config: the configuration that came with the weights; empty without one.
-        given: the user's words.
+        given: what the user states.
     """
 
     def __init__(self, layout: str, config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ class Facts:
         return list(values.values())
 
     def check_used(self) -> None:
-        """Raise a GrokinterpError for a word of the user's that the reader never looked up."""
+        """Raise a GrokinterpError for a fact of the user's that the reader never looked up."""
         if unused := sorted(self.given.keys() - self._looked_up):
             takes = ", ".join(sorted(self._looked_up & EXAMPLES.keys())) or "nothing more"
             raise GrokinterpError(

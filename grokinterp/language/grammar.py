@@ -37,7 +37,8 @@ class Verb(NamedTuple):
 VERBS = (Verb("is", "are"), Verb("was", "were"))
 """Present and past of the copula, whose four logits make the margin."""
 
-_S = """key box cabinet book table chair door window wall lamp picture letter card coin ring bottle cup plate bag basket desk clock map car truck
+_REGULAR = """
+key box cabinet book table chair door window wall lamp picture letter card coin ring bottle cup plate bag basket desk clock map car truck
 boat ship plane train bike wheel engine bridge road house tower garden tree flower river lake mountain hill stone rock dog cat horse cow bird
 chicken duck rabbit lion bear snake spider doctor nurse teacher student farmer driver pilot soldier officer lawyer judge king queen prince guard
 actor singer dancer artist writer author player manager worker builder engineer scientist boy girl friend neighbor guest visitor customer toy ball
@@ -46,7 +47,7 @@ ticket label report file folder"""
 _IRREGULAR = {"box": "boxes", "bus": "buses", "glass": "glasses", "branch": "branches", "coach": "coaches"} | {
     "shelf": "shelves", "leaf": "leaves", "knife": "knives", "wolf": "wolves", "child": "children", "man": "men", "woman": "women"
 }  # fmt: skip
-NOUNS = tuple(Noun(word, _IRREGULAR.get(word, word + "s")) for word in [*_S.split(), *sorted(_IRREGULAR.keys() - {"box"})])
+NOUNS = tuple(Noun(word, _IRREGULAR.get(word, word + "s")) for word in [*_REGULAR.split(), *sorted(_IRREGULAR.keys() - {"box"})])
 
 _LINKS = "near;behind;beside;above;below;under;beyond;with;by;to;next to;in front of;across from;close to"
 _PAST = "hid covered blocked touched followed held missed passed crossed hit saw liked found chased carried faced"

@@ -38,7 +38,7 @@ def hooked(model: Any, hooks: Hooks) -> Iterator[Any]:
 
     Args:
         model: a HookedTransformer, a TransformerBridge, or another module with hook points.
-        hooks: they act after all that hangs on the model already.
+        hooks: each acts after those that are on the model already.
 
     Raises:
         GrokinterpError: a hook that the model lacks or does not compute, or an edit that this backend would discard.

@@ -24,7 +24,7 @@ def at_readout(model: Any, tokens: Tokens, position: int, hooks: Sequence[str] =
     """Logits (`OUTPUT`) and the values of hooks at one position of every example, each [example, …], on the CPU.
 
     On a bare HookedTransformer the last block is computed at that position alone, see `readout_hooks`, a few examples at a time. Where something
-    hangs on the model, all positions of all examples go through it at once, as whoever hung it there may expect.
+    hangs on the model, all positions of all examples go through it at once: a hook may need the whole table.
 
     Args:
         model: a HookedTransformer, a TransformerBridge, or another module with hook points.
@@ -65,7 +65,7 @@ def values_of(model: Any, tokens: Tokens, hooks: Sequence[str], stop: int | None
     Args:
         model: a HookedTransformer, a TransformerBridge, or another module with hook points.
         tokens: the inputs.
-        hooks: whose values are kept, as they are after all that hangs on the model.
+        hooks: whose values are kept, as every other hook on the model leaves them.
         stop: the number of blocks that run on a bare model; None for those that the hooks need.
 
     Raises:

@@ -28,7 +28,7 @@ class Blocks(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Own:
+class HookedBlocks:
     """The blocks of a HookedTransformer that `remembers`, see `Blocks`."""
 
     model: Any
@@ -50,7 +50,7 @@ def blocks_of(model: Any) -> Blocks | None:
     """
     adapter = Adapter(model)
     if remembers(model):
-        return Own(model)
+        return HookedBlocks(model)
     if adapter.bridge and adapter.bare and adapter.causal:
         replay = Replay(model)
         return replay if _agrees(replay) else None

@@ -19,7 +19,7 @@ from grokinterp.models.resume import forward, remembers, resumes
 from grokinterp.shapes import Positions, Tokens
 from grokinterp.tasks import Task
 
-At = Float[Tensor, "example chosen d_model"]
+Chosen = Float[Tensor, "example chosen d_model"]
 TailFunction = Callable[[Tensor], Tensor]
 """Activations [example, position, d_model] -> logits at the read-out, [example, vocab] or [example, position, vocab]."""
 
@@ -67,11 +67,11 @@ class Tail:
             return True
         return index_of(self.positions, n_positions) == index_of(self.readout, n_positions)
 
-    def activations(self, tokens: Tokens) -> At:
+    def activations(self, tokens: Tokens) -> Chosen:
         """What the hook sees at the chosen positions; a bare model runs no further than the hook's block."""
         return self._chosen(self._whole(tokens))
 
-    def resume(self, tokens: Tokens) -> tuple[At, TailFunction]:
+    def resume(self, tokens: Tokens) -> tuple[Chosen, TailFunction]:
         """The activations from which f goes on for these inputs, and f itself, differentiable.
 
         Only positions that the read-out can depend on are returned: after the last attention, with positions "all", the
@@ -90,7 +90,7 @@ class Tail:
             return False
         return layer == Adapter(self.model).n_layers or (self.positions != "all" and remembers(self.model))
 
-    def _through_the_head(self, tokens: Tokens) -> tuple[At, TailFunction]:
+    def _through_the_head(self, tokens: Tokens) -> tuple[Chosen, TailFunction]:
         whole, n_positions = self._whole(tokens), tokens.shape[1]
         norm = self.model.ln_final if self.hook == HEAD[0] else None
         gain, bias = getattr(norm, "w", None), getattr(norm, "b", None)
@@ -105,7 +105,7 @@ class Tail:
             return whole[:, at : at + 1], lambda h: head(h)[:, 0]
         return self._chosen(whole), lambda h: self._read(head(self._replaced(whole, h)), n_positions)
 
-    def _through_one_position(self, tokens: Tokens, layer: int) -> tuple[At, TailFunction]:
+    def _through_one_position(self, tokens: Tokens, layer: int) -> tuple[Chosen, TailFunction]:
         assert self.readout != "all"
         at, n_layers = index_of(self.readout, tokens.shape[1]), Adapter(self.model).n_layers
         whole = self._whole(tokens)
@@ -114,7 +114,7 @@ class Tail:
         before = {block: own.first(at) for block, own in past.items()}
         return whole[:, at : at + 1], lambda h: forward(self.model, h, layer, past=before)[0][:, 0]
 
-    def _through_every_position(self, tokens: Tokens, layer: int) -> tuple[At, TailFunction]:
+    def _through_every_position(self, tokens: Tokens, layer: int) -> tuple[Chosen, TailFunction]:
         whole = self._whole(tokens)
         shortcut = readout_hooks(self.model, self.readout) if self.readout != "all" and layer < Adapter(self.model).n_layers else []
 
@@ -124,7 +124,7 @@ class Tail:
 
         return self._chosen(whole), logits
 
-    def _through_the_whole_model(self, tokens: Tokens) -> tuple[At, TailFunction]:
+    def _through_the_whole_model(self, tokens: Tokens) -> tuple[Chosen, TailFunction]:
         h = self.activations(tokens)
 
         def logits(h: Tensor) -> Tensor:

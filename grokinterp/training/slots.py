@@ -34,7 +34,7 @@ class Job:
     Attributes:
         name: unique; what its rows are filed under.
         config: what to train. Its stop condition ends it, its checkpoints are not kept.
-        least: steps that it takes although its stop condition has been met.
+        least: the fewest steps that it takes, though its stop condition may be met before.
         step: where it stands.
         state: weights and Adam's moments at that step while it waits; None for the initial ones.
         rows: what was seen at each evaluation, ``step`` and the metrics; none at the step that it began at.
