@@ -12,11 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from grokinterp.checkpoints.reader import State
-from grokinterp.checks import shown
+from grokinterp.checks import LARGEST, shown
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import TENSORS_LIMIT, read_json, regular_file
 from grokinterp.models.adapter import is_model
 from grokinterp.models.hub import CONFIG, INDEX
+from grokinterp.models.layouts import named_tensors
 from grokinterp.models.pickles import plain, read_pickle
 from grokinterp.models.weight_files import weight_files
 
@@ -106,16 +107,7 @@ def read_file(path: Path) -> Any:
 
 
 def _file(path: Path) -> Opened:
-    return from_file(path, read_file(path))
-
-
-def from_file(path: Path, saved: Any) -> Opened:
-    """What `read_file` has read from a file, taken apart.
-
-    Raises:
-        GrokinterpError: it holds no weights, weights that are larger than the file, or a record that is none.
-    """
-    found = _unpacked(saved, str(path))
+    found = _unpacked(read_file(path), str(path))
     for state in found.states.values():
         # A tensor of a terabyte can be one number in the file, repeated; half of the file may be masks or tied weights.
         claimed, size = sum(value.numel() * value.element_size() for value in state.values()), path.stat().st_size
@@ -170,15 +162,19 @@ def _unpacked(saved: Any, name: str) -> Opened:
     step = next((int(saved[key]) for key in _STEPS if _is_whole(saved.get(key))), None)
     states = _states(saved, step)
     if not states:
+        for key in _STATES:
+            if isinstance(saved.get(key), Mapping) and saved[key]:
+                named_tensors(saved[key], f"{name}: its weights")  # which says what is wrong with them
         known = ", ".join(_STATES)
         raise GrokinterpError(f"{name} holds no weights under {known} or checkpoints; it holds {', '.join(map(str, saved))}. Pass its state dict")
-    groups = saved["optimizer"].get("param_groups", []) if isinstance(saved.get("optimizer"), Mapping) else []
+    groups = saved["optimizer"].get("param_groups") if isinstance(saved.get("optimizer"), Mapping) else None
+    group = groups[0] if isinstance(groups, list) and groups and isinstance(groups[0], Mapping) else {}
     return Opened(
         title=name,
         states=states,
         config=config,
         recorded=_record(saved, step, name),
-        optimizer={key: groups[0][key] for key in ("lr", "betas", "eps", "weight_decay") if key in groups[0]} if groups else {},
+        optimizer={key: group[key] for key in ("lr", "betas", "eps", "weight_decay") if key in group},
         train=None if saved.get("train_indices") is None else [int(i) for i in saved["train_indices"]],
     )
 
@@ -206,7 +202,9 @@ def _is_state(value: Any) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, Tensor) and value.numel() == 1 and not value.is_floating_point())
+    """Whether something counts steps."""
+    whole = isinstance(value, int) or (isinstance(value, Tensor) and value.numel() == 1 and not value.is_floating_point())
+    return whole and 0 <= int(value) <= LARGEST
 
 
 def _plain(config: Any, where: str) -> dict[str, Any]:

@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from grokinterp.checkpoints.checkpoint import Checkpoint
 from grokinterp.checkpoints.loading import read_opened
-from grokinterp.checkpoints.opening import from_file, read_file
+from grokinterp.checkpoints.opening import opened
 from grokinterp.checkpoints.transposed import Nanda2023
-from grokinterp.checks import real, shown, whole
+from grokinterp.checks import real, shown
 from grokinterp.errors import GrokinterpError
-from grokinterp.files import TENSORS_LIMIT, regular_file
-from grokinterp.models.layouts import named_tensors
+from grokinterp.files import regular_file
 from grokinterp.models.pickles import plain
 from grokinterp.tasks import Task
 
@@ -70,18 +67,14 @@ def load(path: str | Path, *, check_loss: bool = True) -> Published:
         GrokinterpError: the file is missing, cut short, holds code, or is not such a checkpoint: an entry is missing or out of range, tensors do
             not have the names and shapes of one model, an operation or activation function is unknown; or its recorded loss is another one.
     """
-    file = regular_file(path, TENSORS_LIMIT)
-    saved = read_file(file)
-    where = f"{file} is not a checkpoint of Nanda et al. 2023"
-    if isinstance(saved, Mapping):
-        _check_entries(saved, where)
-        named_tensors(saved["model"], f"{file}: its weights")
-    found = from_file(file, saved)
-    if absent := [name for name in _READER.stated if name not in found.config]:
-        raise GrokinterpError(f"{where}: its config has no {', '.join(absent)}")
-    for name, losses in found.recorded.items():
-        if losses.empty:
-            raise GrokinterpError(f"{where}: no {name} is recorded; without recorded losses, read it with load_checkpoint")
+    file = regular_file(path)
+    found = opened(file)
+    missing = [name for name in _READER.stated if name not in found.config]
+    missing += ["optimizer with its param_groups"] if not found.optimizer else []
+    missing += [f"{name}es" for name in ("train_loss", "test_loss") if name not in found.recorded or found.recorded[name].empty]
+    missing += ["epoch"] if 0 in found.states else []
+    if missing:
+        raise GrokinterpError(f"{file} is no whole checkpoint of Nanda et al. 2023: it has no {', '.join(missing)}; load_checkpoint reads it without")
     try:
         checkpoint, model = read_opened(found, reader=_READER, check_record=check_loss)
     except GrokinterpError as error:
@@ -94,7 +87,7 @@ def load(path: str | Path, *, check_loss: bool = True) -> Published:
         epoch=checkpoint.steps[-1],
         train_losses=found.recorded["train_loss"],
         test_losses=found.recorded["test_loss"],
-        optimizer=_optimizer(found.optimizer, f"{where}: optimizer"),
+        optimizer=_optimizer(found.optimizer, f"{file}: optimizer"),
         config=found.config,
     )
 
@@ -112,20 +105,6 @@ def checkpoint_of_published(published: Published) -> Checkpoint:
         optimizer=published.optimizer,
         provenance={"file": published.path.name},
     )
-
-
-def _check_entries(saved: Mapping[str, Any], where: str) -> None:
-    """Raise unless the checkpoint has its parts, all that are missing in one message."""
-    groups = saved["optimizer"].get("param_groups") if isinstance(saved.get("optimizer"), Mapping) else None
-    has_group = isinstance(groups, list) and bool(groups) and isinstance(groups[0], Mapping)
-    missing = [repr(name) for name in ("model", "config") if not isinstance(saved.get(name), Mapping)]
-    missing += [] if has_group else ["'optimizer' with its param_groups"]
-    missing += [repr(name) for name in ("epoch", "train_losses", "test_losses") if saved.get(name) is None]
-    if missing:
-        bare = bool(saved) and all(isinstance(value, Tensor) for value in saved.values())
-        way_out = "; it holds bare weights: read them with load_checkpoint and pass task=…" if bare else ""
-        raise GrokinterpError(f"{where}: it has no {', '.join(missing)}{way_out}")
-    whole(f"{where}: epoch", saved["epoch"], 0, 10**9)
 
 
 def _optimizer(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
