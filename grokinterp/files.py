@@ -136,14 +136,14 @@ def read_bytes(path: str | Path, limit: int, start: int = 0) -> bytes:
     return content
 
 
-def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
+def read_text(path: str | Path) -> str:
     """The text of an ordinary UTF-8 file, with or without a byte order mark; line ends stay as they are.
 
     Raises:
         GrokinterpError: as `read_bytes`; or the file is not UTF-8.
     """
     try:
-        return read_bytes(path, limit).decode("utf-8-sig")
+        return read_bytes(path, TEXT_LIMIT).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise GrokinterpError(f"{path} cannot be read as text ({error}); save it as UTF-8") from error
 

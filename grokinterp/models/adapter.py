@@ -191,7 +191,7 @@ class Adapter:
         match = _STREAM.fullmatch(hook)
         return None if match is None else int(match[1]) + (match[2] == "post")
 
-    def layer_behind(self, *hooks: str) -> int | None:
+    def n_blocks_for(self, *hooks: str) -> int | None:
         """The number of blocks that must run to fill these hooks; None where one of them lies outside the blocks."""
         blocks = [_BLOCK.match(hook) for hook in hooks]
         return None if None in blocks else 1 + max(int(match[1]) for match in blocks if match)

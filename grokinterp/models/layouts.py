@@ -107,9 +107,9 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}…{run[-1]}" for run in runs)
 
 
-def check_numbers(tensors: Mapping[str, Tensor], where: str = "these weights") -> None:
+def check_numbers(tensors: Mapping[str, Tensor]) -> None:
     """Raise a GrokinterpError unless all are dense tensors of floating-point numbers, which alone a parameter can take over."""
     for name, value in tensors.items():
         if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
             kind = "meta tensor without values" if value.is_meta else f"{value.layout} tensor of {value.dtype}"
-            raise GrokinterpError(f"{where} must be dense tensors of floating-point numbers; {name} is a {kind}")
+            raise GrokinterpError(f"these weights must be dense tensors of floating-point numbers; {name} is a {kind}")

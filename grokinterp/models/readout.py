@@ -59,14 +59,13 @@ def at_readout(model: Any, tokens: Tokens, position: int, hooks: Sequence[str] =
     return {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in kept.items()}
 
 
-def values_of(model: Any, tokens: Tokens, hooks: Sequence[str], stop: int | None = None) -> dict[str, Tensor]:
+def values_of(model: Any, tokens: Tokens, hooks: Sequence[str]) -> dict[str, Tensor]:
     """The whole values of hooks, by the names asked for; one pass, on a bare model no further than they need.
 
     Args:
         model: a HookedTransformer, a TransformerBridge, or another module with hook points.
         tokens: the inputs.
         hooks: whose values are kept, as every other hook on the model leaves them.
-        stop: the number of blocks that run on a bare model; None for those that the hooks need.
 
     Raises:
         GrokinterpError: a hook that the model lacks, or one that does not fire; dropout in force.
@@ -81,9 +80,9 @@ def values_of(model: Any, tokens: Tokens, hooks: Sequence[str], stop: int | None
 
         return hook_function
 
-    behind = adapter.layer_behind(*hooks) if stop is None else stop
+    n_blocks = adapter.n_blocks_for(*hooks)
     # On a TransformerBridge a pass that stops after the last block goes on to the logits, which is as well.
-    options = {"stop_at_layer": behind} if behind is not None and adapter.bare else {}
+    options = {"stop_at_layer": n_blocks} if n_blocks is not None and adapter.bare else {}
     with torch.no_grad(), hooked(model, [(name, ReadOnly(keep(name))) for name in hooks]):
         model(tokens.to(adapter.device), **options, **adapter.pass_options)
     if silent := [name for name in hooks if name not in kept]:
