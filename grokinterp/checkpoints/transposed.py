@@ -79,7 +79,7 @@ class Nanda2023(Reader):
             return read_transposed(state, task, *facts.need("act_fn", "causal"))
         for name, size in _sizes(state).items():
             for spelling in (name, name.replace("n_", "num_")):
-                if (said := facts.config.get(spelling, size)) != size:
+                if size is not None and (said := facts.config.get(spelling, size)) != size:
                     raise GrokinterpError(f"the config says {spelling} {shown(said)}, and the weights {size}; use both of one model")
         causal = facts.get("causal")
         return read_transposed(state, task, facts.get("act_fn") or "relu", _is_causal(state) if causal is None else causal)
