@@ -13,8 +13,8 @@ from grokinterp.ace.core import Core
 from grokinterp.ace.dynamics import class_means, cyclic_dynamics, sequence_dynamics
 from grokinterp.ace.extract import ENERGY, extract
 from grokinterp.ace.size import CoreSize, size
-from grokinterp.language.sweep import agreement_sweep
-from grokinterp.measures.headline import row_of
+from grokinterp.language.sweep import MODES, agreement_sweep
+from grokinterp.measures.headline import Row, row_of
 from grokinterp.measures.measure import Measure
 from grokinterp.measures.undefined import with_reasons
 from grokinterp.models.adapter import Adapter
@@ -161,6 +161,37 @@ def _drawn(eigenvalues: np.ndarray, means: Tensor, r2: list[float]) -> dict[str,
     }
 
 
+def _at_chosen_layer(last: xr.Dataset, name: str) -> str:
+    """A quantity by mode on the test half, at the layer that was chosen on the other half."""
+    values = last[name].sel(half="test", layer=int(last["chosen_layer"]))
+    return " / ".join(f"{float(values.sel(mode=mode)):.3f}" for mode in MODES)
+
+
+def _random(last: xr.Dataset) -> str:
+    return " / ".join(f"{float(last['random_auc'].sel(mode=mode).min()):.3f}" for mode in MODES[2:])
+
+
+_WHERE = "on the test half; the layer was chosen on the other"
+_AGREEMENT = (
+    Row(
+        "AUC of the margin, model / core kept / removed / flipped",
+        {"agreement_auc", "chosen_layer"},
+        lambda at: _at_chosen_layer(at, "agreement_auc"),
+        _WHERE,
+    ),
+    Row(
+        "minimal pairs right, model / core kept / removed / flipped",
+        {"pair_accuracy", "chosen_layer"},
+        lambda at: _at_chosen_layer(at, "pair_accuracy"),
+        _WHERE,
+    ),
+    Row(
+        "smallest AUC under random directions, removed / flipped", {"random_auc"}, _random, "the same edits of random directions in the core's place"
+    ),
+    row_of("p-value of the flip", "flip_p_value", ".2g", "Wilcoxon signed-rank test, one-sided"),
+    row_of("R² of the margin on the core's coordinate", "knob_r2", ".3f", "a straight line over the test prompts"),
+)
+
 MEASURE = Measure(
     ace,
     rows=(
@@ -168,6 +199,7 @@ MEASURE = Measure(
         row_of("accuracy whole / core alone / without core", "core_accuracy", ".4g", "at the energy rank", edit=("none", "keep", "remove")),
         row_of("R² of the core's operator, fitted / held out / shuffled", "core_r2", ".3f", "from one state of the core to the next", fit=FITS[:3]),
         row_of("modes of the core on the unit circle", "core_modes", ".0f", "frequencies; shuffled answers have as many as chance gives"),
+        *_AGREEMENT,
     ),
     figures=(
         plots.core_size,

@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LEARNED = 0.99  # accuracy that counts as having learned or generalised (chosen here)
+AGREES, TURNED = 0.9, 0.1  # AUC from which a model agrees, and up to which a flip has turned agreement over (chosen here)
 
 
 def in_words(dataset: xr.Dataset) -> str:
-    """What happened, in paragraphs split by blank lines; empty without losses on both sides of a split.
+    """What happened, in paragraphs split by blank lines; empty without losses on both sides of a split, or a study of agreement.
 
     Args:
-        dataset: `progress` at one step or several, with the recorded metrics of training where there are any.
+        dataset: `progress` at one step or several, with the recorded metrics of training where there are any; or `agreement_sweep`.
     """
     dataset = without_user_variables(dataset)
+    if "agreement_auc" in dataset:
+        return _agreement(dataset.isel(step=-1))
     if "loss" not in dataset:
         return ""
     if (diverged := _diverged(dataset)) is not None:
@@ -46,6 +49,26 @@ def in_words(dataset: xr.Dataset) -> str:
     else:
         told = [f"{answers} {_without_generalisation(dataset, train, test)}"]
     return "\n\n".join(part for part in told if part)
+
+
+def _agreement(last: xr.Dataset) -> str:
+    """What the edits of the chosen core do to agreement, beside the same edits of random directions."""
+    layer = int(last["chosen_layer"])
+    of = last["agreement_auc"].sel(half="test", layer=layer)
+    base, keep, remove, flip = (float(of.sel(mode=mode)) for mode in ("base", "keep", "remove", "flip"))
+    random = last["random_auc"].sel(mode="flip")
+    if base < AGREES:
+        verdict = "The model does not agree reliably, so what the edits do says little."
+    elif flip <= TURNED:
+        verdict = "The flip turns agreement over."
+    else:
+        verdict = "The flip does not turn agreement over."
+    return (
+        f"On the test half, a plural subject has a larger margin for plural verbs than a singular one with probability {base:.3f} (AUC; chance is "
+        f"0.5). The core was chosen on the extraction half, at {last['hook'].sel(layer=layer).item()}.\n\n"
+        f"With the core flipped the AUC is {flip:.3f}, with the core removed {remove:.3f}, with nothing else kept {keep:.3f}. "
+        f"Flips of {random.size} random directions leave it at {float(random.min()):.3f} or more. {verdict}"
+    )
 
 
 def _diverged(dataset: xr.Dataset) -> str | None:

@@ -18,6 +18,7 @@ from grokinterp.language.prompts import agreement
 from grokinterp.language.sweep import agreement_sweep
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.convert import bridge
+from grokinterp.reports.summary import in_words
 from grokinterp.tasks import Prompts, read_prompts
 
 LAST = "blocks.2.hook_resid_post"
@@ -257,6 +258,30 @@ def test_flipping_one_axis_turns_agreement_over_on_nouns_and_frames_it_has_not_s
     assert float(random.sel(mode=["remove", "flip"]).min()) >= base - 0.01
     assert float(last["pair_accuracy"].sel(half="test", layer=int(last["chosen_layer"]), mode="flip")) <= 0.05
     assert float(last["flip_p_value"]) < 1e-10
+
+
+def test_the_report_says_in_words_and_numbers_what_the_flip_does(swept: Any) -> None:
+    last = swept.dataset.isel(step=-1)
+    layer = int(last["chosen_layer"])
+    values = [f"{float(last['agreement_auc'].sel(half='test', layer=layer, mode=mode)):.3f}" for mode in ("base", "keep", "remove", "flip")]
+    assert all(value in swept.summary for value in values)
+    assert swept.summary.endswith("The flip turns agreement over.")
+    assert last["hook"].sel(layer=layer).item() in swept.summary
+    rows = {row.quantity: row.value for row in swept.headline()}
+    assert rows["AUC of the margin, model / core kept / removed / flipped"] == " / ".join(values)
+    assert float(rows["smallest AUC under random directions, removed / flipped"].split(" / ")[1]) > 0.98
+
+
+def test_words_about_agreement_follow_the_numbers(swept: Any) -> None:
+    def told(**changes: float) -> str:
+        changed = swept.dataset.copy(deep=True)
+        at = {"half": "test", "layer": int(changed["chosen_layer"].item()), "step": changed["step"][-1].item()}
+        for mode, value in changes.items():
+            changed["agreement_auc"].loc[{**at, "mode": mode}] = value
+        return in_words(changed)
+
+    assert "does not agree reliably" in told(base=0.6)
+    assert "The flip does not turn agreement over." in told(flip=0.4)
 
 
 def test_the_report_keeps_its_figures_and_says_what_does_not_apply(swept: Any, tmp_path: Any) -> None:
