@@ -37,9 +37,16 @@ def proper_subgroups(group: Group) -> tuple[Subgroup, ...]:
 
 
 def operand_functions(table: Float[Tensor, "x y neuron"], operation: Operation) -> tuple[Functions, Functions]:
-    """What each operand adds to a table of pairs, as functions of x^±1 and of y^±1, means removed.
+    """What each operand adds to a table of pairs: its means over the other operand, less the mean of all.
 
-    They are the means over the other operand; where the table is a sum of a function of each, as the inputs of an MLP's neurons are, these are they.
+    Where the table is a function of x plus a function of y, as the inputs of an MLP's neurons are, these are the two functions, centred.
+
+    Args:
+        table: by pairs of elements.
+        operation: how they combine.
+
+    Returns:
+        The first as a function of x^±1, the second of y^±1, with the exponents of the operation, so that both enter the product as they are.
     """
     element = torch.arange(operation.order)
     first, second = (element if sign == 1 else operation.group.inverse for sign in operation.signs)

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,13 +189,17 @@ def named(text: str) -> Group:
     return found
 
 
-def from_table(product: Int[Tensor, "x y"], name: str = "table") -> Group:
-    """A group by its multiplication table, the index of gh at [g, h]; its representations are computed, or those of `cyclic` where it is that group.
+def from_table(product: Any, name: str = "table") -> Group:
+    """A group by its multiplication table; its representations are computed, or those of `cyclic` where it is that group.
+
+    Args:
+        product: index of gh, [g, h]: a tensor, an array or rows of whole numbers.
+        name: for messages and figures.
 
     Raises:
-        GrokinterpError: the table is not that of a group.
+        GrokinterpError: the table is not that of a group; the message names the elements.
     """
-    group = Group(name, torch.as_tensor(product))
+    group = Group(name, product)
     return Group(name, group.product, irreps=partial(_cyclic, group.order)) if group.is_cyclic else group
 
 

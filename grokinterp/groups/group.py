@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.groups.representations import Representation, of_table
-from grokinterp.shapes import PairGrid
+from grokinterp.shapes import PairGrid, whole_numbers
 
 Irreps = Mapping[str, Representation]
 
@@ -33,7 +33,7 @@ class Group:
 
     Args:
         name: for messages and figures, "D_59" for example.
-        product: index of gh, [g, h]; every row and every column holds each element once.
+        product: index of gh, [g, h], a tensor, an array or rows of whole numbers; every row and every column holds each element once.
         elements: a label for each element; None for "0", "1", …
         irreps: makes the real irreducible representations by name, the trivial one first; None for a numerical decomposition
             of the regular representation. Called once, when first asked for; a function of a module or a partial of one can be pickled.
@@ -42,7 +42,7 @@ class Group:
         GrokinterpError: the table is not that of a group; the message names the axiom and the elements.
     """
 
-    def __init__(self, name: str, product: PairGrid, elements: Sequence[str] | None = None, irreps: Callable[[], Irreps] | None = None) -> None:
+    def __init__(self, name: str, product: Any, elements: Sequence[str] | None = None, irreps: Callable[[], Irreps] | None = None) -> None:
         self.name = name
         self._product = check_table(product)
         self.elements = tuple(map(str, range(self.order))) if elements is None else tuple(elements)
@@ -143,30 +143,41 @@ def _renumbered(group: Group, order: Tensor) -> Irreps:
     return {name: rho.renumbered(order) for name, rho in group.irreps.items()}
 
 
-def check_table(product: PairGrid) -> PairGrid:
+def check_table(product: Any) -> PairGrid:
     """A multiplication table as int64, if it is that of a group.
 
+    Args:
+        product: index of gh, [g, h]: a tensor, an array or rows of whole numbers.
+
     Raises:
-        GrokinterpError: not square, entries that are no elements, no identity, an element without inverse, or a product that is
-            not associative. Associativity is tested at generators (Light's test), which is exact.
+        GrokinterpError: not a square of whole numbers, an entry that is no element, a row or column that holds an element twice, no identity, or a
+            product that is not associative; the message names the elements. Associativity is tested at generators (Light's test), which is exact.
     """
-    table = torch.as_tensor(product)
-    if table.ndim != 2 or table.shape[0] != table.shape[1] or not len(table) or table.dtype.is_floating_point:
-        raise GrokinterpError(f"a multiplication table is a square of whole numbers [g, h]; got shape {tuple(table.shape)} of {table.dtype}")
-    table, n = table.long(), len(table)
-    if int(table.min()) < 0 or int(table.max()) >= n:
-        raise GrokinterpError(f"a table of {n} elements holds 0 … {n - 1}; got {int(table.min())} … {int(table.max())}")
-    everything = torch.arange(n)
+    table = whole_numbers("the products of a group", product, 2)
+    n = len(table)
+    if not n or table.shape[1] != n:
+        raise GrokinterpError(f"a multiplication table is a square with the product gh in row g and column h; got {n} rows of {table.shape[1]}")
+    for g, h in ((table < 0) | (table >= n)).nonzero()[:1].tolist():
+        _refuse(f"the elements of a table of {n} rows are 0 … {n - 1}, and its product {g}·{h} is {int(table[g, h])}")
     for what, rows in (("row", table), ("column", table.T)):
-        wrong = (rows.sort(1).values != everything).any(1).nonzero().flatten()
-        if len(wrong):
-            raise GrokinterpError(f"{what} {int(wrong[0])} of the table does not hold every element once, so some element has no inverse")
-    if not len((table == everything).all(1).nonzero()) or not len((everything == table.T).all(1).nonzero()):
-        raise GrokinterpError(f"the table of {n} elements has no identity: no element e with eg = ge = g for all g")
+        held = torch.zeros_like(rows).scatter_add_(1, rows, torch.ones_like(rows))
+        for g, x in (held > 1).nonzero()[:1].tolist():
+            missing = int((held[g] == 0).int().argmax())
+            _refuse(f"{what} {g} of the table holds {x} more than once and {missing} not at all, where a group has each element once")
+    everything = torch.arange(n)
+    left, right = (table == everything).all(1), (everything[:, None] == table).all(0)
+    if not bool((left & right).any()):
+        one_sided = [f"; {int(e.int().argmax())} is one on the {side} alone" for side, e in (("left", left), ("right", right)) if bool(e.any())]
+        _refuse(f"no element of the table is an identity e, with eg = ge = g for all {n} elements g{''.join(one_sided)}")
     for x in generators(table):
-        if not torch.equal(table[table[:, x]], table[:, table[x]]):  # (gx)h = g(xh)
-            raise GrokinterpError(f"the table is not associative: (g·{x})·h and g·({x}·h) differ for some g and h")
+        first, last = table[table[:, x]], table[:, table[x]]  # (gx)h and g(xh)
+        for g, h in (first != last).nonzero()[:1].tolist():
+            _refuse(f"the table is not associative: ({g}·{x})·{h} is {int(first[g, h])}, and {g}·({x}·{h}) is {int(last[g, h])}")
     return table
+
+
+def _refuse(why: str) -> NoReturn:
+    raise GrokinterpError(f"{why}; correct the table, or learn it as a `Task` whose structure is None, which needs no group")
 
 
 def generators(product: PairGrid) -> list[int]:
@@ -179,14 +190,21 @@ def generators(product: PairGrid) -> list[int]:
     return found
 
 
-def generated(product: PairGrid, seeds: Sequence[int]) -> Tensor:
-    """Mask [element] of the products of some elements of a finite group, which are a subgroup."""
-    table = np.asarray(product)
+def generated(product: PairGrid | Int[np.ndarray, "x y"], seeds: Sequence[int], start: Sequence[int] = ()) -> Tensor:
+    """Mask [element] of the subgroup that some elements generate.
+
+    Args:
+        product: the multiplication table of a finite group.
+        seeds: the elements.
+        start: more elements of that subgroup, where they are known: a smaller subgroup that the seeds generate in part.
+    """
+    table, steps = np.asarray(product), np.asarray(seeds)
     inside = np.zeros(len(table), dtype=bool)
-    new = np.unique(np.asarray(seeds, dtype=np.int64))
-    steps = new
+    inside[[*start, *seeds]] = True
+    new = np.flatnonzero(inside)
     while len(new):
-        inside[new] = True
-        reached = np.unique(table[new][:, steps])
-        new = reached[~inside[reached]]
+        reached = np.zeros_like(inside)
+        reached[table[new[:, None], steps]] = True
+        new = np.flatnonzero(reached & ~inside)
+        inside |= reached
     return torch.from_numpy(inside)

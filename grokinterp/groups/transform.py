@@ -20,7 +20,6 @@ from torch import Tensor
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.fourier import frequency_power
 from grokinterp.groups.group import Group
-from grokinterp.groups.representations import Matrices
 from grokinterp.shapes import FourierMatrix
 
 
@@ -77,13 +76,6 @@ def has_frequencies(group: Group) -> bool:
         return False
     turns = torch.tensor([float(rho.character[1 % n]) / rho.dimension for rho in group.irreps.values()], dtype=torch.float64)
     return torch.allclose(turns, torch.cos(2 * torch.pi * torch.arange(n // 2 + 1).double() / n), rtol=0, atol=1e-9)
-
-
-def representation_power(matrices: Matrices, functions: Tensor) -> Tensor:
-    """(d/|G|) ‖Σ_g f(g) ρ(g)‖_F² of functions [element, …] for any real representation ρ of any finite group, […]."""
-    order, d = matrices.shape[:2]
-    coefficients: Tensor = torch.tensordot(matrices.to(functions), functions, dims=([0], [0]))
-    return d / order * coefficients.square().sum((0, 1))
 
 
 def irrep_projector(group: Group, names: Iterable[str]) -> Float64[Tensor, "element element"]:

@@ -31,7 +31,8 @@ def composition(
     Args:
         group: its name, "D_59" or "Z_2 x S_3", or the letters of a family with n apart: group="D", n=59. See `groups.named`.
         n: of a family.
-        table: in place of a name: the multiplication table of a group of one's own, the index of xy in row x and column y.
+        table: in place of a name: the multiplication table of a group of one's own, the index of xy in row x and column y; any of its elements may
+            be the identity.
         signs: exponents of the operands.
         equals: whether inputs ``[x, y, =]`` end with the equals token, the last one, at which the answer is read.
         separate: whether the second operand has tokens of its own (arXiv 2302.03025's MLP).
@@ -68,8 +69,6 @@ def _group(group: str | None, n: int | None, table: tuple[tuple[int, ...], ...] 
     if table is not None:
         if n is not None or numbering != "own":
             raise GrokinterpError(f"a table has neither n nor another numbering; got n={n!r} and numbering={numbering!r}")
-        if len({len(row) for row in table}) > 1:
-            raise GrokinterpError(f"a multiplication table is a square; got rows of {sorted({len(row) for row in table})} entries")
-        return from_table(torch.tensor(table))
+        return from_table(table)
     found = named(f"{group}_{n}" if n is not None else str(group))
     return published(found.name) if numbering == "published" and found.name[0] not in "ZD" else found

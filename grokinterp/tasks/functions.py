@@ -18,6 +18,9 @@ def modular_sum(p: int, equals: bool = True) -> Task:
     Args:
         p: the modulus, 3 … 128.
         equals: whether inputs ``[a, b, c, =]`` end with the equals token p, at which the answer is read.
+
+    Raises:
+        GrokinterpError: another p.
     """
     a, b, c = _triples(p)
     return _triple_table("modular_sum", p, (a, b, c), (a + b + c) % p, equals)
@@ -29,6 +32,9 @@ def modular_power(p: int, equals: bool = True) -> Task:
     Args:
         p: the modulus, 3 … 128; need not be prime.
         equals: whether inputs ``[a, b, c, =]`` end with the equals token p, at which the answer is read.
+
+    Raises:
+        GrokinterpError: another p.
     """
     a, b, c = _triples(p)
     powers = torch.tensor([[pow(base, exponent, p) for exponent in range(p)] for base in range(p)])

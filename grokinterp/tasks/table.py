@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.groups.group import Group
 from grokinterp.groups.operation import Operation
-from grokinterp.shapes import Answers, ExampleMask, Examples, PairGrid, Targets, Tokens
+from grokinterp.shapes import Answers, ExampleMask, Examples, PairGrid, Targets, Tokens, tensor_of, whole_numbers
 
 if TYPE_CHECKING:
     from grokinterp.tasks.markov import MarkovChain
@@ -60,7 +58,7 @@ class Task:
     def __post_init__(self) -> None:
         for name, n_dimensions in (("tokens", 2), ("answers", 1), ("targets", 2), ("pairs", 2)):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _whole_numbers(name, getattr(self, name), n_dimensions))
+                object.__setattr__(self, name, whole_numbers(name, getattr(self, name), n_dimensions))
         if len(self.tokens) != len(self.answers):
             raise GrokinterpError(f"a task needs one answer for each input; got {len(self.tokens)} inputs and {len(self.answers)} answers")
         if not self.tokens.numel():
@@ -85,7 +83,10 @@ class Task:
         if self.operation is not None:
             n, got = self.operation.order, None if self.pairs is None else tuple(self.pairs.shape)
             if got != (n, n):
-                raise GrokinterpError(f"pairs give the example of each pair of the {n} elements of {self.operation.group.name}; got the shape {got}")
+                raise GrokinterpError(
+                    f"pairs give the example of each pair of the {n} elements of {self.operation.group.name}, [x, y]; got "
+                    f"{'no pairs' if got is None else f'the shape {got}'}; of a table that lacks some of them leave the structure None"
+                )
         if self.train is not None:
             object.__setattr__(self, "train", _mask(self.train, len(self)))
 
@@ -212,19 +213,9 @@ class Task:
         return replace(self, answers=answers)
 
 
-def _whole_numbers(name: str, values: Any, n_dimensions: int) -> Tensor:
-    """Tokens, answers and the like as int64, from whatever holds whole numbers."""
-    found = _array(name, values)
-    if found.dtype == torch.bool or found.is_floating_point() or found.is_complex():
-        raise GrokinterpError(f"{name} are whole numbers; got {found.dtype}")
-    if found.ndim != n_dimensions:
-        raise GrokinterpError(f"{name} have {n_dimensions} dimension{'s' * (n_dimensions > 1)}; got the shape {tuple(found.shape)}")
-    return found.long()
-
-
 def _mask(train: Any, n: int) -> ExampleMask:
     """The mask of the training examples, from a mask of any type or from indices."""
-    found = _array("train", train)
+    found = tensor_of("train", train)
     if found.is_floating_point() or found.is_complex() or found.ndim != 1:
         raise GrokinterpError(
             f"train is a mask of the examples, one True or False for each, or their indices; got {found.dtype} of shape {tuple(found.shape)}"
@@ -245,17 +236,6 @@ def _mask(train: Any, n: int) -> ExampleMask:
     if not 0 < int(mask.sum()) < n:
         raise GrokinterpError(f"train holds {int(mask.sum())} of {n} examples, which leaves one side of the split empty; leave it None for no split")
     return mask
-
-
-def _array(name: str, values: Any) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    try:
-        array = np.array(values)
-        # torch calculates with int64, not with all of NumPy's whole numbers; an empty list is float64 to NumPy.
-        return torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" or not array.size else array)
-    except (TypeError, ValueError) as error:
-        raise GrokinterpError(f"{name} must be a tensor, an array or a list of whole numbers; got {type(values).__name__} ({error})") from None
 
 
 def _seed(seed: Any) -> int:

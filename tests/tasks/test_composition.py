@@ -95,7 +95,7 @@ def test_three_operands_and_parity_are_tables_without_a_group() -> None:
     [
         (lambda: tasks.composition(), "one of the two; got group=None and no table"),
         (lambda: tasks.composition("Z_3", table=((0,),)), "one of the two; got group='Z_3' and a table"),
-        (lambda: tasks.composition(table=((0, 1), (1,))), r"a square; got rows of \[1, 2\] entries"),
+        (lambda: tasks.composition(table=((0, 1), (1,))), "rows of different lengths"),
         (lambda: tasks.composition(table=((0, 1), (1, 0)), n=2), "neither n nor another numbering; got n=2"),
         (lambda: tasks.composition("Q_8"), "unknown family of groups 'Q'"),
         (lambda: tasks.composition("five"), "named like D_59 or Z_2 x S_3; got 'five'"),
