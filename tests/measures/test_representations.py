@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,14 @@ from grokinterp.groups.families import cyclic, dihedral, symmetric
 from grokinterp.groups.transform import has_frequencies, irrep_projector
 from grokinterp.measures.fsd import permutation_test, spectrum, strength
 from grokinterp.measures.progress import progress
-from grokinterp.measures.representations import edited_logits, key_representations, representations
+from grokinterp.measures.representations import (
+    MEASURE,
+    chance_similarity,
+    edited_logits,
+    key_representations,
+    key_threshold,
+    representations,
+)
 from grokinterp.models import ModelConfig, TwoSidedMLPConfig, build_model
 from grokinterp.snapshot import Snapshot
 
@@ -144,10 +152,61 @@ def test_a_model_built_on_one_representation_has_it_as_its_only_key(group: str, 
     assert found["excluded_loss_keys"].to_numpy() == pytest.approx(np.log(snapshot.operation.order), rel=1e-8)
 
 
-def test_random_weights_have_no_representation_that_matters() -> None:
-    found = representations(mlp("S_4", d_model=32, d_hidden=64))
-    assert float(abs(found["logit_similarity"]).max()) < 0.1
-    assert float(found["logit_irreps_fve"]) < 0.02
+RANDOM = ("Z_2", "Z_3", "Z_2 x Z_2", "S_3", "Z_7", "Z_2 x Z_2 x Z_2", "D_4", "A_4", "S_4")
+
+
+@pytest.mark.parametrize(("group", "shared"), [*((group, False) for group in RANDOM), ("S_3", True), ("Z_7", True), ("Z_2 x Z_2 x Z_2", True)])
+def test_random_weights_have_no_key_representation(group: str, shared: bool) -> None:
+    """Over 20 seeds; by the published threshold most MLPs on groups of 8 elements have one, which is why it is not the default."""
+    snapshots = [mlp(group, seed, d_model=16, d_hidden=24) for seed in range(20)]
+    if shared:
+        task, config = tasks.composition(group).split(0.6, 0), ModelConfig(d_model=16, n_heads=2, d_mlp=16)
+        snapshots = [Snapshot(build_model(config, task, seed, dtype=torch.float64), task) for seed in range(20)]
+    assert [key_representations(snapshot) for snapshot in snapshots] == [[]] * 20
+    if snapshots[0].operation.order == 8 and not shared:
+        assert sum(bool(key_representations(snapshot, "published")) for snapshot in snapshots) > 10
+
+
+@pytest.mark.parametrize("group", [*RANDOM[1:], "A_5", "D_29"])
+def test_a_model_that_gives_right_answers_alone_has_every_representation(group: str) -> None:
+    """The table itself, δ(ab, c) = Σ_ρ m/(cn) χ_ρ(abc⁻¹): its similarities are √(m²/c / (n − 1)), by orthogonality of characters."""
+    operation = tasks.composition(group).operation
+    n, others = operation.order, list(operation.group.irreps.values())[1:]
+    similarity = [(rho.n_functions / (n - 1)) ** 0.5 for rho in others]
+    assert sum(each**2 for each in similarity) == pytest.approx(1)
+    assert min(similarity) > key_threshold(operation.group)
+
+
+@pytest.mark.parametrize("group", ["Z_3", "Z_2 x Z_2"])
+def test_over_all_permutations_of_labels_similarity_has_the_stated_mean_and_deviation(group: str) -> None:
+    found = tasks.composition(group).operation.group
+    n = found.order
+    logits = torch.randn(n, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centred = logits - logits.mean(2, keepdim=True)
+    innermost = centred - centred.mean(0) - centred.mean(1, keepdim=True) + centred.mean((0, 1))
+    orders = torch.tensor(list(itertools.permutations(range(n))))
+    permuted = centred[orders[:, None, None, :, None, None], orders[None, :, None, None, :, None], orders[None, None, :, None, None]]
+    for rho in list(found.irreps.values())[1:]:
+        character = rho.character[found.product[found.product][:, :, found.inverse]]  # χ(abc⁻¹)
+        cosine = (permuted * character).sum((3, 4, 5)) / centred.norm() / character.norm()
+        assert float(cosine.mean()) == pytest.approx(0, abs=1e-12)
+        assert float(cosine.square().mean().sqrt()) == pytest.approx(float(innermost.norm() / centred.norm()) * (n - 1) ** -1.5, rel=1e-10)
+
+
+def test_the_published_rule_is_the_papers_and_both_agree_on_large_groups() -> None:
+    assert key_threshold(cyclic(8), "published") == 0.005
+    assert all(key_threshold(tasks.composition(name).operation.group) == 0.005 for name in ("S_5", "D_59", "Z_113"))
+    # One representation of Z_3: the normal quantile of 1 %, 2.3263, over √8; three of Z_7: that of 1/300, 2.7131, over √216.
+    assert chance_similarity(cyclic(3)) == pytest.approx(2.32635 / 8**0.5, rel=1e-5)
+    assert chance_similarity(cyclic(7)) == pytest.approx(2.71305 / 216**0.5, rel=1e-5)
+    found = representations(mlp("D_4", d_model=32, d_hidden=32), rule="published")
+    (row,) = [row for row in MEASURE.rows if row.quantity == "key representations (similarity)"]
+    assert (
+        row.read(found).meaning
+        == "logits resemble χ(abc⁻¹) by more than 0.005; chance alone gives 0.152 in 1% of models at most, the paper takes 0.005"
+    )
+    with pytest.raises(GrokinterpError, match="unknown rule of key representations 'chance'"):
+        key_representations(mlp("D_4"), "chance")  # type: ignore[arg-type]
 
 
 def test_what_is_not_defined_says_why() -> None:
@@ -180,7 +239,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_models_give_the_sheets_numbers(name: str) -> None:
     snapshot = published(name)
-    found, expected = representations(snapshot, keep_residual=False), dict(zip(NUMBERS, PUBLISHED[name], strict=True))
+    found, expected = representations(snapshot, keep_residual=False, rule="published"), dict(zip(NUMBERS, PUBLISHED[name], strict=True))
     assert float((snapshot.logits.argmax(1) == snapshot.task.answers).double().mean()) == 1
     ours = {
         "logits": found["logit_irreps_fve"],

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from grokinterp.group_presets import groups2023
 from grokinterp.interventions import Cosets
 from grokinterp.laws import onset
 from grokinterp.measures.equivalent import loss_recovered
+from grokinterp.measures.measure import Function
+from grokinterp.measures.representations import representations
 from grokinterp.papers.claims import TIMES, Budget, averaged, read_claims
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
 SOURCES = {"runs": (0,), "curves": (0,)}
 FIGURES = ("representation_losses", "representation_spectrum", "coset_neurons", "coset_maps", "synchronization")
-MEASURES = ["representations", "cosets", "fsd"]
+MEASURES: list[str | Function] = [partial(representations, rule="published"), "cosets", "fsd"]
 PHASE_CURVES = ("step", "train_loss", "test_loss", "restricted_loss", "excluded_loss")
 PHASE_ENDS = ("memorization_end", "circuit_end", "cleanup_end")
 GROWING = ("concentrated", "cosets", "recovered")
