@@ -26,11 +26,16 @@ def cyclic(snapshot: Snapshot) -> Operation:
     """How operands combine in the task's cyclic group.
 
     Raises:
-        GrokinterpError: it has none, or another group.
+        GrokinterpError: it has none, another group, or one that is cyclic in another numbering of its elements.
     """
-    if snapshot.task.cyclic is None:
-        raise GrokinterpError(f"task {snapshot.task.name!r} has no cyclic group, so Fourier measures do not apply to it")
-    return snapshot.task.cyclic
+    task, operation = snapshot.task, snapshot.task.operation
+    if operation is None:
+        raise GrokinterpError(f"task {task.name!r} has no cyclic group, so Fourier measures do not apply to it")
+    if task.cyclic is None:
+        raise GrokinterpError(
+            f"task {task.name!r} has no cyclic group whose product is g + h mod n, but {operation.group.name}; take measures of representations"
+        )
+    return operation
 
 
 def split(snapshot: Snapshot) -> ExampleMask:

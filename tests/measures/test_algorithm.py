@@ -151,6 +151,15 @@ def test_random_weights_give_no_verdict_and_the_report_says_so() -> None:
     assert float(report["gradient_symmetricity"].isel(step=0)) == float(algorithm(Snapshot(model, task))["gradient_symmetricity"])
 
 
+@pytest.mark.parametrize("p", [5, 7, 12])
+def test_random_weights_get_no_verdict_whatever_the_seed_even_if_they_answered(p: int) -> None:
+    for seed in range(20):
+        task = modular_addition(p)
+        found = algorithm(Snapshot(build_model(ModelConfig(d_model=16, n_heads=2, d_mlp=16), task, seed), task))
+        assert verdict(found).startswith("no verdict: the model answers")
+        assert verdict(found.assign(right_answers=1.0)).startswith("neither: circularity")
+
+
 @pytest.mark.parametrize("hang", [False, True])
 def test_gradients_are_those_of_one_triple_after_the_other(hang: bool) -> None:
     """By central differences of the residual stream's start, also where somebody hung a hook on the embedding."""
