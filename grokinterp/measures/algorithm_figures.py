@@ -44,7 +44,8 @@ def verdict_over_training(dataset: xr.Dataset) -> go.Figure:
         "share of right answers": values["right_answers"],
     }
     caption = f"Clock or pizza over training: {in_words(dataset)}. Dotted, its limits: q {CLOCK}, symmetricity {SYMMETRIC}, circularity {CIRCULAR}."
-    figure = layout_figure("Clock or pizza", caption, lines_of(lines), STEPS, "each measure, from 0 to 1")
+    caption += " Symmetricity, a cosine, lies in −1 … 1, the others in 0 … 1."
+    figure = layout_figure("Clock or pizza", caption, lines_of(lines), STEPS, "value, without units")
     begins = [*stretches(dataset), (int(dataset["step"][-1]), "")]
     for (first, word), (last, _) in pairwise(begins):
         if word in COLOURS:
@@ -61,8 +62,8 @@ def symmetricity_and_irrelevance(dataset: xr.Dataset) -> go.Figure:
     """
     s, q = (need(dataset, name) for name in ("gradient_symmetricity", "distance_irrelevance_wrong"))
     caption = (
-        "Grey: means of the authors' runs (arXiv 2306.17844, one layer, d 128, 20,000 epochs) by attention rate, pizzas lower right and clocks upper "
-        "left. The wrong logit's q is what their table holds. Coloured: this model; the large mark is its last step."
+        "Grey: means of the authors' runs (arXiv 2306.17844, one layer, d 128, 20,000 epochs) by attention rate α, pizzas lower right and clocks "
+        "upper left. The wrong logit's q is what their table holds. Coloured: this model; the large mark is its last step."
     )
     traces = published_cloud()
     steps = np.atleast_1d(dataset["step"].to_numpy())
@@ -71,6 +72,9 @@ def symmetricity_and_irrelevance(dataset: xr.Dataset) -> go.Figure:
     path = {"mode": "lines+markers", "line": {"color": VERMILLION, "width": 1}, "marker": {"size": sizes, "color": VERMILLION}}
     traces.append(go.Scatter(x=values_of(s), y=values_of(q), text=[f"{step:,}" for step in steps], name="this model", hovertemplate=hover, **path))
     figure = layout_figure("Symmetricity and irrelevance", caption, traces, "gradient symmetricity s_g", "distance irrelevance, wrong logit")
+    for end in (0, -1):
+        x, y = (values[end] for values in PUBLISHED["circular"])
+        figure.add_annotation(x=x, y=y, text=f"α {RATES[end]}", xanchor="right", xshift=-8, showarrow=False, font_color=GREY)
     return figure.update_layout(hovermode="closest")
 
 
@@ -116,7 +120,8 @@ def embedding_circles(dataset: xr.Dataset) -> go.Figure:
 
     caption = (
         "Each number in the plane where the embedding has frequency k, in which it would step by 2πk/n; grey lines join numbers that are neighbours "
-        "there, so that a circle is round. Each is drawn at the same size; above it, its share of the embedding's variance at the last step."
+        "there, so that a circle is round, and colours go from 0, dark, to n − 1. Each is drawn at the same size; above it, its share of the "
+        "embedding's variance at the last step."
     )
     figure = layout_figure("The embedding's circles", caption, circles(dataset), "", "")
     for place, i in enumerate(chosen):

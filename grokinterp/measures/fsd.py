@@ -309,10 +309,11 @@ def synchronization(dataset: xr.Dataset) -> go.Figure:
         lines["test accuracy"] = dataset["metric_test_accuracy"]
     elif "accuracy" in dataset:
         lines["test accuracy"] = dataset["accuracy"].sel(split="test")
+    caption, heights = "Where FSD reaches the dashed line before accuracy rises, synchronisation precedes grokking.", "FSD, accuracy"
     if "filtered_loss" in dataset and "elements" in value.attrs:
         lines["filtered loss / ln n"] = dataset["filtered_loss"] / np.log(value.attrs["elements"])
-    caption = "Where FSD reaches the dashed line before accuracy rises, synchronisation precedes grokking. At 1, filtered loss is that of guessing."
-    figure = plots.layout_figure("Synchronization", caption, plots.lines_of(lines), plots.STEPS, "share; loss / ln n")
+        caption, heights = f"{caption} At 1, filtered loss is that of guessing.", "share; loss / ln n"
+    figure = plots.layout_figure("Synchronization", caption, plots.lines_of(lines), plots.STEPS, heights)
     figure.add_hline(y=float(value.attrs.get("synchronized_from", SYNCHRONIZED)), line={"color": plots.GREY, "dash": "dash", "width": 1})
     with contextlib.suppress(plots.MissingVariables):
         plots.above(figure, plots.losses(dataset))
@@ -324,7 +325,10 @@ def participation_of(dataset: xr.Dataset) -> go.Figure:
 
     Draws ``participation``.
     """
-    return plots.default(dataset, "participation")
+    figure = plots.default(dataset, "participation")
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        axis.title.text = "representation" if axis.title.text == "irrep" else axis.title.text
+    return figure
 
 
 def _each(name: str, dimension: str, label: str) -> Text:

@@ -90,10 +90,10 @@ def neuron_map(dataset: xr.Dataset) -> go.Figure:
         maps = {_named(dataset, i): value[i].to_numpy() for i in range(value.sizes["shown_neuron"])}
         return plots.map_traces(maps, value["y"].to_numpy(), value["x"].to_numpy(), "activation")
 
-    caption = (
-        "Activation over first and second operand. A neuron of the circuit is a wave in both, of the frequency k in its title, so that its map is a "
-        "regular pattern; a neuron that memorises is speckled."
-    )
+    pattern = "has the same row for operands that it does not tell apart, those of one coset for example"
+    if "shown_frequency" in dataset:
+        pattern = "is a wave in both, of the frequency k in its title, so that its map is a regular pattern"
+    caption = f"Activation over first and second operand. A neuron of the circuit {pattern}; a neuron that memorises is speckled."
     plots.need(dataset, "neuron_activation")
     named = _named_alike(dataset)
     figure = plots.small_maps("Neurons over both operands", caption, cells(named), "second operand", "first operand")

@@ -105,7 +105,7 @@ def heat_style(hover: str, quantity: str) -> dict[str, Any]:
         "y": 0,
         "yanchor": "bottom",
     }
-    return {"colorscale": "Cividis", "colorbar": bar | {"thickness": 10, "nticks": 5, "tickangle": 0, "outlinewidth": 0}, "hovertemplate": hover}
+    return {"colorscale": "Cividis", "colorbar": bar | {"thickness": 10, "nticks": 4, "tickangle": 0, "outlinewidth": 0}, "hovertemplate": hover}
 
 
 def stretched() -> list[tuple[float, str]]:

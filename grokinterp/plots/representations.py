@@ -36,6 +36,10 @@ def representation_spectrum(dataset: xr.Dataset) -> go.Figure:
         if chosen.any()
     ]
     figure = layout_figure(title, caption + "Tall bars are representations that the model uses.", bars, "representation", "cosine")
+    if "key_threshold" in dataset:
+        threshold = float(dataset["key_threshold"][-1])
+        figure.add_hline(threshold, line={"color": GREY, "width": 1, "dash": "dot"})
+        figure.layout.meta = {"caption": f"{figure.layout.meta['caption']} Key are those above the dotted line, at {threshold:.3g}."}
     return figure.update_xaxes(type="category")
 
 
@@ -56,27 +60,41 @@ def coset_neurons(dataset: xr.Dataset) -> go.Figure:
 
     Draws ``coset_neurons_of``.
     """
-    title, counts = "Coset neurons", need(dataset, "coset_neurons_of")
-    caption = "Neurons whose two inputs are constant on the right and left cosets of conjugate subgroups."
-    some = counts.isel(subgroup=np.flatnonzero((counts > 0).any([dim for dim in counts.dims if dim != "subgroup"]).to_numpy()))
-    if not some.sizes["subgroup"]:
-        some = counts.isel(subgroup=[0])
-    names = [str(name) for name in some["subgroup"].to_numpy()]
+    title, counts = "Coset neurons", need(dataset, "coset_neurons_of").transpose("step", "subgroup")
+    caption = (
+        "Neurons whose two inputs are constant on the right and left cosets of conjugate subgroups, by subgroup; those without any have no line."
+    )
+    found = {str(each): counts.sel(subgroup=each) for each in counts["subgroup"].to_numpy() if bool((counts.sel(subgroup=each) > 0).any())}
+    found = found or {"any subgroup": counts.sum("subgroup")}
     if dataset.sizes["step"] > 1:
-        lines = lines_of({name: some.isel(subgroup=i) for i, name in enumerate(names)})
-        return layout_figure(title, caption, lines, STEPS, "number of neurons")
-    bars = [go.Bar(x=names, y=values_of(some.isel(step=-1)), marker_color=BLUE, hovertemplate=BAR)]
-    return layout_figure(title, caption, bars, "subgroup", "number of neurons").update_xaxes(type="category")
+        figure = layout_figure(title, caption, lines_of(found), STEPS, "number of neurons").update_layout(showlegend=True)
+    else:
+        bars = go.Bar(x=list(found), y=[float(each[-1]) for each in found.values()], name="coset neurons", marker_color=BLUE, hovertemplate=BAR)
+        figure = layout_figure(title, caption, [bars], "subgroup", "number of neurons").update_xaxes(type="category")
+    top = max(1.0, float(counts.max()))
+    return figure.update_yaxes(range=[-0.03 * top, 1.05 * top])
 
 
 def coset_maps(dataset: xr.Dataset) -> go.Figure:
     """What the first operand adds to each coset neuron at the last step, elements sorted by coset, neurons by subgroup.
 
-    Draws ``coset_map``.
+    Draws ``coset_map`` and ``coset_neurons_of``.
     """
     last = need(dataset, "coset_map").isel(step=-1).transpose("neuron", "element")
     kept = last.isel(neuron=np.flatnonzero(last.notnull().any("element").to_numpy()))
-    hover = "element place %{x}, neuron %{y}<br>%{z:.2f}<extra></extra>"
-    cells = go.Heatmap(z=values_of(kept), **heat_style(hover, "share"))
-    caption = "Each row is a neuron: what the first operand adds, scaled to its largest value, elements in the order of that neuron's cosets."
-    return layout_figure("Neurons sorted by coset", caption, [cells], "elements, by coset", "coset neurons, by subgroup")
+    hover = "element in place %{x}, neuron in row %{y}<br>%{z:.2f}<extra></extra>"
+    style = heat_style(hover, "relative size")
+    style["colorbar"] |= {"tickvals": [-0.5, 0, 0.5]}  # the ends, −1 and 1, would lie on the title
+    cells = go.Heatmap(z=values_of(kept), zmin=-1, zmax=1, **style)
+    caption = (
+        "Each row is a neuron: what the first operand adds to it over its largest size, from −1 to 1. Elements come in the order of that neuron's "
+        "cosets, so that a coset neuron has as many flat stretches as its subgroup has cosets."
+    )
+    figure = layout_figure("Neurons sorted by coset", caption, [cells], "place of the element, by coset", "coset neurons, by subgroup")
+    counts = need(dataset, "coset_neurons_of").isel(step=-1)[::-1]  # the largest subgroup is on top
+    some = counts[np.flatnonzero(counts.to_numpy() > 0)]
+    ends = np.cumsum(some.to_numpy()) - 0.5
+    for end in ends[:-1]:
+        figure.add_hline(end, line={"color": GREY, "width": 1})
+    middles = ends - some.to_numpy() / 2
+    return figure.update_yaxes(autorange="reversed", tickvals=middles, ticktext=[str(name) for name in some["subgroup"].to_numpy()])
