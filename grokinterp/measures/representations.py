@@ -134,13 +134,16 @@ def key_threshold(group: Group, rule: KeyRule = "above_chance") -> float:
 
 
 def chance_similarity(group: Group, level: float = LEVEL) -> float:
-    """The similarity that a share of all models at chance exceeds in one representation or another, at most (chosen here).
+    """What chance gives the largest similarity over all representations: at most a share `level` of models at chance exceed it (chosen here).
 
     Chance is the labels of a, of b and of c permuted, each by itself. Over these permutations a similarity has mean 0 and standard deviation
     (n − 1)^(−3/2) · ‖L₃‖/‖L‖, with n the group's order, L the row-centred logits and L₃ their part whose means over a, over b and over c are 0: χ has
     no other part, and on this one the permutations act irreducibly (Schur's lemma). Here ‖L₃‖ counts as ‖L‖, which is its largest, and the
-    similarity as normal; by Bonferroni the largest over all representations is covered. Random weights stay far below, since most of their logits is
-    not in L₃. A model that gives nothing but right answers exceeds it in every representation of a group of three elements or more.
+    similarity as normal; by Bonferroni the largest over all representations is covered.
+
+    Random weights stay far below, since most of their logits is not in L₃: 0.2 to 0.3 of ‖L‖ in MLPs, 0.03 in transformers. Transformers, whose
+    operands share their tokens, spread up to 1.4 times as wide as the formula with their own ‖L₃‖ (over 200 seeds on nine groups of 3 to 16
+    elements). A model that gives nothing but right answers exceeds it in every representation of a group of three elements or more.
 
     Args:
         group: of the task; a group of two elements has a chance similarity above 1, since permuted labels are right half of the time.
@@ -287,7 +290,8 @@ def _keys(last: xr.Dataset) -> str:
 
 
 def _rule(last: xr.Dataset) -> str:
-    threshold, chance = float(last["key_threshold"]), float(last["chance_similarity"])
+    # Reports that were kept before the rule had names hold neither.
+    threshold, chance = (float(last[name]) if name in last else KEY for name in ("key_threshold", "chance_similarity"))
     below = f"; chance alone gives {chance:.3g} in {LEVEL:.0%} of models at most, the paper takes {KEY}" if chance > KEY else ""
     return f"logits resemble χ(abc⁻¹) by more than {threshold:.3g}{below}"
 
@@ -301,7 +305,7 @@ MEASURE = Measure(
     representations,
     needs=(group, split, neurons),
     rows=(
-        Row("key representations (similarity)", {"logit_similarity", "key_threshold", "chance_similarity", "excluded_loss_irrep"}, _keys, _rule),
+        Row("key representations (similarity)", {"logit_similarity", "excluded_loss_irrep"}, _keys, _rule),
         row_of("share of the logits like χ(abc⁻¹)", "logit_irreps_fve", ".4f", "of their row-centred squared norm, all representations"),
         row_of("restricted loss of the keys, train / test / all", "restricted_loss_keys", ".4g", "only they kept in the neurons", split=SHOWN),
         row_of("… of a lookup table", "restricted_loss_keys_lookup", ".4g", "of the training pairs alone, with the model's loss", split=SHOWN),

@@ -88,6 +88,7 @@ def above(figure: go.Figure, upper: go.Figure) -> None:
     axis = upper.layout.yaxis
     scale = {"type": axis.type, "exponentformat": axis.exponentformat, "tickfont": axis.tickfont, "hoverformat": axis.hoverformat}
     panel = {"domain": [0.62, 1], "anchor": "x", "title": {"text": axis.title.text}, "automargin": True, "zeroline": False, "gridcolor": "#e4e4e4"}
+    panel["nticks"] = 4  # a low panel; of a log axis over one decade every digit would be named
     figure.layout.yaxis2 = {**panel, **scale}
     for line in upper.data:
         figure.add_trace(line).data[-1].update(yaxis="y2", name=f"{line.name} loss", line={"dash": "dashdot"})

@@ -122,6 +122,24 @@ def test_numbers_are_those_of_sums_over_all_entries(group) -> None:
         assert float(found[value].sel(split="train")) == pytest.approx(float(expected), rel=1e-10)
 
 
+@pytest.mark.parametrize("group", ["D_4", "Z_7", "A_4"])
+def test_the_same_model_with_its_elements_renamed_has_the_same_representations(group: str) -> None:
+    snapshot = mlp(group)
+    n, found = snapshot.operation.order, snapshot.operation.group
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(2))
+    table = found.renumbered(order.tolist()).product.tolist()
+    task = tasks.composition(table=tuple(map(tuple, table)), equals=False, separate=True).split(0.6, 0)
+    renamed = build_model(TwoSidedMLPConfig(d_model=8, d_hidden=12), task, 0, dtype=torch.float64)
+    with torch.no_grad():
+        renamed.embed.W_E.copy_(snapshot.model.embed.W_E[torch.cat([order, n + order])])
+        renamed.unembed.W_U.copy_(snapshot.model.unembed.W_U[:, order])
+        renamed.blocks[0].W_in.copy_(snapshot.model.blocks[0].W_in)
+    ours, theirs = representations(snapshot), representations(Snapshot(renamed, task))
+    for name, dims in (("logit_similarity", {}), ("weight_irrep_share", {"matrix": "W_U"}), ("neuron_irrep_share", {"part": "ab"})):
+        np.testing.assert_allclose(*(np.sort(each[name].sel(dims)) for each in (ours, theirs)), atol=1e-10)
+    assert float(ours["pairs_loss"].sel(split="all")) == pytest.approx(float(theirs["pairs_loss"].sel(split="all")), rel=1e-10)
+
+
 @pytest.mark.parametrize("architecture", ["mlp", "transformer", "LayerNorm"])
 def test_a_hook_takes_the_slow_path_to_the_same_logits(architecture: str) -> None:
     snapshot = mlp("S_3")
@@ -205,6 +223,8 @@ def test_the_published_rule_is_the_papers_and_both_agree_on_large_groups() -> No
         row.read(found).meaning
         == "logits resemble χ(abc⁻¹) by more than 0.005; chance alone gives 0.152 in 1% of models at most, the paper takes 0.005"
     )
+    kept_before = found.drop_vars(["key_threshold", "chance_similarity"])
+    assert row.read(kept_before).meaning == "logits resemble χ(abc⁻¹) by more than 0.005"
     with pytest.raises(GrokinterpError, match="unknown rule of key representations 'chance'"):
         key_representations(mlp("D_4"), "chance")  # type: ignore[arg-type]
 
