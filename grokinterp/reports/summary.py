@@ -45,7 +45,7 @@ def in_words(dataset: xr.Dataset) -> str:
     if math.isfinite(unseen):
         answers += f" Where the mirror image of a test pair was not trained either, it answers {unseen:.1%}."
     if test >= LEARNED and not unseen < LEARNED:
-        told = [f"{answers} It has generalised.", _when(dataset), _which_frequencies(last)]
+        told = [f"{answers} It has generalised.", _when(dataset), _which_frequencies(last) or _which_representations(last)]
     else:
         told = [f"{answers} {_without_generalisation(dataset, train, test)}"]
     return "\n\n".join(part for part in told if part)
@@ -176,6 +176,25 @@ def _which_frequencies(last: xr.Dataset) -> str:
         told.append(f"Removing them (excluded loss) gives {excluded:.2g} nats on training pairs, where guessing gives {np.log(2 * n + 1):.2g}.")
     if nearly_all(len(keys), n):
         told.append("These are nearly all frequencies: keeping them keeps nearly everything, so a small restricted loss shows no circuit.")
+    return " ".join(told)
+
+
+def _which_representations(last: xr.Dataset) -> str:
+    """The key representations of a model that has generalised, and what they carry; empty where none were looked for."""
+    if "key_irrep" not in last or "logit_similarity" not in last:
+        return ""
+    keys, n = [str(key) for key in last["key_irrep"].to_numpy()], last.sizes["irrep"]
+    if not keys:
+        return "Its logits resemble no irreducible representation by more than chance gives, so none is named."
+    told = [f"Its key representations are {len(keys)} of {n}: {', '.join(keys)}."]
+    restricted, lookup = (_value(last, f"restricted_loss_keys{table}", split="test") for table in ("", "_lookup"))
+    loss, excluded = _value(last, "loss", split="test"), _value(last, "excluded_loss_keys", split="train")
+    if math.isfinite(restricted):
+        told.append(f"With nothing else in its neurons (restricted loss) it has {restricted:.2g} nats on test pairs, whole {loss:.2g}.")
+    if math.isfinite(lookup):
+        told.append(f"A lookup table of the training pairs has {lookup:.2g} there.")
+    if math.isfinite(excluded):
+        told.append(f"Without them (excluded loss) it has {excluded:.2g} nats on training pairs.")
     return " ".join(told)
 
 

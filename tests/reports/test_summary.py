@@ -149,3 +149,17 @@ def test_no_sentence_contradicts_another(data: st.DataObject, n_steps: int, n_ke
     ends = [int(step.replace(",", "")) for step in re.findall(r"lasts until step ([\d,]+)", text)]
     assert ends == sorted(ends)
     assert len(ends) in (0, 3)
+
+
+def test_key_representations_are_told_where_there_are_no_frequencies() -> None:
+    found = run([1, 1], [0.995, 1]).drop_vars(["key_frequency", "frequency"])
+    over = (("step", "split"), np.tile([0.25, 0.5, 0.75], (2, 1)))
+    found = found.assign(restricted_loss_keys=over, excluded_loss_keys=over, logit_similarity=(("step", "irrep"), np.ones((2, 3))))
+    found = found.assign_coords(irrep=["(3,1)", "(2,2)", "(2,1,1)"], key_irrep=["(3,1)"])
+    text = in_words(found)
+    assert "Its key representations are 1 of 3: (3,1)." in text
+    assert "it has 0.5 nats on test pairs" in text  # restricted
+    assert "it has 0.25 nats on training pairs" in text  # excluded
+    assert "lookup" not in text
+    assert "so none is named" in in_words(found.assign_coords(key_irrep=[]).drop_vars("key_irrep").assign_coords(key_irrep=("key_irrep", [])))
+    assert "representation" not in in_words(found.drop_vars("key_irrep"))
