@@ -111,8 +111,7 @@ class CoreComparison(Result):
         """The pairs, a row each, then the means over pairs."""
         mean = {"a": "mean", "b": "over pairs", "correlation": self.correlation.value, "low": self.correlation.low, "high": self.correlation.high}
         mean |= {"chance": self.chance, **{name: float(self.pairs[name].mean()) for name in ("smallest", "angle", "overlap")}}
-        whole: pd.DataFrame = pd.concat([self.pairs, pd.DataFrame([mean])], ignore_index=True)
-        return whole
+        return pd.concat([self.pairs, pd.DataFrame([mean])], ignore_index=True)
 
     def __str__(self) -> str:
         ranks = " / ".join(str(core.rank) for core in self.cores.values())

@@ -75,8 +75,7 @@ class ForkLaw(Result):
                 row = {"group": group, "estimator": name, "C": constant.value, "low": constant.low, "high": constant.high}
                 row |= {"r2": fit.r2[name], "r2_of_means": fit.r2_of_means[name], "noise": fit.noise}
                 rows.append(row | {"trend": fit.trend, "p_trend": fit.p_trend, "n_draws": fit.n_draws, "n_never": fit.n_never})
-        table: pd.DataFrame = pd.DataFrame(rows)
-        return table
+        return pd.DataFrame(rows)
 
     def figure(self) -> go.Figure:
         """Time left against weight decay, both logarithmic, draws that never grok as open triangles where they were given up."""

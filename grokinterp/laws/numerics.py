@@ -31,8 +31,7 @@ def columns(may_be_nan: Collection[str] = (), **values: ArrayLike) -> pd.DataFra
         raise GrokinterpError(f"one value for each run is needed in every array; got {', '.join(f'{n} of {name}' for name, n in lengths.items())}")
     if not max(lengths.values()):
         raise GrokinterpError(f"no runs: {', '.join(lengths)} hold no values; give at least one run")
-    table: pd.DataFrame = pd.DataFrame(arrays)
-    return table
+    return pd.DataFrame(arrays)
 
 
 def _numbers(name: str, values: ArrayLike, may_be_nan: bool) -> np.ndarray:
@@ -208,8 +207,7 @@ def _newton_step(
     curvature, axes = np.linalg.eigh(hessian)
     size = np.abs(curvature)
     along = np.einsum("fpa,fp->fa", axes, slope) / (size + damping[:, None] * size.max(1, keepdims=True) + 1e-300)
-    step: np.ndarray = -np.einsum("fpa,fa->fp", axes, along)
-    return step
+    return -np.einsum("fpa,fa->fp", axes, along)
 
 
 def log_survival(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

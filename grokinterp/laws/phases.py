@@ -40,8 +40,7 @@ class PhaseDiagram(Result):
 
     def table(self) -> pd.DataFrame:
         """The cells, a row each, with the settings by their names."""
-        named: pd.DataFrame = self.cells.rename(columns={"x": self.x, "y": self.y})
-        return named
+        return self.cells.rename(columns={"x": self.x, "y": self.y})
 
     def figure(self) -> go.Figure:
         """The share of runs that grok as colour, with counts and median steps written in; cells without runs stay empty."""

@@ -79,8 +79,7 @@ class Result(ABC):
 def tabulate(values: dict[str, Estimate | int | float]) -> pd.DataFrame:
     """Estimates and bare numbers as a table, ``quantity``, ``estimate``, ``low``, ``high``."""
     rows = [(name, *(value if isinstance(value, Estimate) else (float(value), np.nan, np.nan))) for name, value in values.items()]
-    table: pd.DataFrame = pd.DataFrame(rows, columns=["quantity", "estimate", "low", "high"])
-    return table
+    return pd.DataFrame(rows, columns=["quantity", "estimate", "low", "high"])
 
 
 def interval(value: float, draws: np.ndarray, level: float) -> Estimate:

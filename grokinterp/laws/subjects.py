@@ -83,8 +83,7 @@ def onsets_of(subjects: Any, condition: str) -> pd.DataFrame:
         except GrokinterpError as error:
             raise GrokinterpError(f"{name}: {error}") from error
         rows.append({"run": name, **own, "onset": np.nan if found is None else float(found.onset), "followed": followed(dataset)})
-    frame: pd.DataFrame = pd.DataFrame(rows).set_index("run")
-    return frame
+    return pd.DataFrame(rows).set_index("run")
 
 
 def _dataset(subject: Any) -> list[tuple[dict[str, Any], xr.Dataset]]:
@@ -134,8 +133,7 @@ def times_in_sweep(table: pd.DataFrame, horizon: float | None = None) -> pd.Data
     limit = np.inf if horizon is None else horizon
     grokked = at <= limit
     ended = table["state"].isin(ENDED).to_numpy() | (step >= limit)
-    marked: pd.DataFrame = table.assign(grokked=grokked, time=np.where(grokked, at, np.fmin(step, limit)), open=~grokked & ~ended)
-    return marked
+    return table.assign(grokked=grokked, time=np.where(grokked, at, np.fmin(step, limit)), open=~grokked & ~ended)
 
 
 def forks_of(children: Any, condition: str) -> dict[str, list[Any]]:

@@ -126,11 +126,9 @@ def neuron_spectrum(dataset: xr.Dataset) -> go.Figure:
 def _named_alike(dataset: xr.Dataset) -> xr.Dataset:
     """What the pictures read, with the last step's frequencies at every step, by which neurons are called in each frame."""
     if "shown_frequency" not in dataset:
-        bare: xr.Dataset = dataset[["neuron_activation"]]
-        return bare
+        return dataset[["neuron_activation"]]
     last = {name: dataset[name].isel(step=-1, drop=True).expand_dims(step=dataset["step"]) for name in ("shown_frequency",)}
-    named: xr.Dataset = dataset[["neuron_activation"]].assign(last)
-    return named
+    return dataset[["neuron_activation"]].assign(last)
 
 
 def _named(dataset: xr.Dataset, i: int) -> str:

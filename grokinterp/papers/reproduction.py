@@ -77,10 +77,7 @@ class Reproduction:
 
     def table(self) -> pd.DataFrame:
         """One row a claim: the paper's value, what is accepted, ours with its interval, the verdict; ``value``, ``low``, ``high`` in full."""
-        frame: pd.DataFrame = pd.DataFrame(
-            [self._row(claim) for claim in self.claims], index=pd.Index([claim.id for claim in self.claims], name="id")
-        )
-        return frame
+        return pd.DataFrame([self._row(claim) for claim in self.claims], index=pd.Index([claim.id for claim in self.claims], name="id"))
 
     def _row(self, claim: Claim) -> dict[str, object]:
         ours = self.found.get(claim.id)

@@ -68,5 +68,4 @@ def merged(table: pd.DataFrame | None, fresh: pd.DataFrame) -> pd.DataFrame:
     older = table[~table[RUN].isin(known(fresh))]
     both = pd.concat([older, fresh]) if len(older) else fresh
     numbered = isinstance(fresh.index, pd.RangeIndex)
-    result: pd.DataFrame = both.reset_index(drop=True) if numbered else both
-    return result
+    return both.reset_index(drop=True) if numbered else both

@@ -107,8 +107,7 @@ class Comparison(Report):
         """The settings in which the runs differ: a row a run, a column a setting."""
         import pandas as pd
 
-        frame: pd.DataFrame = pd.DataFrame(differences(list(self._configs.values())), index=pd.Index(list(self.reports), name="run"))
-        return frame
+        return pd.DataFrame(differences(list(self._configs.values())), index=pd.Index(list(self.reports), name="run"))
 
     def onsets(self, *conditions: str) -> pd.DataFrame:
         """The first step at which each condition holds in each run, NaN for never, and ``followed``, until when the run was.
@@ -138,8 +137,7 @@ class Comparison(Report):
 
         if variables:
             return super().to_dataframe(*variables)
-        frame: pd.DataFrame = pd.concat({run: report.to_dataframe() for run, report in self.reports.items()}, names=["run"])
-        return frame
+        return pd.concat({run: report.to_dataframe() for run, report in self.reports.items()}, names=["run"])
 
     @cached_property
     def panels(self) -> dict[str, dict[str, go.Figure]]:

@@ -34,8 +34,7 @@ def figures(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> 
 def without_user_variables(dataset: xr.Dataset) -> xr.Dataset:
     """A dataset without what measures of the user's own gave, whose "loss" or "margin" may be something else than ours."""
     theirs = [name for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *OURS}]
-    ours: xr.Dataset = dataset.drop_vars(theirs)
-    return ours
+    return dataset.drop_vars(theirs)
 
 
 def _bound_to(draw: Figure, dataset: xr.Dataset) -> Figure:

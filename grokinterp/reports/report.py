@@ -117,8 +117,7 @@ class Report:
         import pandas as pd
 
         if variables:
-            long: pd.DataFrame = xr.merge([self[name] for name in variables]).to_dataframe().reset_index()
-            return long
+            return xr.merge([self[name] for name in variables]).to_dataframe().reset_index()
         columns: dict[str, Any] = {}
         for name, array in self.dataset.data_vars.items():
             if "step" not in array.dims or GROWING & set(array.dims) or array.size > _WIDE * array.sizes["step"]:
@@ -129,8 +128,7 @@ class Report:
             for i, label in enumerate(labels):
                 column = str(name) if label is None else f"{name}[{', '.join(map(str, label))}]"
                 columns[column] = flat.transpose("step", "entry").to_numpy()[:, i]
-        frame: pd.DataFrame = pd.DataFrame(columns, index=pd.Index(self.dataset["step"].to_numpy(), name="step"))
-        return frame
+        return pd.DataFrame(columns, index=pd.Index(self.dataset["step"].to_numpy(), name="step"))
 
     @cached_property
     def figures(self) -> dict[str, go.Figure]:

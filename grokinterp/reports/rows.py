@@ -60,16 +60,14 @@ def along_steps(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     known: dict[str, xr.DataArray] = {str(name): array for each in datasets for name, array in each.data_vars.items()}
     absent = [{name: _nothing(array, each) for name, array in known.items() if name not in each} for each in datasets]
     filled = [each.assign(nothing) for each, nothing in zip(datasets, absent, strict=True)]
-    together: xr.Dataset = xr.concat(filled, dim="step", join="outer", data_vars="all")
-    return together
+    return xr.concat(filled, dim="step", join="outer", data_vars="all")
 
 
 def _nothing(array: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
     """The variable at the steps of a dataset that lacks it."""
     one = array.isel(step=0, drop=True)
     value: xr.DataArray = one.astype(float) * np.nan if one.dtype.kind in "fiub" else xr.full_like(one, "")
-    nothing: xr.DataArray = value.expand_dims(step=dataset["step"].to_numpy())
-    return nothing
+    return value.expand_dims(step=dataset["step"].to_numpy())
 
 
 def _same_form(row: xr.Dataset, form: xr.Dataset) -> bool:

@@ -113,8 +113,7 @@ def joined(datasets: Mapping[str, xr.Dataset]) -> xr.Dataset:
         together[name].attrs = {key: value for key, value in next(iter(held.values())).items() if key != UNDEFINED}
         if reasons:
             together[name].attrs[UNDEFINED] = by_reason(reasons)
-    labelled: xr.Dataset = together.assign_coords(run=list(datasets))
-    return labelled
+    return together.assign_coords(run=list(datasets))
 
 
 def by_reason(reasons: Mapping[str, str]) -> str:
@@ -128,8 +127,7 @@ def by_reason(reasons: Mapping[str, str]) -> str:
 def _without_bools(dataset: xr.Dataset) -> xr.Dataset:
     """Truth values as 0 and 1, beside which NaN can stand."""
     truths = [name for name, array in dataset.data_vars.items() if array.dtype.kind == "b"]
-    numbers: xr.Dataset = dataset.assign({name: dataset[name].astype(float) for name in truths})
-    return numbers
+    return dataset.assign({name: dataset[name].astype(float) for name in truths})
 
 
 def onset_table(datasets: Mapping[str, xr.Dataset], conditions: Sequence[str] = ()) -> pd.DataFrame:
@@ -162,8 +160,7 @@ def onset_table(datasets: Mapping[str, xr.Dataset], conditions: Sequence[str] = 
         rows[run] = row | {"followed": followed(dataset)}
     frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
     columns = [*(text for text in conditions or WAITED_FOR if text in frame), "followed"]
-    kept: pd.DataFrame = frame[columns] if conditions else frame[columns].dropna(axis=1, how="all")
-    return kept
+    return frame[columns] if conditions else frame[columns].dropna(axis=1, how="all")
 
 
 ROW, MOST_ROWS = 36, 60  # pixels of a run's row, and rows that get as many; more lie closer

@@ -161,8 +161,7 @@ def across_frames(model: Any, *, n: int = 400, seed: int = 0) -> pd.DataFrame:
         numbers.append(test.plural)
         rows[frame] = {"layer": float(Adapter(model).residual_hooks().index(core.hook)), **_aucs(margins[-1], test.plural, modes)}
     rows["all"] = {"layer": float("nan"), **_aucs(torch.cat(margins, dim=1), torch.cat(numbers), modes)}
-    table: pd.DataFrame = pd.DataFrame(rows).T
-    return table
+    return pd.DataFrame(rows).T
 
 
 def _aucs(margins: torch.Tensor, plural: torch.Tensor, modes: Sequence[str]) -> dict[str, float]:
@@ -173,8 +172,7 @@ def _aucs(margins: torch.Tensor, plural: torch.Tensor, modes: Sequence[str]) -> 
 
 def at_best(sweep: xr.Dataset) -> xr.Dataset:
     """A sweep on the test half at its chosen layer."""
-    chosen: xr.Dataset = sweep.sel(half="test", layer=int(sweep["chosen_layer"]))
-    return chosen
+    return sweep.sel(half="test", layer=int(sweep["chosen_layer"]))
 
 
 def written(model: Any, core: ace.Core, texts: Sequence[str], *, n_tokens: int = 20, temperature: float = 0.5) -> pd.Series[float]:
@@ -196,7 +194,7 @@ def written(model: Any, core: ace.Core, texts: Sequence[str], *, n_tokens: int =
         found = ace.generate(model, text, core, n_tokens=n_tokens, temperature=temperature, seed=seed)
         clean.append(_first_sentence(found.clean))
         flipped.append(_first_sentence(found.edited))
-    shares: pd.Series[float] = pd.Series(
+    return pd.Series(
         {
             "clean_grammatical": np.mean([sentence is not None for sentence in clean]),
             "flipped_grammatical": np.mean([sentence is not None for sentence in flipped]),
@@ -204,7 +202,6 @@ def written(model: Any, core: ace.Core, texts: Sequence[str], *, n_tokens: int =
             "flipped_disagrees": np.mean([sentence is not None and not sentence.agrees for sentence in flipped]),
         }
     )
-    return shares
 
 
 def _first_sentence(text: str) -> Sentence | None:
@@ -217,7 +214,7 @@ def _first_sentence(text: str) -> Sentence | None:
 def _row(sweep: xr.Dataset) -> pd.Series[float]:
     best = at_best(sweep)
     modes = ("base", "keep", "remove", "flip")
-    row: pd.Series[float] = pd.Series(
+    return pd.Series(
         {
             "layer": int(sweep["chosen_layer"]),
             "of": int(sweep["layer"].max()),
@@ -230,7 +227,6 @@ def _row(sweep: xr.Dataset) -> pd.Series[float]:
             "flip_p_value": float(sweep["flip_p_value"]),
         }
     )
-    return row
 
 
 def _pairs(shared: xr.Dataset) -> pd.DataFrame:
@@ -240,15 +236,13 @@ def _pairs(shared: xr.Dataset) -> pd.DataFrame:
         for i, a in enumerate(names)
         for b in names[i + 1 :]
     ]
-    table: pd.DataFrame = pd.DataFrame(rows)
-    return table
+    return pd.DataFrame(rows)
 
 
 def _example(model: Any, core: ace.Core) -> pd.DataFrame:
     """The verbs behind the paper's prompt under the whole flip, strength 1."""
     probabilities = ace.generate(model, EXAMPLE, core, strength=1.0, n_tokens=1).probabilities
-    table: pd.DataFrame = pd.DataFrame(probabilities, index=["clean", "flipped"]).T
-    return table
+    return pd.DataFrame(probabilities, index=["clean", "flipped"]).T
 
 
 # --- as tables ---------------------------------------------------------------------------------------------------------------------

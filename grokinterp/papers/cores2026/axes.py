@@ -256,8 +256,7 @@ def figure(name: str, found: NumberAxes) -> go.Figure:
 
 def _at(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
     rows = np.logical_and.reduce([table[column] == value for column, value in where.items()])
-    found: pd.DataFrame = table[rows]
-    return found
+    return table[rows]
 
 
 def _with_interval(row: pd.Series) -> str:

@@ -281,8 +281,7 @@ def of_times(decay: PowerLaw | None, prime: GrokkingTimeInP | None, in_p: pd.Dat
 
 def _psi(p: int) -> np.ndarray:
     """ψ_k = 1 − cos(2πk/p) over the frequencies."""
-    values: np.ndarray = 1 - np.cos(2 * np.pi * np.arange(1, p // 2 + 1) / p)
-    return values
+    return 1 - np.cos(2 * np.pi * np.arange(1, p // 2 + 1) / p)
 
 
 def _norm_error() -> float:

@@ -113,8 +113,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
 
 def _ours(table: pd.DataFrame) -> pd.DataFrame:
     """A table without the paper's columns, which are joined again."""
-    own: pd.DataFrame = table[[name for name in table.columns if not str(name).startswith("paper_")]]
-    return own
+    return table[[name for name in table.columns if not str(name).startswith("paper_")]]
 
 
 def _significance(plan: runs.Plan, folder: Path, main: pd.DataFrame) -> pd.DataFrame:
@@ -129,8 +128,7 @@ def _significance(plan: runs.Plan, folder: Path, main: pd.DataFrame) -> pd.DataF
 def _ablation(run: Run, grok: float) -> pd.DataFrame:
     """Accuracies at grokking, if there is any, and at the end."""
     moments = {"grok": grok, "end": float(run.steps[-1])}
-    table: pd.DataFrame = pd.DataFrame({when: runs.zero_ablation(run, int(step)) for when, step in moments.items() if not math.isnan(step)})
-    return table
+    return pd.DataFrame({when: runs.zero_ablation(run, int(step)) for when, step in moments.items() if not math.isnan(step)})
 
 
 def of_runs(events: pd.DataFrame) -> dict[str, Measurement]:
@@ -304,8 +302,7 @@ def _of_draws(draws: pd.DataFrame) -> dict[str, Measurement]:
 
 def _beside_the_paper(events: pd.DataFrame) -> pd.DataFrame:
     published = pd.DataFrame.from_dict({name: row._asdict() for name, row in CONFIGURATIONS.items()}, orient="index")
-    table: pd.DataFrame = events.join(published.add_prefix("paper_"))
-    return table
+    return events.join(published.add_prefix("paper_"))
 
 
 def leads(main: pd.DataFrame) -> go.Figure:

@@ -145,8 +145,7 @@ def read(config: RunConfig, folder: Path, progress_bar: bool = True) -> Report:
 
 def fsd_over_residues(snapshot: Snapshot) -> xr.Dataset:
     """FSD with signals over the answers as they are, as the paper seems to do for multiplication."""
-    degrees: xr.Dataset = fsd(snapshot, order="residue")[["fsd"]].rename(fsd="fsd_over_residues")
-    return degrees
+    return fsd(snapshot, order="residue")[["fsd"]].rename(fsd="fsd_over_residues")
 
 
 # --- events ------------------------------------------------------------------------------------------------------------------------
@@ -243,8 +242,7 @@ def fork_draws(plan: Plan, folder: Path, found: pd.DataFrame) -> pd.DataFrame:
     out = folder / "forks"
     forks = train_all([draw["config"] for draw in planned], out, **plan.how)
     rows = [draw | _timed(fork) for draw, fork in zip(planned, forks, strict=True)]
-    table: pd.DataFrame = pd.DataFrame(rows, columns=FORKS)
-    return table
+    return pd.DataFrame(rows, columns=FORKS)
 
 
 def fork_point(row: pd.Series) -> tuple[int, int] | None:
@@ -307,8 +305,7 @@ def at_steps(run: Run, report: Report, steps: Sequence[int]) -> pd.DataFrame:
         rank = here["fourier_rank"].sel(step=step)
         metrics = {name: float(here[f"metric_{of}"].sel(eval_step=step)) for name, of in (("accuracy", "test_accuracy"), ("norm", "weight_norm"))}
         rows.append(metrics | {f"rank_{100 * share:.0f}": float(rank.sel(variance_share=share)) for share in RANK_SHARES})
-    table: pd.DataFrame = pd.DataFrame(rows, index=pd.Index(steps, name="step"))
-    return table
+    return pd.DataFrame(rows, index=pd.Index(steps, name="step"))
 
 
 def zero_ablation(run: Run, step: int) -> dict[str, float]:

@@ -43,8 +43,7 @@ def leads_everywhere(runs: Mapping[str, Run]) -> pd.DataFrame:
             for top in TOPS:
                 sync = first(dataset["fsd_everywhere"].sel(site=site, top=top), SYNC)
                 rows.append({"name": name, RUN: run.config.digest, "site": site, "top": top, "sync": sync, "lead": grok - sync})
-    table: pd.DataFrame = pd.DataFrame(rows).set_index("name") if rows else pd.DataFrame()
-    return table
+    return pd.DataFrame(rows).set_index("name") if rows else pd.DataFrame()
 
 
 def beside_published(leads: pd.DataFrame) -> pd.DataFrame:
@@ -59,8 +58,7 @@ def beside_published(leads: pd.DataFrame) -> pd.DataFrame:
     table = leads.assign(agrees=[low <= lead <= high for lead, (low, high) in zip(leads["lead"], bounds, strict=True)], leads=leads["lead"] > 0)
     by = table.groupby(["site", "top"])
     found: pd.DataFrame = by.agg(runs=("lead", "size"), leading=("leads", "sum"), mean_lead=("lead", "mean"), agree=("agrees", "sum"))
-    ordered: pd.DataFrame = found.sort_values(["agree", "leading"], ascending=False, kind="stable")
-    return ordered
+    return found.sort_values(["agree", "leading"], ascending=False, kind="stable")
 
 
 def of_sites(table: pd.DataFrame) -> dict[str, Measurement]:

@@ -29,8 +29,7 @@ DRAWN = ("layer-1-6e-4", "layer-0-6e-4", "sphere-1-6e-4", "sphere-0-6e-4", "free
 
 def runs_of(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """The finished runs of an arm."""
-    own: pd.DataFrame = table[table["arm"] == arm]
-    return own
+    return table[table["arm"] == arm]
 
 
 def times(own: pd.DataFrame) -> np.ndarray:
@@ -84,8 +83,7 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
             rows[name] = {"slow": arms[0], "fast": arms[1], **means, "ratio": estimate.value, "low": estimate.low, "high": estimate.high}
             rows[name] |= {"bound": bound, "paper": papers[name]}
     columns = ["slow", "fast", "slow_mean", "fast_mean", "n_slow", "n_fast", "ratio", "low", "high", "bound", "paper"]
-    frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return frame
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def without_weight_decay(table: pd.DataFrame) -> str:
@@ -122,8 +120,7 @@ def summary(table: pd.DataFrame, planned: Mapping[str, int]) -> pd.DataFrame:
         rows[arm] = {"words": ARMS[arm].words, "planned": n_planned, "finished": len(own), "reached": int(onsets.notna().sum())}
         rows[arm] |= {"horizon": own["horizon"].max(), "mean": onsets.mean(), "sd": onsets.std(), "on_grid": own["onset_on_grid"].mean()}
         rows[arm] |= {"paper": published, "test_peak": own["test_peak"].mean()}
-    frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index")
-    return frame
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def onset_figure(table: pd.DataFrame) -> go.Figure:

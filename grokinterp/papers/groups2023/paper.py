@@ -150,8 +150,7 @@ def _curves(report: Report) -> pd.DataFrame:
         "fsd": dataset["fsd"].sel(top=1),
     }
     columns: dict[str, np.ndarray] = {name: values.to_numpy() for name, values in each.items()}
-    table: pd.DataFrame = pd.DataFrame(columns, index=pd.Index(dataset["step"].to_numpy(), name="step"))
-    return table
+    return pd.DataFrame(columns, index=pd.Index(dataset["step"].to_numpy(), name="step"))
 
 
 def _row(run: Run, report: Report) -> dict[str, float]:

@@ -67,8 +67,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
 def _curves(report: Report) -> pd.DataFrame:
     """Losses and accuracies by step."""
     columns = [f"{name}[{split}]" for name in ("loss", "accuracy", "restricted_loss", "excluded_loss") for split in ("train", "test", "all")]
-    table: pd.DataFrame = report.to_dataframe()[[*columns, "sum_of_squares"]]
-    return table
+    return report.to_dataframe()[[*columns, "sum_of_squares"]]
 
 
 def _row(report: Report) -> dict[str, float]:

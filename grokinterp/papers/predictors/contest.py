@@ -46,16 +46,14 @@ class Contest:
     @property
     def groks(self) -> np.ndarray:
         """Whether each run groks within the horizon, [run]."""
-        groks: np.ndarray = ~np.isnan(self.grok)
-        return groks
+        return ~np.isnan(self.grok)
 
     @property
     def soon(self) -> np.ndarray:
         """1 where grokking follows within `within` steps, 0 where it does not; NaN from grokking on, and where the horizon hides it."""
         until = self.grok[:, None] - self.steps[None]
         hidden = ~self.groks[:, None] & (self.steps[None] > self.steps[-1] - self.within)
-        soon: np.ndarray = np.where((until <= 0) | hidden, np.nan, (until <= self.within).astype(float))
-        return soon
+        return np.where((until <= 0) | hidden, np.nan, (until <= self.within).astype(float))
 
     def combined(self, quantities: Sequence[str], calibration: np.ndarray) -> Values:
         """Log odds of grokking soon from several quantities at once: a ridge logistic regression fitted to the calibration runs."""
@@ -132,8 +130,7 @@ def alarms(contest: Contest, values: Values, sign: int, threshold: float) -> np.
 
 def relative_leads(contest: Contest, values: Values, sign: int, threshold: float) -> np.ndarray:
     """Lead as a share of the time to grokking, 0 for a run missed, NaN for one that never groks, [run]."""
-    leads: np.ndarray = np.nan_to_num(np.maximum(contest.grok - alarms(contest, values, sign, threshold), 0)) / contest.grok
-    return leads
+    return np.nan_to_num(np.maximum(contest.grok - alarms(contest, values, sign, threshold), 0)) / contest.grok
 
 
 # --- the leaderboard ---------------------------------------------------------------------------------------------------------------
@@ -211,8 +208,7 @@ def over_splits(contest: Contest, predictors: Mapping[str, Sequence[str]], n: in
     columns = ["split_detection", "split_relative_lead", "split_false_alarms"]
     means = pd.DataFrame({name: np.mean(rows, axis=0) for name, rows in drawn.items()}, index=columns).T
     spreads = pd.DataFrame({name: np.std(rows, axis=0) for name, rows in drawn.items()}, index=columns).T
-    table: pd.DataFrame = means.join(spreads.add_suffix("_sd"))
-    return table
+    return means.join(spreads.add_suffix("_sd"))
 
 
 def values_of(contest: Contest, quantities: Sequence[str], calibration: np.ndarray) -> Values:

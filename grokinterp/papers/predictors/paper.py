@@ -71,15 +71,13 @@ class Candidate:
 
 
 def _log(values: xr.DataArray) -> xr.DataArray:
-    floored: xr.DataArray = xr.apply_ufunc(np.log, values.clip(min=FLOOR))
-    return floored
+    return xr.apply_ufunc(np.log, values.clip(min=FLOOR))
 
 
 def _rate(values: xr.DataArray) -> xr.DataArray:
     """Change since the evaluation before, per 1,000 steps; NaN at the first."""
     change = PER * values.diff("step") / values["step"].diff("step")
-    rate: xr.DataArray = change.reindex(step=values["step"])
-    return rate
+    return change.reindex(step=values["step"])
 
 
 PLAIN, HINDSIGHT = "training metrics", "the final model"
@@ -234,8 +232,7 @@ def relative_leads(tables: Tables, key: str, half: str = "scored") -> np.ndarray
     of_half = tables["runs"]["half"] == half
     grokking = tables["alarms"][of_half & tables["runs"]["grok"].notna()]
     lead = (grokking["grok"] - grokking[key]).clip(lower=0).fillna(0)
-    leads: np.ndarray = (lead / grokking["grok"]).to_numpy()
-    return leads
+    return (lead / grokking["grok"]).to_numpy()
 
 
 # --- tables and figures ------------------------------------------------------------------------------------------------------------
@@ -265,8 +262,7 @@ def leaderboard(scores: Mapping[str, Score], gains: Mapping[str, Estimate], spli
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         rows[key] = row
     table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").join(splits)
-    ordered: pd.DataFrame = table.sort_values(["relative_lead", "split_relative_lead"], ascending=False)
-    return ordered
+    return table.sort_values(["relative_lead", "split_relative_lead"], ascending=False)
 
 
 def table_of_runs(plan: runs.Plan, contest: Contest) -> pd.DataFrame:
@@ -283,15 +279,13 @@ def table_of_runs(plan: runs.Plan, contest: Contest) -> pd.DataFrame:
         }
         for kind, config in plan.runs.values()
     ]
-    table: pd.DataFrame = pd.DataFrame(rows, index=pd.Index(contest.names, name="name")).assign(grok=contest.grok)
-    return table
+    return pd.DataFrame(rows, index=pd.Index(contest.names, name="name")).assign(grok=contest.grok)
 
 
 def table_of_alarms(contest: Contest, scores: Mapping[str, Score]) -> pd.DataFrame:
     """The step of every predictor's alarm in every run, empty for none; in the calibration half as well."""
     steps = {key: of.detection.runs["alarm"].to_numpy() for key, of in scores.items()}
-    table: pd.DataFrame = pd.DataFrame({"grok": contest.grok, **steps}, index=pd.Index(contest.names, name="name"))
-    return table
+    return pd.DataFrame({"grok": contest.grok, **steps}, index=pd.Index(contest.names, name="name"))
 
 
 def synchronized(contest: Contest) -> pd.DataFrame:
@@ -301,8 +295,7 @@ def synchronized(contest: Contest) -> pd.DataFrame:
         name: {"runs": int(these.sum()), "never": int(np.isnan(sync[these]).sum()), "before": int((sync < contest.grok)[these].sum())}
         for name, these in (("groks", contest.groks), ("never", ~contest.groks))
     }
-    table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index")
-    return table
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def board_figure(board: pd.DataFrame) -> go.Figure:

@@ -176,5 +176,4 @@ def read(folder: Path) -> xr.Dataset:
         raise GrokinterpError(f"{folder}: {'; '.join(report.failures.values())}")
     metrics = [str(name) for name in report.dataset.data_vars if str(name).startswith("metric_")]
     at_steps = report.dataset[metrics].sel(eval_step=report["step"].to_numpy()).rename(eval_step="step")
-    dataset: xr.Dataset = report.dataset.drop_vars(metrics).drop_dims("eval_step", errors="ignore").merge(at_steps)
-    return dataset
+    return report.dataset.drop_vars(metrics).drop_dims("eval_step", errors="ignore").merge(at_steps)

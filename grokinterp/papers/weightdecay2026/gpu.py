@@ -266,12 +266,10 @@ def example_table(jobs: Iterable[Job], decay: float) -> pd.DataFrame:
     """Test accuracy, s̄ and σ_H of the run of seed 42 by epoch."""
     job = next(job for job in jobs if job.name == f"addition-{tag(decay)}-42")
     if not job.rows:
-        nothing: pd.DataFrame = pd.DataFrame()
-        return nothing
+        return pd.DataFrame()
     table = pd.DataFrame(job.rows).assign(run=job.config.with_(stop=None).digest, how=job.notes.get("how", ""))
     table.index = pd.Index(table["step"] / steps_per_epoch(job.config), name="epoch")
-    chosen: pd.DataFrame = table[["head_similarity", "entropy_spread", "test_accuracy", "run", "how"]]
-    return chosen
+    return table[["head_similarity", "entropy_spread", "test_accuracy", "run", "how"]]
 
 
 def decided(table: pd.DataFrame, operation: str, seeds_at: Mapping[float, Sequence[int]], horizon: float) -> pd.DataFrame:
@@ -283,8 +281,7 @@ def decided(table: pd.DataFrame, operation: str, seeds_at: Mapping[float, Sequen
         own = own.assign(grok=own["grok"].mask(late), followed=own["followed"].clip(upper=horizon))
         if len(own) == len(seeds) and (own["grok"].notna() | (own["followed"] >= horizon)).all():
             kept.append(own.assign(name=own["name"].mask(late, "memorization")))
-    together: pd.DataFrame = pd.concat(kept, ignore_index=True) if kept else table.iloc[:0]
-    return together
+    return pd.concat(kept, ignore_index=True) if kept else table.iloc[:0]
 
 
 def tables(jobs: Sequence[Job], grid: Grid) -> dict[str, pd.DataFrame]:

@@ -172,8 +172,7 @@ def steps_per_epoch(config: RunConfig) -> int:
 def diagnostics(run: Run, steps: Sequence[int] | None = None) -> pd.DataFrame:
     """s̄, σ_H and participation ratio on 512 fixed test examples at kept steps, one row a step."""
     found = analyze(run, ["heads"], steps=steps, progress_bar=False).dataset[DIAGNOSTICS]
-    table: pd.DataFrame = found.to_dataframe()[DIAGNOSTICS]
-    return table
+    return found.to_dataframe()[DIAGNOSTICS]
 
 
 def read_runs(configs: Sequence[RunConfig], folder: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
