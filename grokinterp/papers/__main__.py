@@ -17,7 +17,7 @@ from grokinterp.papers.verdicts import glance, overview
 TALLY = re.compile(r"(<!-- tallies, written by python -m grokinterp.papers -->\n).*?(\n<!-- end of tallies -->)", re.DOTALL)
 
 
-def from_tables(docs: Path) -> list[Reproduction]:
+def reproductions(docs: Path) -> list[Reproduction]:
     """Every paper as the tables in a folder of documentation have it."""
     with tempfile.TemporaryDirectory() as nothing:
         return [reproduce(paper, "cpu", nothing, tables=docs / "results", train=False) for paper in PAPERS]
@@ -36,7 +36,7 @@ def pages(docs: Path, papers: list[Reproduction]) -> dict[Path, str]:
 
 def main(docs: Path) -> None:
     """Write them."""
-    for path, text in pages(docs, from_tables(docs)).items():
+    for path, text in pages(docs, reproductions(docs)).items():
         with output(path, TEXT, force=True) as temporary:
             temporary.write_text(text)
 

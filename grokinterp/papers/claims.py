@@ -149,6 +149,11 @@ def extreme(values: pd.Series, which: Literal["min", "max"], note: str = "") -> 
     return Measurement(float(value), n=len(values), note=note)
 
 
+def share(holds: pd.Series, note: str = "") -> Measurement:
+    """The share of runs of which something holds."""
+    return Measurement(float(holds.mean()), n=len(holds), note=note)
+
+
 def within_budget(found: Mapping[str, Measurement], claims: Sequence[Claim], budget: Budget) -> dict[str, Measurement]:
     """What was measured at the size that its claim is about: under "smoke", whose models are tiny, what holds at any size.
 

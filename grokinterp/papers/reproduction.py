@@ -17,12 +17,12 @@ from grokinterp.outputs import SVG, TEXT, check_folder, output
 from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdict, beside, read_claims, verdict, within_budget
 from grokinterp.papers.numbers import typeset
 from grokinterp.papers.sentences import opening
+from grokinterp.papers.tables import NOTHING, Tables
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 NO_FIGURES: Mapping[str, go.Figure] = {}
-NO_TABLES: Mapping[str, pd.DataFrame] = {}
 SECTIONS: dict[str, tuple[Verdict, ...]] = {
     "What the paper claims": ("reproduced", "differs"),
     "Findings: what the paper does not say": ("finding",),
@@ -56,9 +56,37 @@ class Reproduction:
     claims: Sequence[Claim]
     found: Mapping[str, Measurement]
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
     opening: Sequence[str] = ()
     drawn: Sequence[str] = ()
+
+    @classmethod
+    def from_measurements(
+        cls,
+        paper: str,
+        budget: Budget,
+        found: Mapping[str, Measurement],
+        figures: Mapping[str, go.Figure] = NO_FIGURES,
+        tables: Tables = NOTHING,
+        drawn: Sequence[str] = (),
+    ) -> Reproduction:
+        """What measurements say of a paper's claims: those in which the budget has a say, and the sentences that open the page.
+
+        Args:
+            paper: its short name.
+            budget: under which they were measured.
+            found: by claim id.
+            figures: by name.
+            tables: what the measurements were read off, by name.
+            drawn: names of the paper's figures in the order of the page, whether they are among `figures` or drawn before.
+
+        Raises:
+            GrokinterpError: a measurement without a claim.
+        """
+        claims = read_claims(paper)
+        kept = within_budget(found, claims, budget)
+        ordered = {name: figures[name] for name in (*drawn, *figures) if name in figures}
+        return cls(paper, budget, claims, kept, ordered, tables, opening(paper, kept, claims), drawn)
 
     def __post_init__(self) -> None:
         outside = self.found.keys() - within_budget(self.found, self.claims, self.budget).keys()
@@ -123,46 +151,22 @@ class Reproduction:
 
     def page(self) -> str:
         """The page as Markdown: what the paper claims, what we ran and found, the main figure, the terms, the claims by verdict, further figures."""
-        figures = [*self.figures, *(name for name in self.drawn if name not in self.figures)]
+        figures = list(dict.fromkeys([*self.figures, *self.drawn]))
         introduction, terms = about(self.paper)
         found = f"**What came out**: {' '.join(self.opening)}" if self.opening else ""
         parts = [introduction, found, f"**{tally_in_words(self.tally)}**", *map(self._image, figures[:1]), terms]
+        table = self.table()
         for title, verdicts in SECTIONS.items():
-            rows = [claim for claim in self.claims if self.verdict(claim) in verdicts]
-            parts += [f"## {title}", COLUMNS.get(title, ""), self._section(rows, verdicts)] if rows else []
+            rows = table[table["verdict"].isin(verdicts)]
+            parts += [f"## {title}", COLUMNS.get(title, ""), _section(rows, verdicts)] if len(rows) else []
         parts += ["## Further figures", *map(self._image, figures[1:])] if figures[1:] else []
         behind = ", ".join(f"[{name}]({self.paper}-{name}.csv)" for name in self.tables)
         made = f"Made by `grokinterp reproduce {self.paper} --budget {self.budget}`."
-        return (
-            "\n\n".join(
-                [
-                    *filter(None, parts),
-                    "## Behind this",
-                    f"{made} All claims are in [one table]({self.paper}.csv). {f'Runs: {behind}.' if behind else ''}".rstrip(),
-                ]
-            )
-            + "\n"
-        )
+        parts += ["## Behind this", f"{made} All claims are in [one table]({self.paper}.csv).{f' Runs: {behind}.' if behind else ''}"]
+        return "\n\n".join(filter(None, parts)) + "\n"
 
     def _image(self, name: str) -> str:
         return f"![{name}]({self.paper}-{name}.svg)"
-
-    def _section(self, claims: Iterable[Claim], verdicts: tuple[Verdict, ...]) -> str:
-        table = self.table()
-        if verdicts == ("not run",):
-            rows = [(row["claim"], _with_unit(row["paper"], row["unit"]), row["accepted"], row["note"]) for row in self._rows(table, claims)]
-            return markdown_table(("claim", "paper", "accepted", "needs"), rows)
-        expected = "accepted" if "reproduced" in verdicts else "expected"
-        header = ("claim", "paper", expected, "ours", "runs", *(["verdict"] if len(verdicts) > 1 else []), "note")
-        lines = []
-        for row in self._rows(table, claims):
-            cells = [row["claim"], _with_unit(row["paper"], row["unit"]), row["accepted"], row["ours"], str(row["runs"])]
-            lines.append((*cells, *([f"**{row['verdict']}**"] if len(verdicts) > 1 else []), row["note"]))
-        return markdown_table(header, lines)
-
-    @staticmethod
-    def _rows(table: pd.DataFrame, claims: Iterable[Claim]) -> list[pd.Series]:
-        return [table.loc[claim.id] for claim in claims]
 
     def _repr_html_(self) -> str:
         table = self.table()
@@ -174,24 +178,6 @@ class Reproduction:
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, "", tally_in_words(self.tally)])
-
-
-def of_paper(
-    paper: str,
-    budget: Budget,
-    found: Mapping[str, Measurement],
-    figures: Mapping[str, go.Figure] = NO_FIGURES,
-    tables: Mapping[str, pd.DataFrame] = NO_TABLES,
-    drawn: Sequence[str] = (),
-) -> Reproduction:
-    """What our measurements say of a paper's claims: those in which the budget has a say, and the sentences that open the page.
-
-    Raises:
-        GrokinterpError: a measurement without a claim.
-    """
-    claims = read_claims(paper)
-    kept = within_budget(found, claims, budget)
-    return Reproduction(paper, budget, claims, kept, figures, tables, opening(paper, kept, claims), drawn)
 
 
 def about(paper: str) -> tuple[str, str]:
@@ -218,6 +204,21 @@ def tally_in_words(tally: Mapping[Verdict, int]) -> str:
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def _section(rows: pd.DataFrame, verdicts: Sequence[Verdict]) -> str:
+    """The claims of some verdicts as a table in Markdown."""
+    papers = [_with_unit(paper, unit) for paper, unit in zip(rows["paper"], rows["unit"], strict=True)]
+    cells = rows.assign(paper=papers, runs=rows["runs"].astype(str), verdict="**" + rows["verdict"] + "**")
+    if "not run" in verdicts:
+        return _columns(cells.rename(columns={"note": "needs"}), "claim", "paper", "accepted", "needs")
+    if "reproduced" in verdicts:
+        return _columns(cells, "claim", "paper", "accepted", "ours", "runs", "verdict", "note")
+    return _columns(cells.rename(columns={"accepted": "expected"}), "claim", "paper", "expected", "ours", "runs", "note")
+
+
+def _columns(cells: pd.DataFrame, *names: str) -> str:
+    return markdown_table(names, cells[list(names)].to_numpy().tolist())
 
 
 def _with_unit(text: str, unit: str) -> str:

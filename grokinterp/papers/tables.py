@@ -54,18 +54,18 @@ def left(configs: Iterable[RunConfig], table: pd.DataFrame | None) -> list[RunCo
     return [config for config in configs if config.digest not in there]
 
 
-def merged(table: pd.DataFrame | None, fresh: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table and fresh ones; of a run that is in both the fresh ones count, since its folder is at hand.
+def merged(tables: Tables, fresh: Tables) -> dict[str, pd.DataFrame]:
+    """Known tables with the rows that were read off run folders just now, by name; those without rows are left out.
 
-    Args:
-        table: what is known; None or empty for nothing.
-        fresh: read off run folders; may be empty.
+    Of a run that is in both the fresh rows count, since its folder is at hand.
     """
-    if table is None or table.empty:
-        return fresh
-    if fresh.empty:
-        return table
+    both = {name: _with_rows(tables.get(name, pd.DataFrame()), fresh.get(name, pd.DataFrame())) for name in {**tables, **fresh}}
+    return {name: table for name, table in both.items() if len(table)}
+
+
+def _with_rows(table: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
+    if table.empty or fresh.empty:
+        return table if fresh.empty else fresh
     older = table[~table[RUN].isin(known(fresh))]
     both = pd.concat([older, fresh]) if len(older) else fresh
-    numbered = isinstance(fresh.index, pd.RangeIndex)
-    return both.reset_index(drop=True) if numbered else both
+    return both.reset_index(drop=True) if isinstance(fresh.index, pd.RangeIndex) else both

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,11 +66,22 @@ def train_all(configs: Sequence[RunConfig], folder: Path, **options: Any) -> lis
     return [Run(folder / config.digest) for config in configs]
 
 
-def finished(config: RunConfig, folder: Path) -> Run | None:
-    """The run of a configuration in a folder of run folders, or None if it is not finished."""
-    path = folder / config.digest
+def finished(config: RunConfig, path: Path) -> Run | None:
+    """The run of a configuration in a run folder; None where it is not finished, or not that configuration's."""
     run = Run(path) if (path / "config.json").exists() else None
-    return run if run is not None and run.finished else None
+    return run if run is not None and run.finished and run.config.digest == config.digest else None
+
+
+def finished_runs(configs: Iterable[RunConfig], folder: Path) -> list[Run]:
+    """The finished runs of some configurations, in their order, as `train_all` leaves them in a folder."""
+    runs = (finished(config, folder / config.digest) for config in configs)
+    return [run for run in runs if run is not None]
+
+
+def steps_per_epoch(config: RunConfig) -> int:
+    """Updates in which every training example is seen once."""
+    n_train = len(config.task.build().indices("train"))
+    return math.ceil(n_train / (config.batch_size or n_train))
 
 
 def measured(run: Run, measures: Sequence[str | Function], name: str, *, progress_bar: bool = False) -> Report:

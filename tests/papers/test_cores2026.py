@@ -15,7 +15,7 @@ from grokinterp.interventions import PostNorm
 from grokinterp.papers import Reproduction, reproduce
 from grokinterp.papers.claims import read_claims
 from grokinterp.papers.cores2026 import claims, paper, runs
-from grokinterp.papers.cores2026.agreement import AgreementStudy, of_gpt2
+from grokinterp.papers.cores2026.agreement import AgreementStudy, measure_gpt2
 from grokinterp.papers.cores2026.chains import ARMS
 from grokinterp.tasks import MarkovChain
 from grokinterp.training.runs import Run
@@ -93,10 +93,15 @@ def published_measurements() -> dict[str, paper.Measurement]:
     in_decay, in_p = published_times()
     laws = paper.fitted(in_decay, in_p)
     growths = published_growths()
-    of_models = {**paper.of_chains(*published_chains()), **paper.of_growth(growths), **paper.of_long(growths), **paper.of_times(*laws, in_p)}
+    of_models = {
+        **paper.measure_chains(*published_chains()),
+        **paper.measure_growth(growths),
+        **paper.measure_long(growths),
+        **paper.measure_times(*laws, in_p),
+    }
     return {
         **of_models,
-        **of_gpt2(published_agreement()),
+        **measure_gpt2(published_agreement()),
         "theory_norm": paper.Measurement(paper._norm_error()),
         "theory_spread": paper.Measurement(paper._spread()),
     }
@@ -130,23 +135,23 @@ def test_what_never_happens_is_reported_and_not_left_out() -> None:
     growths = published_growths()
     growths.loc[0, ["grok", "end", "reported_end", "reported_free", "necessary_end"]] = math.nan
     growths.loc[1, "keep_grok"] = math.nan
-    found = paper.of_growth(growths)
+    found = paper.measure_growth(growths)
     assert (found["modular_grok"].n, found["modular_grok"].value) == (2, 800)
     assert "missing in 1 of 3" in found["modular_grok"].note
     assert math.isnan(found["modular_keep_gap"].value)  # the largest of values one of which is unknown
     assert found["modular_apart"].n == 2
     in_decay, in_p = published_times()
     in_p.loc[in_p["p"] == 31, "time"] = math.nan
-    assert paper.of_times(*paper.fitted(in_decay, in_p), in_p)["time_never"].value == pytest.approx(18 / 21)
+    assert paper.measure_times(*paper.fitted(in_decay, in_p), in_p)["time_never"].value == pytest.approx(18 / 21)
     none = paper.fitted(in_decay.assign(time=math.nan), in_p.assign(time=math.nan))
     assert none == (None, None)
-    assert paper.of_times(*none, in_p) == {}
+    assert paper.measure_times(*none, in_p) == {}
 
 
 def test_a_chain_that_turns_no_more_differs() -> None:
     seeds, pairs = published_chains()
     seeds.loc[seeds["arm"] == "pre_residual", ["real", "imaginary"]] = math.nan
-    found = paper.of_chains(seeds, pairs.drop(columns="cca_3"))
+    found = paper.measure_chains(seeds, pairs.drop(columns="cca_3"))
     assert math.isnan(found["pre_residual_real"].value)
     assert math.isnan(found["markov_cca_0_100_3"].value)
     assert "fewer than three" in found["pre_normalized_cca"].note

@@ -49,7 +49,7 @@ def test_what_is_written_under_the_flip_has_the_other_number(found: agreement.Ag
 
 
 def test_every_claim_about_these_models_is_measured_and_every_table_kept(found: agreement.AgreementStudy) -> None:
-    measured = agreement.of_tiny(found)
+    measured = agreement.measure_tiny(found)
     assert measured.keys() == {claim.id for claim in CLAIMS if claim.id.startswith("tiny_")}
     assert measured["tiny_remove"].value == measured["tiny_remove"].high == found.layers["remove"].max()
     assert "fronted" in measured["tiny_frames_remove"].note
@@ -69,7 +69,7 @@ def test_the_papers_table_is_filled_from_folders_of_weights(tmp_path: Path) -> N
         tokenizer.save(str(tmp_path / name / "tokenizer.json"))
     found = agreement.gpt2_agreement(tmp_path, n=40)
     assert found.layers["of"].tolist() == [1, 2, 3]
-    measured = agreement.of_gpt2(found)
+    measured = agreement.measure_gpt2(found)
     assert measured.keys() == {claim.id for claim in CLAIMS if claim.id.startswith("agreement_") and "full" in claim.budgets}
     assert "written" not in found.tables()
 

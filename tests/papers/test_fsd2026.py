@@ -138,14 +138,14 @@ def published_measurements() -> dict[str, paper.Measurement]:
     ablation = {"none": 99.8, "block-0 MLP": 88.0, "block-1 MLP": 11.8, "block-0 attention": 10.8, "block-1 attention": 5.4}
     tests = pd.DataFrame({"p_permutation": [0.001, 0.002], "p_shuffle": [1.0, 1.0]})
     return {
-        **paper.of_runs(events),
-        **paper.of_main(main),
-        **paper.of_forks(draws, paper.fitted(draws), main),
-        **paper.of_significance(tests),
-        **paper.of_s5(published_s5()),
-        **paper.of_table_5(table_5),
-        **paper.of_ablation(pd.DataFrame({"grok": ablation, "end": ablation})),
-        **sites.of_sites(sites.beside_published(published_sites(main))),
+        **paper.measure_runs(events),
+        **paper.measure_configurations(main),
+        **paper.measure_forks(draws, paper.fitted(draws), main),
+        **paper.measure_significance(tests),
+        **paper.measure_s5(published_s5()),
+        **paper.measure_table_5(table_5),
+        **paper.measure_ablation(pd.DataFrame({"grok": ablation, "end": ablation})),
+        **sites.measure_sites(sites.beside_published(published_sites(main))),
     }
 
 
@@ -188,7 +188,7 @@ def test_a_run_that_never_synchronizes_is_reported() -> None:
     events = published_events()
     events.loc["p97-s0", ["sync_1", "lead_1", "peak_1"]] = [math.nan, math.nan, 0.64]
     main = events.loc[list(paper.CONFIGURATIONS)]
-    lead, together = paper.of_runs(events)["lead_p97_s0"], paper.of_main(main)
+    lead, together = paper.measure_runs(events)["lead_p97_s0"], paper.measure_configurations(main)
     assert math.isnan(lead.value)
     assert lead.note.startswith("FSD at most 0.64 until grokking; lead does not exist at K = 1, lead +3,000 at K = 3")
     assert together["precedes"].value == pytest.approx(8 / 9)
@@ -201,7 +201,7 @@ def test_draws_that_never_grok_are_counted_and_a_prime_without_a_law_says_why() 
     draws.loc[(draws["p"] == 97) & (draws["weight_decay"] > 1), ["censored", "norm"]] = [True, math.nan]
     draws = draws[draws["p"] != 53]
     main = published_events().loc[list(paper.CONFIGURATIONS)]
-    found = paper.of_forks(draws, paper.fitted(draws), main)
+    found = paper.measure_forks(draws, paper.fitted(draws), main)
     assert math.isnan(found["fork_mean_97"].value)
     assert "fewer than two λ" in found["fork_mean_97"].note
     assert "nowhere to fork" in found["fork_r2_53"].note
@@ -304,7 +304,7 @@ def test_every_site_and_k_is_set_beside_the_published_leads() -> None:
     table = sites.beside_published(leads)
     assert table.loc[("a", 1)].to_dict() == {"runs": 2, "leading": 2, "mean_lead": 1_250, "agree": 1}
     assert table.loc[("b", 1)].to_dict() == {"runs": 2, "leading": 0, "mean_lead": -500, "agree": 0}
-    found = sites.of_sites(table)
+    found = sites.measure_sites(table)
     assert (found["sites_agree"].value, found["sites_precede"].value) == (0.5, 1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from grokinterp.papers import Measurement, Reproduction
 from grokinterp.papers.claims import read_claims
 from grokinterp.papers.geometric2026 import claims, fits, paper, runs
 from grokinterp.papers.geometric2026.arms import ARMS, SEEDS
+from grokinterp.papers.training import train_all
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 
@@ -154,11 +154,11 @@ def published_table() -> pd.DataFrame:
 
 def measured(table: pd.DataFrame) -> dict[str, Measurement]:
     return {
-        **paper.of_onsets(table, dict.fromkeys(ARMS, 10)),
-        **paper.of_ratios(table),
-        **paper.of_accuracies(table),
-        **paper.of_trials(table),
-        **paper.of_departures(table),
+        **paper.measure_onsets(table, dict.fromkeys(ARMS, 10)),
+        **paper.measure_ratios(table),
+        **paper.measure_accuracies(table),
+        **paper.measure_trials(table),
+        **paper.measure_departures(table),
     }
 
 
@@ -270,7 +270,7 @@ def test_without_weight_decay_is_said_as_the_runs_have_it() -> None:
 
 def test_s5_that_was_not_followed_to_the_end_says_so_and_measures_no_failure() -> None:
     short = rows_of("s5-sphere-0", [math.nan], 4_000, peak=0.02).assign(horizon=4_000)
-    found = paper.of_accuracies(short)
+    found = paper.measure_accuracies(short)
     assert found.keys() == {"s5_train", "s5_sweep"}
     assert found["s5_sweep"].value == pytest.approx(2)
     assert "within 4,000 epochs, not 100,000" in found["s5_sweep"].note
@@ -295,7 +295,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def part(folder: Path) -> Reproduction:
     """One seed of two arms, trained before the rest."""
-    runs.train_arms(runs.plan("smoke"), folder / "runs", ["sphere-1-6e-4", "s5-sphere-0"], n_seeds=1)
+    plan = runs.plan("smoke")
+    train_all([plan.arms[name][0] for name in ("sphere-1-6e-4", "s5-sphere-0")], folder / "runs", **plan.how)
     return paper.reproduce("smoke", folder, train=False)
 
 
@@ -343,12 +344,9 @@ def test_a_second_call_trains_nothing(smoke: Reproduction, folder: Path) -> None
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*.safetensors")} == before
 
 
-def test_an_arm_that_is_not_planned_or_a_run_that_fails_is_named(folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_fails_is_named(tmp_path: Path) -> None:
     plan = runs.plan("smoke")
-    with pytest.raises(GrokinterpError, match="unknown arm 'sphere-1-6e4'; did you mean sphere-1-6e-4"):
-        runs.train_arms(plan, folder / "runs", ["sphere-1-6e4"])
     (config, *_) = plan.arms["sphere-1-6e-4"]
-    broken = replace(plan, arms={"broken": [config.with_(**{"task.args.p": 2})]})
     with pytest.raises(GrokinterpError, match=r"is failed: .*p must be a whole number"):
-        runs.train_arms(broken, tmp_path)
+        train_all([config.with_(**{"task.args.p": 2})], tmp_path, **plan.how)
     assert SEEDS[:2] == tuple(config.seed for config in plan.arms["sphere-1-6e-4"])

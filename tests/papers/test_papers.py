@@ -17,7 +17,7 @@ from smoke_checks import lists_everything
 
 from grokinterp import GrokinterpError
 from grokinterp.papers import PAPERS, Claim, Measurement, Reproduction, reproduce
-from grokinterp.papers.__main__ import from_tables, pages
+from grokinterp.papers.__main__ import pages, reproductions
 from grokinterp.papers.claims import Budget, within_budget
 from grokinterp.papers.numbers import interval, typeset
 from grokinterp.papers.reproduction import about, tally_in_words
@@ -199,7 +199,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 @pytest.fixture(scope="module")
 def everything() -> dict[str, Reproduction]:
     """Every paper's reproduction from the tables beside its page; nothing is trained."""
-    return {found.paper: found for found in from_tables(RESULTS.parent)}
+    return {found.paper: found for found in reproductions(RESULTS.parent)}
 
 
 @pytest.fixture(scope="module", params=PAPERS)

@@ -78,7 +78,7 @@ def made_up(alpha: float, seed: int, **changes: Any) -> dict[str, Any]:
 def found(rows: list[dict[str, Any]]) -> Any:
     runs = pd.DataFrame(rows)
     curves = runs[["run", "alpha", "seed", "distance_irrelevance", "verdict"]].assign(step=2_000)
-    return paper.of_tables("cpu", {"runs": runs, "curves": curves})
+    return paper.from_tables("cpu", {"runs": runs, "curves": curves})
 
 
 def test_the_papers_own_numbers_reproduce_it() -> None:
@@ -119,5 +119,5 @@ def test_the_transition_lies_where_the_share_rises_through_one_half(shares: dict
 
 
 def test_no_finished_run_is_a_page_without_numbers() -> None:
-    empty = paper.of_tables("cpu", {"runs": pd.DataFrame(), "curves": pd.DataFrame()})
+    empty = paper.from_tables("cpu", {})
     assert {verdict(claim, empty.found.get(claim.id)) for claim in empty.claims} == {"not run"}

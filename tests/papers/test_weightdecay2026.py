@@ -21,6 +21,7 @@ from grokinterp.laws import LogisticBoundary
 from grokinterp.papers import Measurement, Reproduction
 from grokinterp.papers.claims import read_claims
 from grokinterp.papers.weightdecay2026 import baselines, claims, fits, paper, runs
+from grokinterp.papers.weightdecay2026.rows import regime
 from grokinterp.training.runs import Run
 
 CLAIMS = read_claims("weightdecay2026")
@@ -35,7 +36,7 @@ def parameters_by_hand(n_layers: int, d: int, p: int = 97) -> int:
 
 
 def test_the_small_model_has_the_papers_parameters() -> None:
-    assert paper.of_parameters("smoke")["parameters_small"].value == parameters_by_hand(4, 128) == 818_785
+    assert paper.measure_parameters("smoke")["parameters_small"].value == parameters_by_hand(4, 128) == 818_785
 
 
 @pytest.mark.parametrize(("operation", "n_train"), [("addition", 4_704), ("subtraction", 4_704), ("multiplication", 4_704), ("division", 4_656)])
@@ -62,9 +63,9 @@ def test_budgets_hold_what_they_say() -> None:
     assert all(config.seed == config.task.split_seed and config.seed in runs.SEEDS for config in cpu.configs)
     assert cpu.calibration is not None
     assert (cpu.calibration.steps, cpu.canonical, dict(cpu.multitask)) == (2_000, None, {})
-    assert {name: len(each.configs) for name, each in cpu.baselines.items()} == dict.fromkeys(("mlp", "lstm", "mamba"), 9)
-    assert all(runs.steps_per_epoch(each.configs[0]) == baselines.EPOCH for each in (*cpu.baselines.values(), *full.published_baselines.values()))
-    assert {len(each.configs) for each in full.published_baselines.values()} == {70}  # the paper's n
+    assert {name: len(configs) for name, configs in cpu.baselines.items()} == dict.fromkeys(("mlp", "lstm", "mamba"), 9)
+    assert all(runs.steps_per_epoch(configs[0]) == baselines.EPOCH for configs in (*cpu.baselines.values(), *full.published_baselines.values()))
+    assert {len(configs) for configs in full.published_baselines.values()} == {70}  # the paper's n
     assert {len(paired.parents) for paired in full.pairs.values()} == {10}
     assert all(config.stop is None and config.checkpoints.moments for paired in full.pairs.values() for config in paired.parents)
     assert sum(len(grid.configs) for grid in full.multitask.values()) == 280  # the paper's n
@@ -77,7 +78,7 @@ def test_budgets_hold_what_they_say() -> None:
 
 @pytest.fixture(scope="module")
 def counted() -> tuple[LogisticBoundary, dict[str, Measurement]]:
-    return paper.of_counts()
+    return paper.measure_counts()
 
 
 def test_the_published_bins_give_the_published_boundary(counted: tuple[LogisticBoundary, dict[str, Measurement]]) -> None:
@@ -179,16 +180,16 @@ def test_the_papers_own_numbers_meet_its_claims_and_every_claim_is_measured(
             for size, of in (("small", (4, 128)), ("medium", (6, 512)), ("large", (12, 768)))
         },
         **counted[1],
-        **paper.of_canonical(everything, canonical),
-        **paper.of_multitask({key: published_task(key) for key in claims.MULTITASK}, canonical),
-        **paper.of_calibration(published_calibration()),
-        **paper.of_paper_pairs(pairs, compared),
-        **paper.of_smaller(canonical),
-        "smaller_collapse": paper.share(everything[everything["weight_decay"] == 10], "collapse"),
-        **paper.of_smaller_pairs(smaller_pairs, fits.compare(smaller_pairs)),
-        **baselines.of_smaller(smaller_baselines()),
-        **baselines.of_paper(published_baselines()),
-        **baselines.of_parameters(),
+        **paper.measure_canonical(everything, canonical),
+        **paper.measure_multitask({key: published_task(key) for key in claims.MULTITASK}, canonical),
+        **paper.measure_calibration(published_calibration()),
+        **paper.measure_published_pairs(pairs, compared),
+        **paper.measure_smaller(canonical),
+        "smaller_collapse": paper.share_of_regime(everything[everything["weight_decay"] == 10], "collapse"),
+        **paper.measure_smaller_pairs(smaller_pairs, fits.compare(smaller_pairs)),
+        **baselines.measure_smaller(smaller_baselines()),
+        **baselines.measure_published(published_baselines()),
+        **baselines.measure_parameters(),
     }
     result = Reproduction("weightdecay2026", "full", CLAIMS, found)
     verdicts = {claim.id: result.verdict(claim) for claim in CLAIMS}
@@ -238,7 +239,7 @@ LEARNED = [0.1, 0.8, 0.99, 1, 1, 1]
 def test_regimes_of_synthetic_runs(
     train: list[float], test: list[float], similarity: float, spread: float, expected: tuple[str, float, float, bool]
 ) -> None:
-    found = fits.regime(EPOCHS, train, test, similarity, spread)
+    found = regime(EPOCHS, train, test, similarity, spread)
     assert found.name == expected[0]
     assert [found.grok, found.grok_95] == pytest.approx(expected[1:3], nan_ok=True)
     assert found.retained == expected[3]
@@ -358,7 +359,7 @@ def test_a_model_without_attention_groks_with_weight_decay(smoke: Reproduction) 
     table = smoke.tables["baselines"].set_index("weight_decay")
     assert math.isnan(table.loc[0.1, "grok"])
     assert table.loc[0.1, "memorized"] <= table.loc[2.0, "grok"] <= 150
-    measured = baselines.of_smaller(smoke.tables["baselines"])
+    measured = baselines.measure_smaller(smoke.tables["baselines"])
     assert (measured["smaller_mlp_low"].value, measured["smaller_mlp_high"].value) == (0, 1)
     assert "smaller_probes_order" not in measured  # only one architecture
 

@@ -82,7 +82,7 @@ def test_a_rehearsal_leaves_tables_that_the_claims_are_read_off(rehearsed: Table
     table = rehearsed["canonical-runs"]
     assert len(table) == 7
     assert set(table["how"]) == {"CPU"}
-    found = paper.of_tables("gpu", read_tables(folder, "weightdecay2026", paper.SOURCES)).found
+    found = paper.from_tables("gpu", read_tables(folder, "weightdecay2026", paper.SOURCES)).found
     assert {"rate_0_05", "rate_1", "reinit_difference_0_05", "collapse", "time_2", "boundary"} <= found.keys()
     assert not {"rate_0_1", "horizon", "control_0_015"} & found.keys()
     assert found["rate_2"].n == 2
@@ -92,7 +92,7 @@ def test_a_rehearsal_leaves_tables_that_the_claims_are_read_off(rehearsed: Table
 
 def test_another_budget_counts_what_a_gpu_has_left(rehearsed: Tables, folder: Path, tmp_path: Path) -> None:
     """Interventions and diagnostics that "cpu" does not plan included."""
-    direct = paper.of_tables("gpu", rehearsed)
+    direct = paper.from_tables("gpu", rehearsed)
     through = reproduce("weightdecay2026", "cpu", tmp_path, tables=folder, train=False)
     left = {name for name in direct.found if name.startswith(("rate_", "reinit_", "control_", "calibration_", "boundary"))}
     assert "reinit_d_0_05" in left

@@ -1,6 +1,7 @@
 """The agreement section of arXiv 2602.22600: cores of several language models on the same prompts, side by side.
 
-`tiny_agreement` trains the models itself; `gpt2_agreement` reads the published ones. `of_tiny` and `of_gpt2` set what they find beside the paper's.
+`tiny_agreement` trains the models itself; `gpt2_agreement` reads the published ones. `measure_tiny` and `measure_gpt2` read the paper's numbers
+off what they find.
 """
 
 from __future__ import annotations
@@ -255,7 +256,7 @@ def as_tables(name: str, found: AgreementStudy) -> dict[str, pd.DataFrame]:
     return {f"{name}-{part}": table.assign(**{RUN: name}) for part, table in found.tables().items()}
 
 
-def of_study(name: str, tables: Tables) -> AgreementStudy | None:
+def study_from_tables(name: str, tables: Tables) -> AgreementStudy | None:
     """A study as `as_tables` gave it, without its figures; None where the tables hold none."""
     parts = {part: tables[f"{name}-{part}"].drop(columns=RUN) for part in TABLES if f"{name}-{part}" in tables}
     if "layers" not in parts:
@@ -269,7 +270,7 @@ def of_study(name: str, tables: Tables) -> AgreementStudy | None:
 # --- beside the paper's ------------------------------------------------------------------------------------------------------------
 
 
-def of_tiny(found: AgreementStudy) -> dict[str, Measurement]:
+def measure_tiny(found: AgreementStudy) -> dict[str, Measurement]:
     """What holds on the models of the grammar: the worst model each time, range over models."""
     layers, together = found.layers, found.held_out.xs("all", level="frame")
     lost, lost_in_frames = (table["base"] - table["random_least"] for table in (layers, together))
@@ -295,7 +296,7 @@ def of_tiny(found: AgreementStudy) -> dict[str, Measurement]:
     }
 
 
-def of_gpt2(found: AgreementStudy) -> dict[str, Measurement]:
+def measure_gpt2(found: AgreementStudy) -> dict[str, Measurement]:
     """The paper's table of GPT-2s, its correlations and its prompt."""
     measured: dict[str, Measurement] = {}
     for name, row in found.layers.iterrows():

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from grokinterp import ace
 from grokinterp.papers.cores2026.runs import Plan
-from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
-from grokinterp.papers.training import finished, train_all
+from grokinterp.papers.tables import NOTHING, RUN, Tables, left
+from grokinterp.papers.training import finished_runs, train_all
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.runs import Run
 
@@ -35,19 +35,18 @@ class ChainCore:
     weights: Tensor
 
 
-def chains(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train the Markov models and read their cores; all of them or, where tables know all, none, since every two are compared.
+def chains(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> dict[str, pd.DataFrame]:
+    """Train the Markov models, all of them or, where tables know all, none, since every two are compared; and read the cores of those in the folder.
 
     Returns:
-        A row each arm, learning rate and seed: ``run``, ``rank``, ``base``, ``keep``, ``remove`` (accuracies at every position of the test
-        sequences), ``real``, ``imaginary``, ``third`` (eigenvalues), ``r2_of_oracle``, ``energy_1`` … (cumulative shares); and a row each
-        arm, learning rate and pair of seeds: ``overlap``, ``angle_1`` … in degrees, ``cca_1`` …, and ``weights``, a cosine.
+        ``markov``, a row each arm, learning rate and seed: ``run``, ``rank``, ``base``, ``keep``, ``remove`` (accuracies at every position of the
+        test sequences), ``real``, ``imaginary``, ``third`` (eigenvalues), ``r2_of_oracle``, ``energy_1`` … (cumulative shares);
+        and ``markov-pairs``, a row each arm, learning rate and pair of seeds: ``overlap``, ``angle_1`` … in degrees, ``cca_1`` …, and ``weights``,
+        a cosine.
     """
-    there = tables.get("markov"), tables.get("markov-pairs")
-    configs = list(plan.chains.values())
-    if train and left(configs, there[0]):
-        train_all(configs, folder, **plan.how)
-    runs = {chain: run for chain, config in plan.chains.items() if (run := finished(config, folder)) is not None}
+    if train and left(plan.chains.values(), tables.get("markov")):
+        train_all(list(plan.chains.values()), folder, **plan.how)
+    runs = {chain: run for chain, config in plan.chains.items() for run in finished_runs([config], folder)}
     seeds, pairs = [], []
     for arm, (normalization, hook) in ARMS.items():
         own = {chain: run for chain, run in runs.items() if chain.normalization == normalization}
@@ -57,7 +56,7 @@ def chains(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = Tru
             if one.lr == other.lr:
                 both = {RUN: own[one].config.digest, "other_run": own[other].config.digest}
                 pairs.append({**both, "arm": arm, "lr": one.lr, "seed": one.seed, "other": other.seed} | compared(cores[one], cores[other]))
-    return merged(there[0], pd.DataFrame(seeds)), merged(there[1], pd.DataFrame(pairs))
+    return {"markov": pd.DataFrame(seeds), "markov-pairs": pd.DataFrame(pairs)}
 
 
 def chain_numbers(run: Run, hook: str) -> dict[str, float]:

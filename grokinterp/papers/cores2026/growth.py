@@ -13,8 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from grokinterp.papers.cores2026.runs import GROKKED, LEARNED, Plan, first
-from grokinterp.papers.tables import RUN, left, merged
-from grokinterp.papers.training import finished, measured, side_by_side, train_all
+from grokinterp.papers.tables import RUN, left
+from grokinterp.papers.training import finished_runs, measured, side_by_side, steps_per_epoch, train_all
 from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
 from grokinterp.training.fork import children
@@ -66,28 +66,27 @@ def grow(
         train: False to read what is finished.
 
     Returns:
-        The models whose runs and forks are in the folder, and a row for each of these and of the table: ``run`` and `numbers`.
+        The models whose runs are in the folder, and a row for each: ``run`` and `numbers`.
     """
     settled = [config.with_(stop=plan.settled) for config in configs]
     if train:
         train_all(left(settled, table), folder, **plan.how)
-    runs = [run for config in settled if (run := finished(config, folder)) is not None]
-    forks = [fork for run in runs for fork in _forks(run, run.config.steps)]
+    runs = finished_runs(settled, folder)
+    forks = [_forks(run) for run in runs]
     if train:
-        train_all(forks, folder / "forks", **plan.how)
-    forked = [run for config in forks if (run := finished(config, folder / "forks")) is not None]
-    reports = list(side_by_side(read, {str(run.path): (run.path,) for run in (*runs, *forked)}, plan.workers).values())
-    of_fork = {(run.config.seed, run.config.optimizer.weight_decay): report for run, report in zip(forked, reports[len(runs) :], strict=True)}
-    models = [
-        Grown(run, report, of_fork.get((run.config.seed, run.config.optimizer.weight_decay)), of_fork.get((run.config.seed, 0.0)))
-        for run, report in zip(runs, reports[: len(runs)], strict=True)
-    ]
-    rows = [{RUN: model.run.config.digest, **numbers(model)} for model in models]
-    return models, merged(table, pd.DataFrame(rows))
+        train_all([fork for pair in forks for fork in pair], folder / "forks", **plan.how)
+    forked = finished_runs((fork for pair in forks for fork in pair), folder / "forks")
+    reports = side_by_side(read, {run.config.digest: (run.path,) for run in (*runs, *forked)}, plan.workers)
+    models = []
+    for run, pair in zip(runs, forks, strict=True):
+        decayed, free = [reports.get(fork.digest) for fork in pair] or [None, None]
+        models.append(Grown(run, reports[run.config.digest], decayed, free))
+    return models, pd.DataFrame([{RUN: model.run.config.digest, **numbers(model)} for model in models])
 
 
-def _forks(run: Run, steps: int) -> list[RunConfig]:
-    """The two configs that go on from the last checkpoint of a run that has grokked, none where that leaves too few checkpoints."""
+def _forks(run: Run) -> list[RunConfig]:
+    """The configs that go on from the last checkpoint of a run with its λ and with none; neither where too few checkpoints are left."""
+    steps = run.config.steps
     if run.steps[-1] + LAST * run.config.checkpoints.every > steps:
         return []
     return list(children(run, run.steps[-1], weight_decay=[run.config.optimizer.weight_decay, 0.0], stop=None, steps=steps).values())
@@ -108,7 +107,7 @@ def numbers(model: Grown) -> dict[str, float]:
         reported size, ``base_grok``, ``keep_grok``, ``remove_grok``. R² of the operator: ``r2_start``, fitted; ``held_out_before`` (first
         checkpoint with the training pairs learned) and ``held_out_grok``; ``null_grok``, held out with shuffled answers, the largest.
     """
-    data, an_epoch = model.until.dataset, steps_an_epoch(model.run)
+    data, an_epoch = model.until.dataset, steps_per_epoch(model.run.config)
     later = [report.dataset for report in (model.until, model.decayed) if report is not None]
     right = data.isel(step=np.flatnonzero(data["core_accuracy"].sel(edit="none") >= RIGHT))
     at = {"grok": _from([right], model.grok), "2000": _from(later, EPOCH_2000 * an_epoch), "end": _end(model.decayed), "free": _end(model.free)}
@@ -126,12 +125,6 @@ def numbers(model: Grown) -> dict[str, float]:
         "held_out_grok": _value(at["grok"], "core_r2", fit="held_out"),
         "null_grok": _value(at["grok"], "core_r2", fit="null_max"),
     }
-
-
-def steps_an_epoch(run: Run) -> int:
-    """Updates that see every training example once."""
-    batch_size = run.config.batch_size
-    return 1 if batch_size is None else math.ceil(len(run.task.indices("train")) / batch_size)
 
 
 def _from(datasets: Sequence[xr.Dataset], step: float) -> xr.Dataset | None:

@@ -20,12 +20,21 @@ from grokinterp.laws import GrokkingTimeInP, PowerLaw, grokking_time_in_p, power
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.papers.claims import Budget, Measurement, averaged, extreme
 from grokinterp.papers.cores2026 import runs
-from grokinterp.papers.cores2026.agreement import TABLES, AgreementStudy, as_tables, gpt2_agreement, of_gpt2, of_study, of_tiny, tiny_agreement
+from grokinterp.papers.cores2026.agreement import (
+    TABLES,
+    AgreementStudy,
+    as_tables,
+    gpt2_agreement,
+    measure_gpt2,
+    measure_tiny,
+    study_from_tables,
+    tiny_agreement,
+)
 from grokinterp.papers.cores2026.chains import ARMS, chains
 from grokinterp.papers.cores2026.claims import PRIMES, published_time
 from grokinterp.papers.cores2026.growth import Grown, grow
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
-from grokinterp.papers.tables import NOTHING, Tables
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, Tables, merged
 from grokinterp.tasks import MarkovChain
 
 if TYPE_CHECKING:
@@ -36,8 +45,8 @@ RATE = 1e-3  # the learning rate in the paper's text, which the claims are measu
 
 
 SOURCES = {
-    **dict.fromkeys(("markov", "markov-pairs", "modular", "modular-long", "times-decay", "times-p"), (0,)),
     **{f"{study}-{part}": index for study in ("tiny", "gpt2") for part, index in TABLES.items()},
+    **dict.fromkeys(("markov", "markov-pairs", "modular", "modular-long", "times-decay", "times-p"), (0,)),
 }
 FIGURES = (
     *("eigenvalues", "core-size", "principal-angles", "canonical-correlations", "clock", "decay", "p", "tiny-correlations"),
@@ -52,18 +61,17 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
         GrokinterpError: under "full", a GPT-2 that is neither in ``models/`` nor in the Hugging Face cache nor to be had from the hub.
     """
     studies = {name: study() for name, study in _studies(budget).items() if train and f"{name}-layers" not in known}
-    tables = {name: table for name, table in known.items() if name.startswith(("tiny-", "gpt2-"))}
-    tables |= {key: table for name, study in studies.items() for key, table in as_tables(name, study).items()}
+    fresh = {key: table for name, study in studies.items() for key, table in as_tables(name, study).items()}
     plan = runs.plan(budget)
-    tables["markov"], tables["markov-pairs"] = chains(plan, folder / "markov", known, train)
-    models, tables["modular"] = grow(plan.modular, plan, folder / "modular", known.get("modular"), train)
-    longer, tables["modular-long"] = grow(plan.long, plan, folder / "modular", known.get("modular-long"), train)
+    fresh |= chains(plan, folder / "markov", known, train)
+    models, fresh["modular"] = grow(plan.modular, plan, folder / "modular", known.get("modular"), train)
+    longer, fresh["modular-long"] = grow(plan.long, plan, folder / "modular", known.get("modular-long"), train)
     for name, configs in (("times-decay", plan.in_decay), ("times-p", plan.in_p)):
-        tables[name] = runs.times(configs, folder / "times", plan.workers, known.get(name), train)
+        fresh[name] = runs.times(configs, folder / "times", plan.workers, known.get(name), train)
     drawn = {f"{name}-{part}": figure for name, study in studies.items() for part, figure in study.figures.items()}
     if len(models) == len(plan.modular) and len(longer) == len(plan.long):
         drawn |= growth_figures([*longer, *models[len(longer) :]])
-    return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
+    return from_tables(budget, merged(known, fresh), drawn)
 
 
 def _studies(budget: Budget) -> dict[str, Callable[[], AgreementStudy]]:
@@ -72,7 +80,7 @@ def _studies(budget: Budget) -> dict[str, Callable[[], AgreementStudy]]:
     return {} if budget == "smoke" else studies if budget == "full" else {"tiny": tiny_agreement}
 
 
-def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
     """What tables of finished runs say.
 
     Args:
@@ -86,27 +94,26 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     if "markov" in tables:
         seeds, pairs = tables["markov"], tables["markov-pairs"]
         rate = RATE if RATE in set(seeds["lr"]) else float(seeds["lr"].iloc[0])
-        found |= of_chains(seeds[seeds["lr"] == rate], pairs[pairs["lr"] == rate])
+        found |= measure_chains(seeds[seeds["lr"] == rate], pairs[pairs["lr"] == rate])
         figures |= chain_figures(seeds, pairs)
-    found |= of_growth(tables["modular"]) if "modular" in tables else {}
-    found |= of_long(tables["modular-long"]) if "modular-long" in tables else {}
+    found |= measure_growth(tables["modular"]) if "modular" in tables else {}
+    found |= measure_long(tables["modular-long"]) if "modular-long" in tables else {}
     if "times-decay" in tables and "times-p" in tables:
         laws = fitted(tables["times-decay"], tables["times-p"])
-        found |= of_times(*laws, tables["times-p"])
+        found |= measure_times(*laws, tables["times-p"])
         figures |= {name: law.figure().update_yaxes(title_text="grokking time τ (steps)") for name, law in zip(("decay", "p"), laws) if law}
         if "decay" in figures:
             figures["decay"].update_layout(title_text="Grokking time and weight decay").update_xaxes(title_text="weight decay λ")
-    for name, measure in (("gpt2", of_gpt2), ("tiny", of_tiny)):
-        if (study := of_study(name, tables)) is not None:
+    for name, measure in (("gpt2", measure_gpt2), ("tiny", measure_tiny)):
+        if (study := study_from_tables(name, tables)) is not None:
             found |= measure(study)
-    ordered = {name: figures[name] for name in (*FIGURES, *figures) if name in figures}
-    return of_paper("cores2026", budget, found, ordered, dict(tables), FIGURES)
+    return Reproduction.from_measurements("cores2026", budget, found, figures, tables, FIGURES)
 
 
 # --- Markov chains -----------------------------------------------------------------------------------------------------------------
 
 
-def of_chains(seeds: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Measurement]:
+def measure_chains(seeds: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Measurement]:
     """Each arm's numbers, over seeds and pairs of seeds."""
     found: dict[str, Measurement] = {}
     for arm in ARMS:
@@ -121,7 +128,7 @@ def of_chains(seeds: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Measurement
             f"{name}_r2": extreme(own["r2_of_oracle"], "min", f"largest {own['r2_of_oracle'].max():.3f}"),
         }
         if arm == "post":
-            found |= _of_post(own, both)
+            found |= _measure_post(own, both)
         else:
             found |= {
                 f"{name}_remove": averaged(own["remove"]),
@@ -142,7 +149,7 @@ def spectrum(own: pd.DataFrame) -> str:
     return "cumulative energy " + ", ".join(f"{share:.4f}" for share in shares)
 
 
-def _of_post(own: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Measurement]:
+def _measure_post(own: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, Measurement]:
     """What the paper gives seed by seed and pair by pair."""
     angles = pairs[[name for name in pairs if str(name).startswith("angle_")]]
     found = {
@@ -180,10 +187,10 @@ def chain_figures(seeds: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, go.Figu
             "At 1 two cores say the same about an input.",
         ),
     }
-    return {"eigenvalues": plane} | {name: _of_pairs(pairs, *words) for name, words in each.items()}
+    return {"eigenvalues": plane} | {name: _pairs_figure(pairs, *words) for name, words in each.items()}
 
 
-def _of_pairs(pairs: pd.DataFrame, prefix: str, title: str, label: str, caption: str) -> go.Figure:
+def _pairs_figure(pairs: pd.DataFrame, prefix: str, title: str, label: str, caption: str) -> go.Figure:
     names = [str(name) for name in pairs if str(name).startswith(prefix)]
     ranks = np.array([int(name.removeprefix(prefix)) for name in names])
     dots = [
@@ -196,7 +203,7 @@ def _of_pairs(pairs: pd.DataFrame, prefix: str, title: str, label: str, caption:
 # --- modular addition --------------------------------------------------------------------------------------------------------------
 
 
-def of_growth(growths: pd.DataFrame) -> dict[str, Measurement]:
+def measure_growth(growths: pd.DataFrame) -> dict[str, Measurement]:
     """Sizes, modes and operators at grokking, at epoch 2,000 and at the end."""
     end = f"epoch {growths['end'].max():,.0f}" if growths["end"].notna().any() else "no run groks in time to be forked"
     energy = f"by energy alone {growths['energy_grok'].mean():.1f}"
@@ -223,7 +230,7 @@ def of_growth(growths: pd.DataFrame) -> dict[str, Measurement]:
     }
 
 
-def of_long(growths: pd.DataFrame) -> dict[str, Measurement]:
+def measure_long(growths: pd.DataFrame) -> dict[str, Measurement]:
     """The same at the end of the paper's 20,000 epochs."""
     shuffled = f"shuffled answers {growths['modes_null_end'].mean():.1f}"
     return {
@@ -262,7 +269,7 @@ def fitted(in_decay: pd.DataFrame, in_p: pd.DataFrame) -> tuple[PowerLaw | None,
     return decay, prime
 
 
-def of_times(decay: PowerLaw | None, prime: GrokkingTimeInP | None, in_p: pd.DataFrame) -> dict[str, Measurement]:
+def measure_times(decay: PowerLaw | None, prime: GrokkingTimeInP | None, in_p: pd.DataFrame) -> dict[str, Measurement]:
     """The constants of both laws, and whether all of the runs behind the second grok."""
     found: dict[str, Measurement] = {}
     if decay is not None:

@@ -1,6 +1,6 @@
-"""The trainings of arXiv 2602.22600, and grokking times read off them; cores are read in `cores2026_chains` and `cores2026_growth`.
+"""The trainings of arXiv 2602.22600, and grokking times read off them; cores are read in `chains` and `growth`.
 
-No claims here; `cores2026` sets the numbers beside the paper's.
+No claims here; `paper` sets the numbers beside the paper's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from grokinterp import presets
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.cores2026.claims import DECAYS, PRIMES, SEEDS, P, published_time
-from grokinterp.papers.tables import RUN, left, merged
-from grokinterp.papers.training import finished, train_all
+from grokinterp.papers.tables import RUN, left
+from grokinterp.papers.training import finished_runs, train_all
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 
@@ -99,23 +99,21 @@ def _tiny() -> Plan:
 
 
 def times(configs: Sequence[RunConfig], folder: Path, workers: int | None, table: pd.DataFrame | None = None, train: bool = True) -> pd.DataFrame:
-    """Train what a table does not know, and time grokking.
+    """Train what a table does not know, and time grokking in what is finished.
 
     Returns:
-        A row each finished run, and those of the table: ``run``, ``p``, ``weight_decay``, ``seed``; ``learned`` and ``grokked``, the first
+        A row each run in the folder: ``run``, ``p``, ``weight_decay``, ``seed``; ``learned`` and ``grokked``, the first
         evaluated steps with a train and a test accuracy of 0.99, and ``time`` between them; NaN for a run that does not grok within its
         ``followed`` steps.
     """
-    rows = []
     if train:
         train_all(left(configs, table), folder, workers=workers)
-    for config in configs:
-        if (run := finished(config, folder)) is None:
-            continue
-        learned, grokked = first(run, LEARNED), first(run, GROKKED)
-        settings = {RUN: config.digest, "p": run.config.task.args["p"], "weight_decay": run.config.optimizer.weight_decay, "seed": run.config.seed}
-        rows.append({**settings, "learned": learned, "grokked": grokked, "time": grokked - learned, "followed": run.config.steps})
-    return merged(table, pd.DataFrame(rows))
+    rows = []
+    for run in finished_runs(configs, folder):
+        config, learned, grokked = run.config, first(run, LEARNED), first(run, GROKKED)
+        settings = {RUN: config.digest, "p": config.task.args["p"], "weight_decay": config.optimizer.weight_decay, "seed": config.seed}
+        rows.append({**settings, "learned": learned, "grokked": grokked, "time": grokked - learned, "followed": config.steps})
+    return pd.DataFrame(rows)
 
 
 def first(run: Run, condition: str) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,14 +17,13 @@ import pandas as pd
 from grokinterp.laws import ForkLaw, fork_law, lead_times
 from grokinterp.laws.drawing import draw, points
 from grokinterp.measures.fsd import IRREP_TOPS, TOPS, synchronization
-from grokinterp.papers.claims import Budget, Measurement, averaged
+from grokinterp.papers.claims import Budget, Measurement, averaged, share
 from grokinterp.papers.fsd2026 import runs
 from grokinterp.papers.fsd2026.claims import CONFIGURATIONS, DELAYS, GRID, S5_IRREPS, TABLE_5, VARIANTS, name_of
-from grokinterp.papers.fsd2026.sites import beside_published, leads_everywhere, of_sites
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
+from grokinterp.papers.fsd2026.sites import beside_published, leads_everywhere, measure_sites
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
 from grokinterp.reports.report import Report
-from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
 
 if TYPE_CHECKING:
@@ -40,44 +39,37 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     """Train and fork what is not known of a budget, and read all that is finished."""
     plan = runs.plan(budget)
     reports = runs.read_all(plan, folder, known, train)
-    fresh = _read(plan, folder, reports, known)
-    tables = {name: merged(known.get(name), fresh.get(name, pd.DataFrame())) for name in SOURCES}
+    tables = merged(known, _read(plan, folder, reports, known))
     shown = next((name for name in (EXAMPLE, *plan.main) if name in reports), None)
     drawn = {}
     if shown is not None:
         drawn["synchronization"] = synchronization(reports[shown].dataset).update_layout(title_text=f"Synchronization and grokking, {shown}")
-    return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
+    return from_tables(budget, tables, drawn)
 
 
 def _read(plan: runs.Plan, folder: Path, reports: Mapping[str, Report], tables: Tables) -> dict[str, pd.DataFrame]:
     """The tables of the runs that were read, each with the digest of the run that a row is about; nothing is forked that a table knows."""
-    configs = {**plan.main, **plan.variants, **plan.s5}
-    digests = {name: config.digest for name, config in configs.items() if name in reports}
-    of_groups = {name: config for name, config in {**plan.main, **plan.variants}.items() if name in reports}
-    rows = {
-        name: {"p": p, **runs.events(reports[name].dataset, p), RUN: digests[name]}
-        for name, p in ((name, _modulus(config)) for name, config in of_groups.items())
-    }
+    rows: dict[str, dict[str, Any]] = {}
+    for name, config in {**plan.main, **plan.variants}.items():
+        if name in reports:
+            p = int(config.task.args["p"])
+            rows[name] = {"p": p, **runs.events(reports[name].dataset, p), RUN: config.digest}
+    s5 = {name: {**runs.s5_events(reports[name].dataset), RUN: config.digest} for name, config in plan.s5.items() if name in reports}
     events = pd.DataFrame.from_dict(rows, orient="index")
-    main = events.loc[[name for name in plan.main if name in reports]]
-    s5 = {name: {**runs.s5_events(reports[name].dataset), RUN: digests[name]} for name in plan.s5 if name in reports}
     fresh = {"configurations": events, "s5": pd.DataFrame.from_dict(s5, orient="index")}
+    main = events.loc[[name for name in plan.main if name in reports]]
     if len(main):
         unforked = main[~main[RUN].isin(known(tables.get("forks")))]
         fresh |= {"forks": runs.fork_draws(plan, folder, unforked), "significance": _significance(plan, folder, main)}
         fresh["sites"] = leads_everywhere({str(name): Run(folder / str(name)) for name in main.index if name in CONFIGURATIONS})
-    if EXAMPLE in reports and digests[EXAMPLE] not in known(tables.get("table-5")):
-        example, report = Run(folder / EXAMPLE), reports[EXAMPLE]
-        fresh["table-5"] = runs.at_steps(example, report, list(TABLE_5.index)).assign(**{RUN: digests[EXAMPLE]})
-        fresh["ablation"] = _ablation(example, main["grok"][EXAMPLE]).assign(**{RUN: digests[EXAMPLE]})
+    if EXAMPLE in reports and plan.main[EXAMPLE].digest not in known(tables.get("table-5")):
+        example, about = Run(folder / EXAMPLE), {RUN: plan.main[EXAMPLE].digest}
+        fresh["table-5"] = runs.at_steps(example, reports[EXAMPLE], list(TABLE_5.index)).assign(**about)
+        fresh["ablation"] = _ablation(example, main["grok"][EXAMPLE]).assign(**about)
     return fresh
 
 
-def _modulus(config: RunConfig) -> int:
-    return int(config.task.args["p"])
-
-
-def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
     """What tables of finished runs say.
 
     Args:
@@ -86,29 +78,34 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
         drawn: figures that need more than the tables.
     """
     if "configurations" not in tables:
-        return of_paper("fsd2026", budget, {})
+        return Reproduction.from_measurements("fsd2026", budget, {})
     events = _ours(tables["configurations"])
     main = events.loc[[name for name in events.index if name in (CONFIGURATIONS if budget != "smoke" else events.index)]]
     draws = tables.get("forks", pd.DataFrame(columns=runs.FORKS))
     law = fitted(draws)
-    found = {**of_runs(events), **of_main(main), **of_forks(draws, law, main), **of_s5(tables.get("s5", pd.DataFrame()))}
+    found = {
+        **measure_runs(events),
+        **measure_configurations(main),
+        **measure_forks(draws, law, main),
+        **measure_s5(tables.get("s5", pd.DataFrame())),
+    }
     derived = {**tables, "configurations": _beside_the_paper(events), "fork-law": delays(draws)}
     if "sites" in tables:
         derived["sites-beside-published"] = beside_published(tables["sites"])
-        found |= of_sites(derived["sites-beside-published"])
+        found |= measure_sites(derived["sites-beside-published"])
     if "significance" in tables:
-        found |= of_significance(tables["significance"])
+        found |= measure_significance(tables["significance"])
     if law is not None:
         derived["fork-fits"] = law.table()
     if "table-5" in tables:
         derived["table-5"] = _ours(tables["table-5"]).join(TABLE_5)
-        found |= of_table_5(derived["table-5"])
+        found |= measure_table_5(derived["table-5"])
     if "ablation" in tables:
-        found |= of_ablation(tables["ablation"])
+        found |= measure_ablation(tables["ablation"])
     figures = {"leads": leads(main), **drawn}
     if law is not None:
         figures["fork-law"] = law.figure().for_each_trace(lambda trace: trace.update(name=f"p = {trace.name}"))
-    return of_paper("fsd2026", budget, found, figures, derived, FIGURES)
+    return Reproduction.from_measurements("fsd2026", budget, found, figures, derived, FIGURES)
 
 
 def _ours(table: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +128,7 @@ def _ablation(run: Run, grok: float) -> pd.DataFrame:
     return pd.DataFrame({when: runs.zero_ablation(run, int(step)) for when, step in moments.items() if not math.isnan(step)})
 
 
-def of_runs(events: pd.DataFrame) -> dict[str, Measurement]:
+def measure_runs(events: pd.DataFrame) -> dict[str, Measurement]:
     """Each run's own numbers; NaN where it never gets there."""
     found: dict[str, Measurement] = {}
     for name, row in events.iterrows():
@@ -159,15 +156,15 @@ def _note(row: pd.Series, prefix: str = "") -> str:
     return f"FSD at most {row[f'{prefix}peak_1']:.2f} until grokking; {', '.join(words)}"
 
 
-def of_main(main: pd.DataFrame) -> dict[str, Measurement]:
+def measure_configurations(main: pd.DataFrame) -> dict[str, Measurement]:
     """What the configurations say together."""
     n = len(main)
     close = (main["filtered"] - main["grok"]).abs() <= GRID
     five = main["k"][[name for name in main.index if str(name).startswith("p97-")]].dropna()
     found = {
-        "precedes": Measurement(float((main["lead_1"] > 0).mean()), n=n, note=f"never: {int(main['sync_1'].isna().sum())} of {n}"),
-        "filtered_with_grok": Measurement(float(close.mean()), n=n, note=f"filtered loss never falls: {int(main['filtered'].isna().sum())} of {n}"),
-        "rank_falls": Measurement(float((main["rank_50_grok"] < main["rank_50_early"]).mean()), n=n),
+        "precedes": share(main["lead_1"] > 0, f"never: {main['sync_1'].isna().sum()} of {n}"),
+        "filtered_with_grok": share(close, f"filtered loss never falls: {main['filtered'].isna().sum()} of {n}"),
+        "rank_falls": share(main["rank_50_grok"] < main["rank_50_early"]),
         "rank_50": averaged(main["rank_50_grok"]),
         "rank_90": averaged(main["rank_90_grok"]),
         "frequencies": Measurement(float(five.nunique()), n=len(five), note=", ".join(f"{k:.0f}" for k in five)),
@@ -184,29 +181,28 @@ def of_main(main: pd.DataFrame) -> dict[str, Measurement]:
     return found
 
 
-def of_s5(events: pd.DataFrame) -> dict[str, Measurement]:
+def measure_s5(events: pd.DataFrame) -> dict[str, Measurement]:
     """Leads on S5 and what dominates there; nothing without runs."""
     if events.empty:
         return {}
     n, leads = len(events), events["lead_1"].dropna()
     others = ", ".join(f"{events[f'lead_{top}'].mean():+,.0f} at K = {top}" for top in IRREP_TOPS[1:])
     start = f"FSD before training: {', '.join(f'{value:.2f}' for value in events['start_1'])}"
-    named = events["irrep"].isin(S5_IRREPS)
     return {
         "s5_leads": Measurement(float(leads.min()), float(leads.min()), float(leads.max()), n, start),
-        "s5_precedes": Measurement(float((events["lead_1"] > 0).mean()), n=n, note=f"never: {int(events['sync_1'].isna().sum())} of {n}"),
+        "s5_precedes": share(events["lead_1"] > 0, f"never: {events['sync_1'].isna().sum()} of {n}"),
         "s5_mean_lead": Measurement(float(leads.mean()), n=len(leads), note=f"mean {others}"),
         "s5_grok": averaged(events["grok"]),
-        "s5_irreps": Measurement(float(named.mean()), n=n, note=", ".join(events["irrep"])),
+        "s5_irreps": share(events["irrep"].isin(S5_IRREPS), ", ".join(events["irrep"])),
     }
 
 
-def of_significance(tests: pd.DataFrame) -> dict[str, Measurement]:
+def measure_significance(tests: pd.DataFrame) -> dict[str, Measurement]:
     """The largest p-values; none where nothing synchronises."""
     return {name: Measurement(float(tests[name].max()), n=len(tests)) for name in ("p_permutation", "p_shuffle") if len(tests)}
 
 
-def of_table_5(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_table_5(table: pd.DataFrame) -> dict[str, Measurement]:
     """Norms step by step, and how far ranks and accuracies are off at most."""
     found = {f"norm_{step}": Measurement(norm) for step, norm in table["norm"].items()}
     for key, name, paper in (
@@ -218,7 +214,7 @@ def of_table_5(table: pd.DataFrame) -> dict[str, Measurement]:
     return found
 
 
-def of_ablation(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_ablation(table: pd.DataFrame) -> dict[str, Measurement]:
     """Accuracy at grokking without each layer's output."""
     if "grok" not in table:
         return {name_of("zero", name): Measurement(math.nan, note="never groks") for name in runs.ABLATED}
@@ -255,7 +251,7 @@ def delays(draws: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def of_forks(draws: pd.DataFrame, law: ForkLaw | None, main: pd.DataFrame) -> dict[str, Measurement]:
+def measure_forks(draws: pd.DataFrame, law: ForkLaw | None, main: pd.DataFrame) -> dict[str, Measurement]:
     """Constants of the law, whether Δt falls with λ, and what never groks."""
     found: dict[str, Measurement] = {}
     for p in DELAYS if "p97-s42" in main.index else ():
@@ -274,10 +270,10 @@ def of_forks(draws: pd.DataFrame, law: ForkLaw | None, main: pd.DataFrame) -> di
             name: Measurement(value.value, value.low, value.high, fit.n_draws, at + more)
             for name, value, more in zip(names, values, others, strict=True)
         }
-    return found | _of_draws(draws)
+    return found | _measure_draws(draws)
 
 
-def _of_draws(draws: pd.DataFrame) -> dict[str, Measurement]:
+def _measure_draws(draws: pd.DataFrame) -> dict[str, Measurement]:
     if draws.empty:
         return {}
     never = draws["censored"].astype(bool)
@@ -288,12 +284,12 @@ def _of_draws(draws: pd.DataFrame) -> dict[str, Measurement]:
     norm = draws["norm"].dropna()
     found = {
         "fork_falls": Measurement(float(np.mean(falls)), n=len(falls), note="over the draws that grok, at two λ or more"),
-        "fork_never": Measurement(float(never[~extreme].mean()), n=int((~extreme).sum()), note="followed for 6,000/λ + 1,000 steps"),
+        "fork_never": share(never[~extreme], "followed for 6,000/λ + 1,000 steps"),
         "fork_norm": averaged(norm),
         "fork_norm_cv": Measurement(float(norm.std() / norm.mean()), n=len(norm)),
     }
     if extreme.any():
-        found["fork_never_131"] = Measurement(float(never[extreme].mean()), n=int(extreme.sum()), note="followed for 2,200 steps")
+        found["fork_never_131"] = share(never[extreme], "followed for 2,200 steps")
     return found
 
 

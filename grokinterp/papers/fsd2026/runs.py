@@ -1,6 +1,6 @@
 """The trainings of arXiv 2606.12966 and what is read off them: events, forks, Table 5, ablations, significance.
 
-No claims here; `fsd2026` sets the numbers beside the paper's.
+No claims here; `paper` sets the numbers beside the paper's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from grokinterp.measures.measure import Function
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known
-from grokinterp.papers.training import measured, side_by_side, train_all
+from grokinterp.papers.training import finished, measured, side_by_side, train_all
 from grokinterp.reports.report import Report
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import TaskConfig
@@ -124,14 +124,12 @@ def read_all(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = T
     """Train and read every configuration of a plan that no table knows, by name; what is finished already is opened."""
     there = known(tables.get("configurations")) | known(tables.get("s5"))
     everything = {**plan.main, **plan.variants, **plan.s5}
-    ended = {name for name, config in everything.items() if _finished(config, folder / name)}
-    configs = {name: config for name, config in everything.items() if name in ended or (train and config.digest not in there)}
-    return side_by_side(read, {name: (config, folder / name, plan.workers == 0) for name, config in configs.items()}, plan.workers)
-
-
-def _finished(config: RunConfig, folder: Path) -> bool:
-    run = Run(folder) if (folder / "config.json").exists() else None
-    return run is not None and run.finished and run.config.digest == config.digest
+    arguments = {
+        name: (config, folder / name, plan.workers == 0)
+        for name, config in everything.items()
+        if (train and config.digest not in there) or finished(config, folder / name) is not None
+    }
+    return side_by_side(read, arguments, plan.workers)
 
 
 def read(config: RunConfig, folder: Path, progress_bar: bool = True) -> Report:
@@ -180,10 +178,10 @@ def events(dataset: xr.Dataset, p: int) -> dict[str, float]:
             until = degree if math.isnan(grok) else degree.sel(step=slice(None, grok))
             found |= {f"{prefix}sync_{top}": sync, f"{prefix}lead_{top}": grok - sync, f"{prefix}peak_{top}": float(until.max())}
     learned = first(dataset["metric_train_accuracy"], GROK)
-    excluded = _of_split(dataset, "excluded_loss", "train")
+    excluded = _in_split(dataset, "excluded_loss", "train")
     found |= {
         "filtered": first(dataset.get("filtered_loss"), NATS, "<"),
-        "restricted": first(_of_split(dataset, "restricted_loss", "all"), NATS, "<"),
+        "restricted": first(_in_split(dataset, "restricted_loss", "all"), NATS, "<"),
         "excluded": first(None if excluded is None else excluded.where(excluded["step"] >= learned), math.log(p), ">"),
     }
     for share in RANK_SHARES:
@@ -210,7 +208,7 @@ def s5_events(dataset: xr.Dataset) -> dict[str, float | str]:
     return found | {"irrep": "" if math.isnan(grok) else str(dataset["dominant_irrep"].sel(step=grok, method="ffill").item())}
 
 
-def _of_split(dataset: xr.Dataset, name: str, split: str) -> xr.DataArray | None:
+def _in_split(dataset: xr.Dataset, name: str, split: str) -> xr.DataArray | None:
     return dataset[name].sel(split=split) if name in dataset else None
 
 

@@ -61,7 +61,7 @@ def beside_published(leads: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values(["agree", "leading"], ascending=False, kind="stable")
 
 
-def of_sites(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_sites(table: pd.DataFrame) -> dict[str, Measurement]:
     """The most published leads that any of these readings meets, and how many readings put FSD first in every configuration."""
     if table.empty:
         return {}

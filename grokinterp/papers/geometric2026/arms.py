@@ -1,4 +1,4 @@
-"""The arms of arXiv 2603.05228 and of its traps as configurations, those that are cheap and tell most first; see `geometric2026.py`."""
+"""The arms of arXiv 2603.05228 and of its traps as configurations, those that are cheap and tell most first."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the runs of arXiv 2603.05228 say together: speed-ups, "without weight decay" in words, tables and figures.
 
-Frames and arrays only; `geometric2026_runs` trains and reads the runs. Times are epochs.
+Frames and arrays only; `runs` trains and reads the runs. Times are epochs.
 """
 
 from __future__ import annotations

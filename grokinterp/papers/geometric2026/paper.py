@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from grokinterp.papers.claims import Budget, Measurement
+from grokinterp.papers.claims import Budget, Measurement, share
 from grokinterp.papers.geometric2026 import runs
 from grokinterp.papers.geometric2026.arms import ARMS
 from grokinterp.papers.geometric2026.claims import FREE_AT, MULTIPLICATION, ONSETS, PERFECT, S5, S5_ONSETS, S5_UNIFORM, TRIALS, tag
 from grokinterp.papers.geometric2026.fits import DRAWN, accuracy_figure, onset_figure, ratios, runs_of, summary, times, without_weight_decay
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
-from grokinterp.papers.tables import NOTHING, Tables
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, Tables, left, merged
+from grokinterp.papers.training import train_all
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,16 +32,17 @@ FIGURES = ("onsets", "accuracy")
 
 def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
     """Train what is not known of a budget, and read all that is finished; arms without a finished run are not run."""
-    plan, trained, table = runs.plan(budget), folder / "runs", known.get("runs")
+    plan, trained = runs.plan(budget), folder / "runs"
     if train:
-        runs.train_arms(plan, trained, known=table)
-    table = runs.read_runs(plan, trained, table)
+        train_all(left(plan.configs, known.get("runs")), trained, **plan.how)
+    fresh = runs.read_runs(plan, trained)
+    table = runs.sorted_runs(merged(known, {"runs": fresh}).get("runs", fresh))
     curves = runs.curves(plan, trained)
     drawn = {"accuracy": accuracy_figure(curves)} if curves.keys() >= {*DRAWN} & {*table["arm"]} and len(curves) else {}
-    return of_tables(budget, {"runs": table}, drawn)
+    return from_tables(budget, {"runs": table}, drawn)
 
 
-def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
     """What a table of finished runs says.
 
     Args:
@@ -51,16 +53,22 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     table = tables["runs"]
     planned = {name: len(configs) for name, configs in runs.plan(budget).arms.items()}
     planned |= {name: max(planned.get(name, 0), len(runs_of(table, name))) for name in table["arm"].unique()}
-    found = {**of_onsets(table, planned), **of_ratios(table), **of_accuracies(table), **of_trials(table), **of_departures(table)}
+    found = {
+        **measure_onsets(table, planned),
+        **measure_ratios(table),
+        **measure_accuracies(table),
+        **measure_trials(table),
+        **measure_departures(table),
+    }
     derived = {"runs": table, "arms": summary(table, planned), "ratios": ratios(table)}
     figures = {} if table.empty else {"onsets": onset_figure(table), **drawn}
-    return of_paper("geometric2026", budget, found, figures, derived, () if table.empty else FIGURES)
+    return Reproduction.from_measurements("geometric2026", budget, found, figures, derived, () if table.empty else FIGURES)
 
 
 # --- onsets and ratios -------------------------------------------------------------------------------------------------------------
 
 
-def of_onsets(table: pd.DataFrame, planned: Mapping[str, int]) -> dict[str, Measurement]:
+def measure_onsets(table: pd.DataFrame, planned: Mapping[str, int]) -> dict[str, Measurement]:
     """Mean onsets of every published arm, and how many runs get there."""
     found = {}
     for arm in (*ONSETS, *MULTIPLICATION, *PERFECT):
@@ -69,11 +77,9 @@ def of_onsets(table: pd.DataFrame, planned: Mapping[str, int]) -> dict[str, Meas
     published = table[table["arm"].isin(list(ONSETS))]
     if len(published):
         missing = [arm for arm in ONSETS if not len(runs_of(table, arm))]
-        found["no_failures"] = Measurement(
-            float(published["onset"].notna().mean()), n=len(published), note=f"without {', '.join(missing)}" if missing else ""
-        )
+        found["no_failures"] = share(published["onset"].notna(), f"without {', '.join(missing)}" if missing else "")
     if len(own := runs_of(table, "layer-0-6e-4")):
-        found["layer_without_decay"] = Measurement(float(own["onset"].notna().mean()), n=len(own), note=without_weight_decay(table))
+        found["layer_without_decay"] = share(own["onset"].notna(), without_weight_decay(table))
     return found
 
 
@@ -90,7 +96,7 @@ def mean_onset(own: pd.DataFrame, planned: int) -> Measurement:
     return Measurement.over_runs(epochs, "; ".join(words))
 
 
-def of_ratios(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_ratios(table: pd.DataFrame) -> dict[str, Measurement]:
     """Every claimed ratio of which both arms have a finished run."""
     found = {}
     for name, row in ratios(table).iterrows():
@@ -105,28 +111,28 @@ def of_ratios(table: pd.DataFrame) -> dict[str, Measurement]:
 # --- accuracies, trial runs, departures ----------------------------------------------------------------------------------------------
 
 
-def of_accuracies(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_accuracies(table: pd.DataFrame) -> dict[str, Measurement]:
     """Peaks with uniform attention, and S5; what the paper says of 100,000 epochs is measured on runs that were followed as long."""
     found = {}
     for arm in PERFECT:
         if len(own := runs_of(table, arm)):
-            found[f"perfect_{tag(arm)}"] = Measurement(float((own["test_peak"] == 1).mean()), n=len(own))
+            found[f"perfect_{tag(arm)}"] = share(own["test_peak"] == 1)
     if len(own := runs_of(table, "uniform-sphere-1-b98")):
         found["peak_uniform_sphere_1_b98"] = percent(own["test_peak"])
     whole = table[table["horizon"] == ARMS["s5-layer-1"].horizon]
     for arm in S5:
         if len(own := runs_of(whole, arm)):
             failed = own["onset"].isna()
-            found[f"fails_{tag(arm)}"] = Measurement(float(failed.mean()), n=len(own))
+            found[f"fails_{tag(arm)}"] = share(failed)
             if arm in S5_ONSETS:
                 found[f"onset_{tag(arm)}"] = Measurement(float(own["onset"].mean()), n=int((~failed).sum()), note=f"{failed.sum()} fail")
     for arm in S5_UNIFORM:
         if len(own := runs_of(whole, arm)):
             found[f"peak_{tag(arm)}"] = percent(own["test_peak"])
-    return found | _of_s5_sweep(table)
+    return found | _measure_s5_sweep(table)
 
 
-def _of_s5_sweep(table: pd.DataFrame) -> dict[str, Measurement]:
+def _measure_s5_sweep(table: pd.DataFrame) -> dict[str, Measurement]:
     on_s5 = table[table["arm"].str.startswith("s5-") & ~table["arm"].str.contains("uniform")]
     spheres, published = on_s5[on_s5["arm"].str.contains("sphere")], on_s5[on_s5["arm"].isin(["s5-sphere-0", "s5-sphere-1"])]
     found = {}
@@ -149,7 +155,7 @@ def percent(peaks: pd.Series) -> Measurement:
     return Measurement.over_runs(100 * peaks, "range over runs" if len(peaks) > 1 else "")
 
 
-def of_trials(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_trials(table: pd.DataFrame) -> dict[str, Measurement]:
     """What was trained before, apart from the paper."""
     found = {f"trial_{tag(arm)}": mean_onset(own, len(own)) for arm in TRIALS if len(own := runs_of(table, arm))}
     if len(free := runs_of(table, "free-1-6e-4")):
@@ -159,7 +165,7 @@ def of_trials(table: pd.DataFrame) -> dict[str, Measurement]:
     return found
 
 
-def of_departures(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_departures(table: pd.DataFrame) -> dict[str, Measurement]:
     """The largest deviations over runs and kept checkpoints."""
     found = {}
     for name, column in (("on_the_sphere", "off_sphere"), ("thirds", "off_thirds")):

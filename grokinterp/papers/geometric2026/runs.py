@@ -1,13 +1,13 @@
 """The trainings of arXiv 2603.05228 and what is read off them: onsets, peaks, curves, and how far runs depart from what the architecture holds fixed.
 
-No claims here; `geometric2026` sets the numbers beside the paper's. Training is on the full batch, so steps are epochs. Any part of a plan can be
-trained, in any order: ``train_arms(plan("cpu"), folder, ["sphere-1-6e-4"], n_seeds=3)``; what is finished is read, the rest is "not run".
+No claims here; `paper` sets the numbers beside the paper's. Training is on the full batch, so steps are epochs. Any part of a plan
+can be trained, in any order; what is finished is read, the rest is "not run".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ from typing import Any
 import pandas as pd
 import torch
 
-from grokinterp.errors import unknown_name
 from grokinterp.interventions import CosineUnembed, Sphere, UniformAttention
 from grokinterp.laws import onset
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.geometric2026.arms import ARMS, SEEDS
 from grokinterp.papers.geometric2026.claims import FREE_AT, GRID
-from grokinterp.papers.tables import RUN, left, merged
-from grokinterp.papers.training import finished, train_all
+from grokinterp.papers.tables import RUN
+from grokinterp.papers.training import finished_runs
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import RunConfig
 from grokinterp.training.optimizers import AdamW
@@ -46,6 +45,11 @@ class Plan(training.Plan):
     """
 
     arms: Mapping[str, Sequence[RunConfig]]
+
+    @property
+    def configs(self) -> list[RunConfig]:
+        """All of them, arm by arm."""
+        return [config for configs in self.arms.values() for config in configs]
 
 
 def plan(budget: Budget) -> Plan:
@@ -72,34 +76,11 @@ def _tiny() -> dict[str, list[RunConfig]]:
     }
 
 
-def train_arms(
-    plan: Plan, folder: Path, names: Iterable[str] | None = None, n_seeds: int | None = None, *, known: pd.DataFrame | None = None
-) -> None:
-    """Train what is not finished yet of a plan, or of some of its arms.
-
-    Args:
-        plan: what to run.
-        folder: of the run folders.
-        names: arms; None for all.
-        n_seeds: of each arm at most; None for all.
-        known: a table of finished runs, which are not trained again.
-
-    Raises:
-        GrokinterpError: a run fails, or an arm that the plan does not have.
-    """
-    chosen = list(plan.arms if names is None else names)
-    for name in chosen:
-        if name not in plan.arms:
-            raise unknown_name("arm", name, plan.arms)
-    configs = [config for name in chosen for config in plan.arms[name][:n_seeds]]
-    train_all(left(configs, known), folder, **plan.how)
-
-
 # --- reading -----------------------------------------------------------------------------------------------------------------------
 
 
-def read_runs(plan: Plan, folder: Path, known: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row a finished run: those of a plan, any other run of an arm that is in the folder, and those that a table knows.
+def read_runs(plan: Plan, folder: Path) -> pd.DataFrame:
+    """One row a finished run: those of a plan, and any other run of an arm that is in the folder.
 
     Returns:
         ``run``, its digest; ``arm`` and the settings in which arms differ (``temperature`` is NaN for a free W_U); ``horizon``, epochs at most;
@@ -111,13 +92,16 @@ def read_runs(plan: Plan, folder: Path, known: pd.DataFrame | None = None) -> pd
     planned = {config.digest: (name, config) for name, configs in plan.arms.items() for config in configs}
     rows = []
     for name, config in {**planned, **_further(folder)}.values():
-        if (run := finished(config, folder)) is not None:
+        for run in finished_runs([config], folder):
             rows.append({RUN: config.digest, "arm": name, **_settings(config), **_outcome(run.metrics, config), **departures(run)})
-    table = merged(known, pd.DataFrame(rows, columns=COLUMNS))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def sorted_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of `ARMS`, horizons and seeds."""
     place = {name: i for i, name in enumerate(ARMS)}
-    ordered: pd.DataFrame = table.sort_values(["arm", "horizon", "seed"], key=lambda column: column.map(place) if column.name == "arm" else column)
-    ordered.index = pd.RangeIndex(len(ordered))
-    return ordered
+    by = ["arm", "horizon", "seed"]
+    return table.sort_values(by, key=lambda column: column.map(place) if column.name == "arm" else column, ignore_index=True)
 
 
 def _further(folder: Path) -> dict[str, tuple[str, RunConfig]]:
@@ -160,8 +144,8 @@ def _outcome(metrics: pd.DataFrame, config: RunConfig) -> dict[str, float]:
 
 def curves(plan: Plan, folder: Path) -> dict[str, pd.Series]:
     """Test accuracy over epochs of the first seed of each arm in which that is finished, by arm."""
-    runs = {name: finished(configs[0], folder) for name, configs in plan.arms.items()}
-    return {name: run.metrics.set_index("step")["test_accuracy"] for name, run in runs.items() if run is not None}
+    runs = {name: run for name, configs in plan.arms.items() for run in finished_runs(configs[:1], folder)}
+    return {name: run.metrics.set_index("step")["test_accuracy"] for name, run in runs.items()}
 
 
 def departures(run: Run) -> dict[str, float]:

@@ -30,9 +30,9 @@ from grokinterp.measures.equivalent import loss_recovered
 from grokinterp.measures.measure import Function
 from grokinterp.measures.representations import representations
 from grokinterp.papers.claims import TIMES, Budget, averaged, read_claims
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
-from grokinterp.papers.training import finished, train_all
+from grokinterp.papers.training import finished_runs, train_all
 from grokinterp.reports.report import Report
 from grokinterp.reports.words import Phases
 from grokinterp.snapshot import Snapshot
@@ -70,29 +70,24 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     missing = left(configurations(budget), known.get("runs"))
     if train:
         train_all(missing, folder, workers=0 if budget == "smoke" else None)
-    for config in missing:
-        if (run := finished(config, folder)) is None:
-            continue
+    for run in finished_runs(missing, folder):
         steps = sorted({*run.steps[:: max(1, len(run.steps) // AT_MOST)], run.steps[-1]})
         report = analyze(run, MEASURES, steps=steps)
-        group = str(config.task.args["group"])
-        rows.append({RUN: config.digest, "group": group, **_row(run, report)})
-        curves.append(_curves(report).assign(**{RUN: config.digest, "group": group}))
+        about = {RUN: run.config.digest, "group": str(run.config.task.args["group"])}
+        rows.append({**about, **_row(run, report)})
+        curves.append(_curves(report).assign(**about))
         drawn = drawn or {name: report.figures[name] for name in FIGURES if name in report.figures}
-    tables = {
-        "runs": merged(known.get("runs"), pd.DataFrame(rows)),
-        "curves": merged(known.get("curves"), pd.concat(curves) if curves else pd.DataFrame()),
-    }
-    return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
+    fresh = {"runs": pd.DataFrame(rows), "curves": pd.concat(curves) if curves else pd.DataFrame()}
+    return from_tables(budget, merged(known, fresh), drawn)
 
 
-def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
     """What tables of finished runs say: ``runs`` has a column for each claim but the phases, NaN where a run has no such number.
 
     ``curves`` gives the phases and how long each run trained. Of runs on one group the longest count.
     """
     if "runs" not in tables:
-        return of_paper("groups2023", budget, {}, drawn, dict(tables), FIGURES)
+        return Reproduction.from_measurements("groups2023", budget, {}, drawn, tables, FIGURES)
     curves = tables["curves"].reset_index()
     runs = tables["runs"].assign(epochs=tables["runs"][RUN].map(curves.groupby(RUN)["step"].max()))
     longest = runs[runs["epochs"] == runs.groupby("group")["epochs"].transform("max")]
@@ -100,7 +95,7 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
     known = [claim for claim in read_claims("groups2023") if claim.id in runs and (claim.unit in TIMES or runs[claim.id].notna().any())]
     found = {claim.id: averaged(longest[claim.id], _when(claim.id, runs, longest)) for claim in known}
     found |= {name: averaged(ends[name], _by_group(ends, name)) for name in ends.columns[1:]}
-    return of_paper("groups2023", budget, found, drawn, dict(tables), FIGURES)
+    return Reproduction.from_measurements("groups2023", budget, found, drawn, tables, FIGURES)
 
 
 def _phases(curves: pd.DataFrame) -> dict[str, pd.Series]:

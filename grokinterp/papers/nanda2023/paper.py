@@ -17,11 +17,11 @@ from grokinterp import presets
 from grokinterp.analysis import analyze
 from grokinterp.laws import onset
 from grokinterp.papers.claims import Budget, averaged, read_claims
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
+from grokinterp.papers.training import finished
 from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
-from grokinterp.training.runs import Run
 from grokinterp.training.train import train as train_run
 
 if TYPE_CHECKING:
@@ -47,21 +47,20 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     reports = {}
     for config in left(configurations(budget), known.get("runs")):
         path = folder / f"seed{config.seed}"
-        if train or ((path / "config.json").exists() and Run(path).finished):
+        if train or finished(config, path) is not None:
             reports[config.digest] = analyze(train_run(config, path), ["progress", "spectrum"])
-    rows = pd.DataFrame([{RUN: digest, **_row(report)} for digest, report in reports.items()])
-    first = next(iter(reports), None)
-    curves = pd.DataFrame() if first is None else _curves(reports[first]).assign(**{RUN: first})
-    tables = {"runs": merged(known.get("runs"), rows), "curves": known.get("curves", curves)}
-    drawn = {} if first is None else {name: reports[first].figures[name] for name in FIGURES}
-    return of_tables(budget, {name: table for name, table in tables.items() if len(table)}, drawn)
+    fresh, drawn = {"runs": pd.DataFrame([{RUN: digest, **_row(report)} for digest, report in reports.items()])}, {}
+    for digest, report in list(reports.items())[:1]:  # one run is drawn
+        fresh |= {} if "curves" in known else {"curves": _curves(report).assign(**{RUN: digest})}
+        drawn = {name: report.figures[name] for name in FIGURES}
+    return from_tables(budget, merged(known, fresh), drawn)
 
 
-def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
     """What tables of finished runs say: ``runs`` has a column for each claim, NaN for a phase that has no end."""
     runs = tables.get("runs", pd.DataFrame())
     found = {name: averaged(runs[name]) for name in QUANTITIES if name in runs}
-    return of_paper("nanda2023", budget, found, drawn, dict(tables), FIGURES)
+    return Reproduction.from_measurements("nanda2023", budget, found, drawn, tables, FIGURES)
 
 
 def _curves(report: Report) -> pd.DataFrame:

@@ -14,12 +14,12 @@ from pathlib import Path
 import pandas as pd
 
 from grokinterp.measures.verdicts import CIRCULAR, SYMMETRIC
-from grokinterp.papers.claims import Budget, Measurement, averaged
+from grokinterp.papers.claims import Budget, Measurement, averaged, share
 from grokinterp.papers.pizza2023 import figures
 from grokinterp.papers.pizza2023.claims import CPU_RATES, FALLS_BELOW, RISES_ABOVE, tag
 from grokinterp.papers.pizza2023.plans import plan
 from grokinterp.papers.pizza2023.runs import alpha_of, read
-from grokinterp.papers.reproduction import Reproduction, of_paper
+from grokinterp.papers.reproduction import Reproduction
 from grokinterp.papers.tables import NOTHING, Tables, left, merged
 from grokinterp.papers.training import train_all
 
@@ -32,21 +32,20 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     planned = plan(budget)
     if train:
         train_all(left(planned.runs, known.get("runs")), folder, **planned.how)
-    rows, curves = read(planned.runs, folder)
-    return of_tables(budget, {"runs": merged(known.get("runs"), rows), "curves": merged(known.get("curves"), curves)})
+    return from_tables(budget, merged(known, read(planned.runs, folder)))
 
 
-def of_tables(budget: Budget, tables: Tables) -> Reproduction:
+def from_tables(budget: Budget, tables: Tables) -> Reproduction:
     """What tables of finished runs say: ``runs`` and ``curves`` as `runs.read` gives them."""
+    if "runs" not in tables:
+        return Reproduction.from_measurements("pizza2023", budget, {})
     runs, curves = tables["runs"], tables["curves"]
-    if runs.empty:
-        return of_paper("pizza2023", budget, {})
     answering = runs[runs["right_answers"] == 1]
     planned = Counter(alpha_of(config) for config in plan(budget).runs)
-    found = {**of_means(answering, planned), **of_kinds(answering), **of_causes(answering), **of_training(runs, answering)}
+    found = {**measure_means(answering, planned), **measure_kinds(answering), **measure_causes(answering), **measure_training(runs, answering)}
     drawn = {"by_rate": figures.by_rate(runs), "in_plane": figures.in_plane(runs), "over_training": figures.over_training(curves)}
     derived = {"runs": runs, "curves": curves, "rates": by_rate(runs)}
-    return of_paper("pizza2023", budget, found, drawn, derived, FIGURES)
+    return Reproduction.from_measurements("pizza2023", budget, found, drawn, derived, FIGURES)
 
 
 def by_rate(runs: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +58,7 @@ def by_rate(runs: pd.DataFrame) -> pd.DataFrame:
     return means
 
 
-def of_means(runs: pd.DataFrame, planned: Mapping[float, int]) -> dict[str, Measurement]:
+def measure_means(runs: pd.DataFrame, planned: Mapping[float, int]) -> dict[str, Measurement]:
     """Both measures by rate, with how many of the planned runs are there, the rates of the transitions, and the fall of symmetricity."""
     found = {}
     for alpha in CPU_RATES:
@@ -93,32 +92,32 @@ def half_way(shares: pd.Series) -> float:
     return a + (b - a) * (0.5 - low) / (high - low)
 
 
-def of_kinds(runs: pd.DataFrame) -> dict[str, Measurement]:
+def measure_kinds(runs: pd.DataFrame) -> dict[str, Measurement]:
     """What circular runs read as at both ends, how many are circular, and what a circle alone computes at rate 0."""
     circular = runs[runs["circularity"] >= CIRCULAR]
     pizzas, clocks = (circular[circular["alpha"] == alpha] for alpha in (0.0, 1.0))
     found = {}
     if len(runs):
-        found["circular"] = Measurement(len(circular) / len(runs), n=len(runs), note=f"after {runs['epochs'].max():,} epochs")
+        found["circular"] = share(runs["circularity"] >= CIRCULAR, f"after {runs['epochs'].max():,} epochs")
     if len(pizzas):
-        found["pizza_at_0"] = Measurement(float((pizzas["verdict"] == "pizza").mean()), n=len(pizzas))
+        found["pizza_at_0"] = share(pizzas["verdict"] == "pizza")
         found |= {f"isolated_{form}": averaged(pizzas[f"isolated_{form}"]) for form in ("pizza", "clock")}
     if len(clocks):
-        found["clock_at_1"] = Measurement(float((clocks["verdict"] == "clock").mean()), n=len(clocks))
-        found["symmetric_at_1"] = Measurement(float((clocks["gradient_symmetricity"] > SYMMETRIC).mean()), n=len(clocks))
+        found["clock_at_1"] = share(clocks["verdict"] == "clock")
+        found["symmetric_at_1"] = share(clocks["gradient_symmetricity"] > SYMMETRIC)
     return found
 
 
-def of_causes(runs: pd.DataFrame) -> dict[str, Measurement]:
+def measure_causes(runs: pd.DataFrame) -> dict[str, Measurement]:
     """How much of the loss each algorithm recovers at the neurons' inputs."""
     ends = {alpha: runs[runs["alpha"] == alpha] for alpha in (0.0, 1.0)}
     asked = ((0.0, "pizza"), (1.0, "clock"), (1.0, "pizza"), (1.0, "hybrid"))
     return {f"recovered_{name}_{tag(alpha)}": averaged(ends[alpha][f"recovered_{name}"]) for alpha, name in asked if len(ends[alpha])}
 
 
-def of_training(runs: pd.DataFrame, answering: pd.DataFrame) -> dict[str, Measurement]:
+def measure_training(runs: pd.DataFrame, answering: pd.DataFrame) -> dict[str, Measurement]:
     """When runs read as what they are, whether any turned, and what calibrates our training."""
-    found = {"answers": Measurement(len(answering) / len(runs), n=len(runs)), "turned": Measurement(float(runs["turned"].mean()), n=len(runs))}
+    found = {"answers": share(runs["right_answers"] == 1), "turned": share(runs["turned"])}
     circular = answering[answering["circularity"] >= CIRCULAR]
     if len(circular):
         found["reads_from"] = averaged(circular["reads_from"].astype(float))

@@ -19,7 +19,7 @@ from grokinterp.measures.equivalent import CANDIDATES, loss_recovered
 from grokinterp.measures.verdicts import stretches, verdict, verdicts
 from grokinterp.models.transformers import ModelConfig, trained_parameters
 from grokinterp.papers.tables import RUN
-from grokinterp.papers.training import finished, measured
+from grokinterp.papers.training import finished_runs, measured
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
@@ -28,28 +28,26 @@ MEASURED = ["gradient_symmetricity", "distance_irrelevance", "distance_irrelevan
 KINDS = ("clock", "pizza")
 
 
-def read(configs: Sequence[RunConfig], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read(configs: Sequence[RunConfig], folder: Path) -> dict[str, pd.DataFrame]:
     """Finished runs of a folder of run folders: a row each, and a row for each of their checkpoints.
 
     Returns:
-        - by run: ``alpha``, ``seed``, ``epochs``; at the end the variables of `algorithm` on the 100 published triples, the smaller ``circularity``
+        - ``runs``: ``alpha``, ``seed``, ``epochs``; at the end the variables of `algorithm` on the 100 published triples, the smaller ``circularity``
           of both operands, ``verdict``; ``reads_from``, the first kept epoch of the last stretch with that verdict; ``turned``, whether it was both
           a clock and a pizza on the way; ``loss`` over all pairs and ``norm`` of the weights; ``recovered_`` clock, pizza and hybrid at the
           neurons' inputs; ``isolated_`` clock and pizza, the FVE of the strongest circle alone
-        - by checkpoint: ``alpha``, ``seed``, ``step``, the variables of `algorithm`, ``circularity`` and ``verdict``
+        - ``curves``: ``alpha``, ``seed``, ``step``, the variables of `algorithm`, ``circularity`` and ``verdict``
     """
     rows, curves = [], []
-    for config in configs:
-        if (run := finished(config, folder)) is None:
-            continue
-        facts = {RUN: config.digest, "alpha": alpha_of(config), "seed": config.seed}
+    for run in finished_runs(configs, folder):
+        facts = {RUN: run.config.digest, "alpha": alpha_of(run.config), "seed": run.config.seed}
         dataset = measured(run, ["algorithm"], "algorithm").dataset
-        told, reached = verdicts(dataset), stretches(dataset)
+        read_as = verdicts(dataset)
         values = {name: dataset[name].to_numpy() for name in MEASURED} | {"circularity": dataset["circularity"].min("operand").to_numpy()}
-        curves.append(pd.DataFrame({**facts, "step": dataset["step"].to_numpy(), **values, "verdict": told}))
-        both = {*KINDS} <= {*told}
-        rows.append({**facts, "epochs": run.steps[-1], **at_end(run), "reads_from": reached[-1][0], "turned": both})
-    return pd.DataFrame(rows), pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
+        curves.append(pd.DataFrame({**facts, "step": dataset["step"].to_numpy(), **values, "verdict": read_as}))
+        history = {"reads_from": stretches(dataset)[-1][0], "turned": {*KINDS} <= {*read_as}}
+        rows.append({**facts, "epochs": run.steps[-1], **at_end(run), **history})
+    return {"runs": pd.DataFrame(rows), "curves": pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()}
 
 
 def alpha_of(config: RunConfig) -> float:

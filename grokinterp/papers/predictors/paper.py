@@ -44,7 +44,7 @@ from grokinterp.laws.results import Estimate
 from grokinterp.papers.claims import Budget, Measurement
 from grokinterp.papers.predictors import runs
 from grokinterp.papers.predictors.contest import Contest, Score, gain, over_splits, score, values_of
-from grokinterp.papers.reproduction import Reproduction, of_paper
+from grokinterp.papers.reproduction import Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     """Train and read the runs of a budget and hold the contest, unless tables know all of its runs."""
     plan = runs.plan(budget)
     held = not left((config for _, config in plan.runs.values()), known.get("runs")) or not train
-    return of_tables(budget, known if held else contest_tables(plan, contest_of(plan, runs.read_all(plan, folder))))
+    return from_tables(budget, known if held else contest_tables(plan, contest_of(plan, runs.read_all(plan, folder))))
 
 
 def contest_tables(plan: runs.Plan, contest: Contest) -> dict[str, pd.DataFrame]:
@@ -146,13 +146,13 @@ def contest_tables(plan: runs.Plan, contest: Contest) -> dict[str, pd.DataFrame]
     }
 
 
-def of_tables(budget: Budget, tables: Tables) -> Reproduction:
+def from_tables(budget: Budget, tables: Tables) -> Reproduction:
     """What the tables of a contest say."""
     if not SOURCES.keys() <= tables.keys():
-        return of_paper("predictors", budget, {})
+        return Reproduction.from_measurements("predictors", budget, {})
     board = tables["leaderboard"]
     figures = {"leaderboard": board_figure(board), "leads": leads_figure(tables)}
-    return of_paper("predictors", budget, measured(tables), figures, dict(tables), FIGURES)
+    return Reproduction.from_measurements("predictors", budget, measured(tables), figures, tables, FIGURES)
 
 
 def contest_of(plan: runs.Plan, datasets: Mapping[str, xr.Dataset]) -> Contest:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,12 +17,13 @@ from grokinterp.laws import onset
 from grokinterp.laws.drawing import draw, line
 from grokinterp.models import LSTMConfig, MambaConfig, MLPConfig
 from grokinterp.models.baseline_configs import Baselines
-from grokinterp.models.transformers import build_model
+from grokinterp.models.transformers import build_model, trained_parameters
 from grokinterp.papers.claims import Budget, Measurement
-from grokinterp.papers.tables import RUN, merged
-from grokinterp.papers.training import finished
+from grokinterp.papers.tables import RUN
+from grokinterp.papers.training import finished_runs
 from grokinterp.papers.weightdecay2026.claims import BASELINES, MULTITASK_DECAYS, SMALLER_DECAYS
-from grokinterp.papers.weightdecay2026.fits import GROK, boundary, located
+from grokinterp.papers.weightdecay2026.fits import boundary, located
+from grokinterp.papers.weightdecay2026.rows import GROK
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.runs import Run
 from grokinterp.training.sweep import grid
@@ -40,27 +40,19 @@ EPOCH = 10  # steps, in all of these
 PUBLISHED_EPOCHS = 10_000
 
 
-@dataclass(frozen=True)
-class BaselineGrid:
-    """Runs of one architecture over λ and seeds, and for how many epochs they are followed."""
-
-    configs: Sequence[RunConfig]
-    epochs: int
-
-
-def smaller(budget: Budget, seeds: Sequence[int]) -> dict[str, BaselineGrid]:
+def smaller(budget: Budget, seeds: Sequence[int]) -> dict[str, list[RunConfig]]:
     """Three λ and seeds of a smaller model of each architecture; one tiny MLP under "smoke"."""
     if budget == "smoke":
         tiny = _smaller("mlp", p=31, epochs=150, batch_size=77).with_(train_fraction=0.8, lr=1.5e-3)
-        return {"mlp": BaselineGrid(grid(tiny, {"weight_decay": [SMALLER_DECAYS[0], SMALLER_DECAYS[-1]], "seed": [seeds[0]]}), 150)}
+        return {"mlp": grid(tiny, {"weight_decay": [SMALLER_DECAYS[0], SMALLER_DECAYS[-1]], "seed": [seeds[0]]})}
     settings = {"weight_decay": list(SMALLER_DECAYS), "seed": list(seeds[:3])}
-    return {name: BaselineGrid(grid(_smaller(name), settings), 1_000) for name in SMALLER}
+    return {name: grid(_smaller(name), settings) for name in SMALLER}
 
 
-def as_published(seeds: Sequence[int]) -> dict[str, BaselineGrid]:
+def as_published(seeds: Sequence[int]) -> dict[str, list[RunConfig]]:
     """The paper's sizes, seven λ and all seeds."""
     settings = {"weight_decay": list(MULTITASK_DECAYS), "seed": list(seeds)}
-    return {name: BaselineGrid(grid(presets.weightdecay2026_baseline(name), settings), PUBLISHED_EPOCHS) for name in presets.ARCHITECTURES}
+    return {name: grid(presets.weightdecay2026_baseline(name), settings) for name in presets.ARCHITECTURES}
 
 
 def _smaller(name: str, p: int = 53, epochs: int = 1_000, batch_size: int = 141) -> RunConfig:
@@ -69,36 +61,32 @@ def _smaller(name: str, p: int = 53, epochs: int = 1_000, batch_size: int = 141)
     return config.with_(steps=epochs * EPOCH, eval_every=10 * EPOCH, checkpoints=CheckpointSchedule(every=epochs * EPOCH))
 
 
-def read(plan: Mapping[str, BaselineGrid], folder: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
-    """A row a finished run, and those that a table knows.
+def read(plan: Mapping[str, Sequence[RunConfig]], folder: Path) -> pd.DataFrame:
+    """A row each finished run.
 
     Returns:
-        ``run``, ``architecture``, ``weight_decay``, ``seed``; ``memorised`` and ``grok``, the first epochs with a train and a test accuracy of
+        ``run``, ``architecture``, ``weight_decay``, ``seed``; ``memorized`` and ``grok``, the first epochs with a train and a test accuracy of
         0.99, NaN for never; ``followed``, the last epoch, and ``test_accuracy`` there.
     """
-    rows = []
-    for name, each in plan.items():
-        for config in each.configs:
-            if (run := finished(config, folder)) is None:
-                continue
-            metrics = run.metrics
-            epochs = metrics["step"] / EPOCH
-            rows.append(
-                {
-                    RUN: config.digest,
-                    "architecture": name,
-                    "weight_decay": config.optimizer.weight_decay,
-                    "seed": config.seed,
-                    "memorized": onset(epochs, metrics["train_accuracy"], GROK, interpolate=False),
-                    "grok": onset(epochs, metrics["test_accuracy"], GROK, interpolate=False),
-                    "followed": float(epochs.iloc[-1]),
-                    "test_accuracy": float(metrics["test_accuracy"].iloc[-1]),
-                }
-            )
-    return merged(table, pd.DataFrame(rows))
+    return pd.DataFrame([_row(name, run) for name, configs in plan.items() for run in finished_runs(configs, folder)])
 
 
-def of_smaller(table: pd.DataFrame) -> dict[str, Measurement]:
+def _row(name: str, run: Run) -> dict[str, Any]:
+    metrics, config = run.metrics, run.config
+    epochs = metrics["step"] / EPOCH
+    return {
+        RUN: config.digest,
+        "architecture": name,
+        "weight_decay": config.optimizer.weight_decay,
+        "seed": config.seed,
+        "memorized": onset(epochs, metrics["train_accuracy"], GROK, interpolate=False),
+        "grok": onset(epochs, metrics["test_accuracy"], GROK, interpolate=False),
+        "followed": float(epochs.iloc[-1]),
+        "test_accuracy": float(metrics["test_accuracy"].iloc[-1]),
+    }
+
+
+def measure_smaller(table: pd.DataFrame) -> dict[str, Measurement]:
     """Which share of the smaller models of each architecture groks at the smallest and largest λ, and in which order."""
     found = {}
     for name, own in table.groupby("architecture"):
@@ -121,7 +109,7 @@ def _at(epoch: float) -> str:
     return "" if math.isnan(epoch) else f" (mean epoch {epoch:.0f})"
 
 
-def of_paper(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_published(table: pd.DataFrame) -> dict[str, Measurement]:
     """λ_c and grokking runs of the paper's own sizes."""
     found = {}
     for name, own in table.groupby("architecture"):
@@ -131,23 +119,24 @@ def of_paper(table: pd.DataFrame) -> dict[str, Measurement]:
     return found
 
 
-def of_parameters() -> dict[str, Measurement]:
+def measure_parameters() -> dict[str, Measurement]:
     """Parameters of the models whose number the paper gives."""
-    found = {}
-    for name, baseline in BASELINES.items():
-        if baseline.counted:
-            config = presets.weightdecay2026_baseline(name)  # type: ignore[arg-type]
-            n = sum(parameter.numel() for parameter in build_model(config.model, config.task.build(), config.seed).parameters())
-            found[f"parameters_{name}"] = Measurement(n)
-    return found
+    configs = {name: presets.weightdecay2026_baseline(name) for name, row in BASELINES.items() if row.counted}  # type: ignore[arg-type]
+    return {f"parameters_{name}": Measurement(n_parameters(config)) for name, config in configs.items()}
 
 
-def figure(plan: Mapping[str, BaselineGrid], folder: Path) -> go.Figure:
+def n_parameters(config: RunConfig) -> int:
+    """How many numbers a training changes."""
+    model = build_model(config.model, config.task.build(), config.seed)
+    return sum(parameter.numel() for parameter in trained_parameters(model).values())
+
+
+def figure(plan: Mapping[str, Sequence[RunConfig]], folder: Path) -> go.Figure:
     """Test accuracy of the first seed of each architecture and λ."""
     styles = ("dot", "dash", "solid")
     lines = []
-    for i, (name, each) in enumerate(plan.items()):
-        first = [config for config in each.configs if config.seed == each.configs[0].seed]
+    for i, (name, configs) in enumerate(plan.items()):
+        first = [config for config in configs if config.seed == configs[0].seed]
         for config, style in zip(first, styles * len(first)):
             metrics, decay = Run(folder / config.digest).metrics, config.optimizer.weight_decay
             lines.append(line((metrics["step"] / EPOCH).to_numpy(), metrics["test_accuracy"].to_numpy(), f"{name}, λ = {decay:g}", i, style))

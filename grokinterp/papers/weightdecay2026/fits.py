@@ -1,6 +1,6 @@
-"""What the runs of arXiv 2605.20441 say together: regimes, boundaries by horizon, paired arms, held-out prediction, and their figures.
+"""What the runs of arXiv 2605.20441 say together: boundaries by horizon, paired arms, held-out prediction, and their figures.
 
-Frames and arrays only; `weightdecay2026_runs` trains and reads the runs. Times are epochs.
+Frames and arrays only; `runs` trains and reads the runs. Times are epochs.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws import (
@@ -20,7 +19,6 @@ from grokinterp.laws import (
     PowerLaw,
     SurvivalBoundary,
     logistic_boundary,
-    onset,
     paired_difference,
     power_law_above,
     survival_boundary,
@@ -31,8 +29,6 @@ from grokinterp.papers.claims import Measurement
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-GROK, GROK_EARLIER = 0.99, 0.95
-COLLAPSED_SIMILARITY, COLLAPSED_SPREAD = 0.999, 0.005
 ARMS = ("control", "sham", "reinit", "clip")
 COMPARED = {
     "reinit": ("reinit", "control"),
@@ -43,48 +39,7 @@ COMPARED = {
 }
 PLAIN, ATTENTION = ("early_train_loss", "early_weight_norm"), ("early_head_similarity", "early_entropy_spread")
 
-RegimeName = Literal["memorization", "developmental", "collapse", "unlearned"]
 Law = TypeVar("Law")
-
-
-# --- regimes -------------------------------------------------------------------------------------------------------------------------
-
-
-class Regime(NamedTuple):
-    """What became of a run; see `regime`."""
-
-    name: RegimeName
-    grok: float
-    grok_95: float
-    retained: bool
-
-
-def regime(epochs: ArrayLike, train_accuracy: ArrayLike, test_accuracy: ArrayLike, similarity: float, spread: float) -> Regime:
-    """The regime of a run: memorization, developmental grokking, or collapse.
-
-    Args:
-        epochs: of the evaluations, ascending.
-        train_accuracy: at these.
-        test_accuracy: at these.
-        similarity: s̄ at the end.
-        spread: σ_H at the end, in nats.
-
-    Returns:
-        ``name``: "collapse" where the heads end with s̄ > 0.999 and σ_H < 0.005, whatever came before; else "developmental" with a test
-        accuracy of 0.99 at any evaluation, "memorization" with a train accuracy of 0.99 at any and none of the former, or "unlearned".
-        ``grok`` and ``grok_95``, the first epochs with a test accuracy of 0.99 and 0.95, NaN for never; ``retained``, whether it ends at 0.99.
-
-    Source: the regimes are those of arXiv 2605.20441, which defines them in words; the thresholds are chosen here.
-    """
-    grok, grok_95 = (onset(epochs, test_accuracy, threshold, interpolate=False) for threshold in (GROK, GROK_EARLIER))
-    name: RegimeName = "unlearned"
-    if similarity > COLLAPSED_SIMILARITY and spread < COLLAPSED_SPREAD:
-        name = "collapse"
-    elif not math.isnan(grok):
-        name = "developmental"
-    elif np.max(train_accuracy) >= GROK:
-        name = "memorization"
-    return Regime(name, grok, grok_95, bool(np.asarray(test_accuracy)[-1] >= GROK))
 
 
 # --- the boundary --------------------------------------------------------------------------------------------------------------------

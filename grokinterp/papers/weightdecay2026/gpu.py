@@ -18,22 +18,24 @@ import torch
 
 from grokinterp import presets
 from grokinterp.files import replacing
-from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
-from grokinterp.interventions.events import Event
-from grokinterp.laws import onset
+from grokinterp.interventions import attention_norm
 from grokinterp.measures.heads import BATCH, head_entropy, head_similarity
 from grokinterp.models.adapter import layer_of_heads
 from grokinterp.models.initial import initial_weights
 from grokinterp.models.transformers import ModelConfig
+from grokinterp.papers.tables import RUN, Tables
+from grokinterp.papers.training import steps_per_epoch
 from grokinterp.papers.weightdecay2026.claims import BINS, MULTITASK_DECAYS, tag
-from grokinterp.papers.weightdecay2026.fits import ARMS, GROK, regime
-from grokinterp.papers.weightdecay2026.runs import EARLY, N_HEADS, SEEDS, steps_per_epoch
+from grokinterp.papers.weightdecay2026.fits import ARMS
+from grokinterp.papers.weightdecay2026.rows import EARLY, GROK, pair_row, run_row
+from grokinterp.papers.weightdecay2026.runs import SEEDS, edits
 from grokinterp.training.config import RunConfig
 from grokinterp.training.engine.engine import tensor_cores
 from grokinterp.training.slots import Job, Slots, load_jobs
 
 PLACES = 64  # measured on an H100: 5,500 epochs of so many runs take nine minutes with TF32
 STOP = f"test_accuracy >= {GROK}"
+HEADS = ("head_similarity", "entropy_spread")
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,7 @@ class Sweep(Slots):
         similarity, entropy = head_similarity(patterns).mean(-1), head_entropy(patterns)
         spread = entropy.std(-1, correction=0).mean(-1)
         norm = self.engine.norm(lambda name: layer_of_heads(name) is not None and ".W_" in name)
-        names = ("head_similarity", "entropy_spread", "attention_norm")
-        return [dict(zip(names, row, strict=True)) for row in torch.stack([similarity, spread, norm], 1).tolist()]
+        return [dict(zip((*HEADS, "attention_norm"), row, strict=True)) for row in torch.stack([similarity, spread, norm], 1).tolist()]
 
     def _fixed_batch(self, job: Job) -> torch.Tensor:
         key = str(job.config.to_dict()["task"])
@@ -155,18 +156,12 @@ class Sweep(Slots):
         at = int(job.notes["marked"])
         weights, moments = ({name: value.cpu() for name, value in each.items()} for each in job.marked())
         seed, median = job.config.seed, float(np.median([row["attention_norm"] for row in job.rows if row["step"] <= at]))
-        edits: dict[str, Event | None] = {
-            "control": None,
-            "sham": ResetHeadMoments(N_HEADS, seed),
-            "reinit": ReinitialiseHeads(N_HEADS, seed),
-            "clip": ClipNorm(median),
-        }
-        clipped = attention_norm(weights) > median
-        if at + self._grid.window * self._epoch <= job.step:
-            del edits["control"]  # the run itself has gone on for the whole window
-        for arm, edit in edits.items():
+        planned, clipped, until = edits(seed, median), attention_norm(weights) > median, at + self._grid.window * self._epoch
+        if until <= job.step:
+            del planned["control"]  # the run itself has gone on for the whole window
+        for arm, edit in planned.items():
             state = (weights, moments) if edit is None else edit.apply(weights, moments, lambda seed: self._draw(job.config, seed))
-            config = job.config.with_(steps=at + self._grid.window * self._epoch, stop=None)
+            config = job.config.with_(steps=until, stop=None)
             yield Job(f"{job.name}-{arm}", config, step=at, state=state, notes={"parent": job.name, "arm": arm, "clipped": clipped, "at": at})
 
     def _draw(self, config: RunConfig, seed: int) -> Mapping[str, torch.Tensor]:
@@ -210,66 +205,55 @@ def train(
 
 
 def run_table(jobs: Iterable[Job], early: int = EARLY) -> pd.DataFrame:
-    """One row a run that is no fork, in epochs, as `read_runs` gives it, with its operation, s̄ and σ_H at the end, and why it ended."""
+    """A `run_row` each run that is no fork, with its operation, s̄ and σ_H at the end, why it ended, and on what it was trained."""
     rows = []
     for job in jobs:
         if "arm" in job.notes or not job.rows:
             continue
-        table, config = pd.DataFrame(job.rows), job.config
-        epochs, last = table["step"] / steps_per_epoch(config), table.iloc[-1]
-        what = regime(epochs, table["train_accuracy"], table["test_accuracy"], last["head_similarity"], last["entropy_spread"])
-        at_early = table[epochs == early]
-        row: dict[str, Any] = {"run": config.with_(stop=None).digest, "operation": config.task.name.removeprefix("modular_")}
-        row |= {"weight_decay": config.optimizer.weight_decay}
-        row |= {"seed": config.seed, **what._asdict(), "followed": float(epochs.iloc[-1]), "ended": job.reason}
-        row |= {"how": job.notes.get("how", "")}
-        row |= {"head_similarity": last["head_similarity"], "entropy_spread": last["entropy_spread"]}
-        for name in ("train_loss", "weight_norm", "head_similarity", "entropy_spread"):
-            row[f"early_{name}"] = float(at_early[name].iloc[0]) if len(at_early) else math.nan
-        rows.append(row)
-    found: pd.DataFrame = pd.DataFrame(rows)
+        evaluated, config = _evaluated(job), _on_disk(job)
+        last = evaluated.iloc[-1]
+        heads = {name: float(last[name]) for name in HEADS}
+        run = {"operation": config.task.name.removeprefix("modular_"), "ended": job.reason, "how": job.notes.get("how", "")}
+        rows.append({**run_row(config, evaluated, early), **run, **heads})
+    found = pd.DataFrame(rows)
     return found.sort_values(["operation", "weight_decay", "seed"], ignore_index=True) if rows else found
 
 
+def _evaluated(job: Job) -> pd.DataFrame:
+    """What was recorded of a training, by epoch."""
+    table = pd.DataFrame(job.rows)
+    return table.set_axis(pd.Index(table["step"] / steps_per_epoch(job.config), name="epoch"))
+
+
+def _on_disk(job: Job) -> RunConfig:
+    """The configuration of the same training in a run folder."""
+    return job.config.with_(stop=None)
+
+
 def pair_tables(jobs: Sequence[Job]) -> dict[str, pd.DataFrame]:
-    """By λ one row a seed whose four arms have ended, as `run_pairs` gives it; the control arm is the run itself where it went on for the window."""
+    """By λ a `pair_row` each seed whose four arms have ended; the control arm is the run itself where it went on for the window."""
     by_name = {job.name: job for job in jobs}
     rows: dict[str, list[dict[str, Any]]] = {}
     for job in jobs:
         if (sham := by_name.get(f"{job.name}-sham")) is None:
             continue
-        at, last, epoch = sham.notes["at"], sham.config.steps, steps_per_epoch(job.config)
+        at, last = sham.notes["at"], sham.config.steps
         windows = {arm: [row for row in by_name.get(f"{job.name}-{arm}", job).rows if at < row["step"] <= last] for arm in ARMS}
         if any(not window or window[-1]["step"] < last for window in windows.values()):
             continue
         peaks = {arm: max(row["entropy_spread"] for row in window) for arm, window in windows.items()}
         top = next(row["entropy_spread"] for row in job.rows if row["step"] == at)
-        steps, accuracy = ([row[name] for row in job.rows] for name in ("step", "test_accuracy"))
-        rows.setdefault(tag(job.config.optimizer.weight_decay), []).append(
-            {
-                "run": job.config.with_(stop=None).digest,
-                "weight_decay": job.config.optimizer.weight_decay,
-                "seed": job.config.seed,
-                "at": at / epoch,
-                **peaks,
-                **{f"whole_{arm}": max(top, peaks[arm]) for arm in ("control", "reinit")},
-                "clipped": sham.notes["clipped"],
-                "grok": onset(np.array(steps) / epoch, accuracy, GROK, interpolate=False),
-                "retained": bool(accuracy[-1] >= GROK),
-                "how": job.notes.get("how", ""),
-            }
-        )
+        row = pair_row(_on_disk(job), at, top, peaks, sham.notes["clipped"], steps_per_epoch(job.config), pd.DataFrame(job.rows))
+        rows.setdefault(tag(job.config.optimizer.weight_decay), []).append(row | {"how": job.notes.get("how", "")})
     return {name: pd.DataFrame(each) for name, each in sorted(rows.items())}
 
 
 def example_table(jobs: Iterable[Job], decay: float) -> pd.DataFrame:
-    """Test accuracy, s̄ and σ_H of the run of seed 42 by epoch."""
+    """Test accuracy, s̄ and σ_H of the run of seed 42 by epoch; empty where it has not begun."""
     job = next(job for job in jobs if job.name == f"addition-{tag(decay)}-42")
     if not job.rows:
         return pd.DataFrame()
-    table = pd.DataFrame(job.rows).assign(run=job.config.with_(stop=None).digest, how=job.notes.get("how", ""))
-    table.index = pd.Index(table["step"] / steps_per_epoch(job.config), name="epoch")
-    return table[["head_similarity", "entropy_spread", "test_accuracy", "run", "how"]]
+    return _evaluated(job)[[*HEADS, "test_accuracy"]].assign(**{RUN: _on_disk(job).digest, "how": job.notes.get("how", "")})
 
 
 def decided(table: pd.DataFrame, operation: str, seeds_at: Mapping[float, Sequence[int]], horizon: float) -> pd.DataFrame:
@@ -304,7 +288,7 @@ def tables(jobs: Sequence[Job], grid: Grid) -> dict[str, pd.DataFrame]:
     return {name: table for name, table in found.items() if len(table)}
 
 
-def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+def write_tables(tables: Tables, folder: Path) -> None:
     """One CSV a table, named as `papers.tables.read_tables` looks for it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():

@@ -10,7 +10,7 @@ Under "cpu" the boundary and the intervention are measured on a smaller model an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -21,24 +21,13 @@ from scipy.stats import spearmanr
 
 from grokinterp import presets
 from grokinterp.laws import LogisticBoundary
-from grokinterp.models.transformers import build_model, trained_parameters
-from grokinterp.papers.claims import Budget, Measurement
-from grokinterp.papers.reproduction import NO_FIGURES, Reproduction, of_paper
-from grokinterp.papers.tables import NOTHING, Tables
+from grokinterp.papers.claims import Budget, Measurement, share
+from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
+from grokinterp.papers.tables import NOTHING, Tables, merged
 from grokinterp.papers.weightdecay2026 import baselines, gpu, runs
 from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, INTERVENED, MULTITASK, MULTITASK_DECAYS, tag
-from grokinterp.papers.weightdecay2026.fits import (
-    ARMS,
-    Comparison,
-    Fits,
-    RegimeName,
-    boundary,
-    compare,
-    figures,
-    fit_counts,
-    located,
-    readout_gain,
-)
+from grokinterp.papers.weightdecay2026.fits import ARMS, Comparison, Fits, boundary, compare, figures, fit_counts, located, readout_gain
+from grokinterp.papers.weightdecay2026.rows import EARLY, RegimeName
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -57,15 +46,15 @@ def reproduce(
         grid = gpu.published()
         fresh = gpu.tables(gpu.train(grid, folder, seconds=seconds if train else 0, tf32=tf32), grid)
         gpu.write_tables(fresh, folder)
-        return of_tables(budget, {**known, **fresh})
+        return from_tables(budget, {**known, **fresh})
     plan, trained = runs.plan(budget), folder / "runs"
     # What a budget does not plan counts too where it is known: the interventions at the paper's size under "cpu", or a GPU's diagnostics.
-    tables = {**known, **runs.read_all(plan, trained, known, train)}
-    at_hand = all((trained / config.digest).exists() for grid in plan.baselines.values() for config in grid.configs)
-    return of_tables(budget, tables, {"baselines": baselines.figure(plan.baselines, trained)} if at_hand else {})
+    tables = merged(known, runs.read_all(plan, trained, known, train))
+    at_hand = all((trained / config.digest).exists() for configs in plan.baselines.values() for config in configs)
+    return from_tables(budget, tables, {"baselines": baselines.figure(plan.baselines, trained)} if at_hand else {})
 
 
-def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
+def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = NO_FIGURES) -> Reproduction:
     """What tables of finished runs say.
 
     Args:
@@ -74,37 +63,36 @@ def of_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] = N
         drawn: figures that need more than the tables.
     """
     plan = runs.plan(budget)
-    published, found = of_counts()
-    found |= of_parameters(budget) | baselines.of_parameters()
-    derived, figures_of = dict(tables), dict(drawn)
+    published, found = measure_counts()
+    found |= measure_parameters(budget) | baselines.measure_parameters()
+    derived = dict(tables)
     pairs = {name.removeprefix("pairs-"): table for name, table in tables.items() if name.startswith("pairs-")}
     compared = compare(pairs)
     own = boundary(tables["runs"], plan.smaller.horizons, plan.n_bootstrap) if "runs" in tables else None
     if own is not None:
-        found |= of_smaller(own)
+        found |= measure_smaller(own)
         derived["horizons"] = own.by_horizon
     if "collapse" in tables:
-        found["smaller_collapse"] = share(tables["collapse"], "collapse")
+        found["smaller_collapse"] = share_of_regime(tables["collapse"], "collapse")
     if pairs:
-        found |= of_smaller_pairs(pairs, compared) | noted(of_paper_pairs(pairs, compared), pd.concat(pairs.values()))
+        found |= measure_smaller_pairs(pairs, compared) | noted(measure_published_pairs(pairs, compared), pd.concat(pairs.values()))
         derived["differences"] = pd.DataFrame(list(compared.values()))
     if "baselines" in tables:
-        found |= baselines.of_smaller(tables["baselines"])
+        found |= baselines.measure_smaller(tables["baselines"])
     if plan.calibration is not None and "diagnostics" in tables:
-        found |= of_calibration(tables["diagnostics"])
+        found |= measure_calibration(tables["diagnostics"])
     if "diagnostics-gpu" in tables:
-        found = noted(of_calibration(tables["diagnostics-gpu"]), tables["diagnostics-gpu"]) | found
+        found = noted(measure_calibration(tables["diagnostics-gpu"]), tables["diagnostics-gpu"]) | found
     canonical = _canonical(plan, tables)
     if canonical is not None:
         derived["canonical-horizons"] = canonical.by_horizon
-        found |= noted(of_canonical(tables["canonical-runs"], canonical), tables["canonical-runs"])
+        found |= noted(measure_canonical(tables["canonical-runs"], canonical), tables["canonical-runs"])
         if "multitask-runs" in tables:
-            found |= of_multitask(_tasks(plan, tables["multitask-runs"]), canonical)
+            found |= measure_multitask(_tasks(plan, tables["multitask-runs"]), canonical)
     if "published-baselines" in tables:
-        found |= baselines.of_paper(tables["published-baselines"])
-    figures_of = figures(own, pairs, tables.get("diagnostics")) | figures_of | {"published-boundary": published.figure()}
-    ordered = {name: figures_of[name] for name in (*FIGURES, *figures_of) if name in figures_of}
-    return of_paper("weightdecay2026", budget, found, ordered, derived, FIGURES)
+        found |= baselines.measure_published(tables["published-baselines"])
+    shown = {**figures(own, pairs, tables.get("diagnostics")), **drawn, "published-boundary": published.figure()}
+    return Reproduction.from_measurements("weightdecay2026", budget, found, shown, derived, FIGURES)
 
 
 def noted(found: Mapping[str, Measurement], table: pd.DataFrame) -> dict[str, Measurement]:
@@ -130,7 +118,7 @@ def _tasks(plan: runs.Plan, table: pd.DataFrame) -> dict[tuple[presets.Size, str
 # --- what needs no training ----------------------------------------------------------------------------------------------------------
 
 
-def of_counts() -> tuple[LogisticBoundary, dict[str, Measurement]]:
+def measure_counts() -> tuple[LogisticBoundary, dict[str, Measurement]]:
     """The paper's own fits, made again from its own counts."""
     law = fit_counts(BINS["weight_decay"].to_list(), BINS["n"].to_list(), BINS["grokked"].to_list())
     above = BINS["weight_decay"] > law.boundary.value
@@ -149,29 +137,24 @@ def of_counts() -> tuple[LogisticBoundary, dict[str, Measurement]]:
     return law, found
 
 
-def of_parameters(budget: Budget) -> dict[str, Measurement]:
+def measure_parameters(budget: Budget) -> dict[str, Measurement]:
     """Parameters of the three models; under "smoke" of the small one alone."""
-    found = {}
-    for size in get_args(presets.Size)[: 1 if budget == "smoke" else None]:
-        config = presets.weightdecay2026(size)
-        model = build_model(config.model, config.task.build(), config.seed)
-        n = sum(parameter.numel() for parameter in trained_parameters(model).values())
-        found[f"parameters_{size}"] = Measurement(n)
-    return found
+    sizes: Sequence[presets.Size] = get_args(presets.Size)[: 1 if budget == "smoke" else None]
+    return {f"parameters_{size}": Measurement(baselines.n_parameters(presets.weightdecay2026(size))) for size in sizes}
 
 
 # --- our own model -------------------------------------------------------------------------------------------------------------------
 
 
-def of_smaller(fits: Fits) -> dict[str, Measurement]:
+def measure_smaller(fits: Fits) -> dict[str, Measurement]:
     """The boundary of our own model, and what its attention readouts predict."""
     table, rates, n, epochs = fits.runs, fits.rates, len(fits.runs), float(fits.by_horizon.index[-1])
     smallest, grokking, gain = min(rates), table.dropna(subset="grok"), readout_gain(table)
-    both = f"R² {gain.with_attention:.2f} with, {gain.without:.2f} without, of runs that grok after epoch {runs.EARLY}, leaving one seed out"
+    both = f"R² {gain.with_attention:.2f} with, {gain.without:.2f} without, of runs that grok after epoch {EARLY}, leaving one seed out"
     found = {
         "smaller_low": Measurement(rates[smallest], n=n, note=f"λ = {smallest:g}, {epochs:g} epochs"),
         "smaller_high": Measurement(max(rates.values()), n=n, note=", ".join(f"{rate:.2g} at {decay:g}" for decay, rate in rates.items())),
-        "smaller_memorization": share(table[table["weight_decay"] == smallest], "memorization"),
+        "smaller_memorization": share_of_regime(table[table["weight_decay"] == smallest], "memorization"),
         "smaller_times": Measurement(float(spearmanr(grokking["weight_decay"], grokking["grok"]).statistic), n=len(grokking)),
         "smaller_readouts": Measurement(gain.with_attention - gain.without, n=gain.n, note=both),
         "smaller_boundary": located(fits.logistic, n, f"within {epochs:g} epochs; {_by_horizon(fits)}"),
@@ -192,10 +175,9 @@ def _by_horizon(fits: Fits) -> str:
     return ", ".join(at)
 
 
-def share(table: pd.DataFrame, name: RegimeName) -> Measurement:
+def share_of_regime(table: pd.DataFrame, name: RegimeName) -> Measurement:
     """Share of runs in a regime; the note counts all of them."""
-    counts = ", ".join(f"{count} {regime}" for regime, count in table["name"].value_counts().items())
-    return Measurement(float((table["name"] == name).mean()), n=len(table), note=counts)
+    return share(table["name"] == name, ", ".join(f"{count} {regime}" for regime, count in table["name"].value_counts().items()))
 
 
 def missing(law: object, n: int) -> Measurement:
@@ -203,7 +185,7 @@ def missing(law: object, n: int) -> Measurement:
     return Measurement(math.nan, n=n, note=str(law))
 
 
-def of_smaller_pairs(pairs: Mapping[str, pd.DataFrame], compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Measurement]:
+def measure_smaller_pairs(pairs: Mapping[str, pd.DataFrame], compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Measurement]:
     """The intervention on our own model."""
     found: dict[str, Measurement] = {}
     for name in [name for name in ("near", "above") if name in pairs]:
@@ -231,19 +213,18 @@ def number_of(row: Comparison, which: str, extra: str = "") -> Measurement:
 # --- the paper's own size ------------------------------------------------------------------------------------------------------------
 
 
-def of_calibration(table: pd.DataFrame) -> dict[str, Measurement]:
+def measure_calibration(table: pd.DataFrame) -> dict[str, Measurement]:
     """The run at λ = 1, where it has got so far: means over the epochs that a claim names."""
     found = {}
     for name, (quantity, (first, last)) in CALIBRATION.items():
         values = table[quantity].loc[first:last].dropna()
         if last <= table.index[-1] and len(values):
-            several = len(values) > 1
-            ends = (float(values.min()), float(values.max())) if several else (math.nan, math.nan)
-            found[f"calibration_{name}"] = Measurement(float(values.mean()), *ends, note="range over epochs" if several else "")
+            measured = Measurement.over_runs(values, "range over epochs" if len(values) > 1 else "")
+            found[f"calibration_{name}"] = replace(measured, n=1)
     return found
 
 
-def of_canonical(everything: pd.DataFrame, fits: Fits) -> dict[str, Measurement]:
+def measure_canonical(everything: pd.DataFrame, fits: Fits) -> dict[str, Measurement]:
     """The paper's own grid, as far as it has runs."""
     at = dict(tuple(everything.groupby("weight_decay")))
     law, power = fits.logistic, fits.power
@@ -252,7 +233,7 @@ def of_canonical(everything: pd.DataFrame, fits: Fits) -> dict[str, Measurement]
         grok = at[decay]["grok"].dropna()
         found[f"time_{tag(decay)}"] = Measurement(float(grok.mean()) if len(grok) else math.nan, n=len(grok))
     regimes: dict[float, RegimeName] = {0.001: "memorization", 0.05: "developmental", 10.0: "collapse"}
-    found |= {name: share(at[decay], name) for decay, name in regimes.items() if decay in at}
+    found |= {name: share_of_regime(at[decay], name) for decay, name in regimes.items() if decay in at}
     return found | {
         "boundary": located(law, len(fits.runs)),
         "exponent": missing(power, len(fits.runs)) if isinstance(power, str) else Measurement(*power.nu, n=power.n_runs),
@@ -260,7 +241,7 @@ def of_canonical(everything: pd.DataFrame, fits: Fits) -> dict[str, Measurement]
     }
 
 
-def of_multitask(tasks: Mapping[tuple[presets.Size, str], Fits], canonical: Fits) -> dict[str, Measurement]:
+def measure_multitask(tasks: Mapping[tuple[presets.Size, str], Fits], canonical: Fits) -> dict[str, Measurement]:
     """The replication on four operations, and how λ_c of the small model on addition moves with the horizon."""
     found = {}
     for key, fits in tasks.items():
@@ -275,7 +256,7 @@ def of_multitask(tasks: Mapping[tuple[presets.Size, str], Fits], canonical: Fits
     return found | {"horizon": Measurement(longer.boundary.value / shorter.boundary.value, n=longer.n_runs + shorter.n_runs)}
 
 
-def of_paper_pairs(pairs: Mapping[str, pd.DataFrame], compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Measurement]:
+def measure_published_pairs(pairs: Mapping[str, pd.DataFrame], compared: Mapping[tuple[str, str], Comparison]) -> dict[str, Measurement]:
     """The intervention at the paper's own size."""
     found = {}
     for name in [name for name in pairs if name not in ("near", "above")]:

@@ -1,12 +1,11 @@
 """The trainings of arXiv 2605.20441 and what is read off them: regimes, grokking times, diagnostics, arms of the intervention.
 
-No claims here; `weightdecay2026` sets the numbers beside the paper's. Times are epochs, as in the paper, unless they are called steps.
+No claims here; `paper` sets the numbers beside the paper's. Times are epochs, as in the paper, unless they are called steps.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,22 +18,20 @@ from grokinterp import presets
 from grokinterp.analysis import analyze
 from grokinterp.errors import GrokinterpError
 from grokinterp.interventions import ClipNorm, ReinitialiseHeads, ResetHeadMoments, attention_norm
-from grokinterp.laws import onset
+from grokinterp.interventions.events import Event
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
-from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
-from grokinterp.papers.training import finished, train_all
+from grokinterp.papers.tables import NOTHING, RUN, Tables, known
+from grokinterp.papers.training import finished, finished_runs, steps_per_epoch, train_all
 from grokinterp.papers.weightdecay2026 import baselines
-from grokinterp.papers.weightdecay2026.baselines import BaselineGrid
 from grokinterp.papers.weightdecay2026.claims import BINS, INTERVENED, MULTITASK, MULTITASK_DECAYS, tag
-from grokinterp.papers.weightdecay2026.fits import GROK, regime
+from grokinterp.papers.weightdecay2026.rows import EARLY, GROK, pair_row, run_row
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.fork import children
 from grokinterp.training.runs import Run
 from grokinterp.training.sweep import grid
 
 SEEDS = (7, 11, 31, 42, 73, 97, 123, 199, 401, 977)  # the paper's
-EARLY = 100  # epochs, after which the peak of σ_H counts as the Phase-2 amplitude
 N_HEADS = 2  # of 8, drawn again in every layer
 HORIZONS, MULTITASK_HORIZONS = (1_000, 2_000, 3_500, 5_000), (5_000, 10_000)  # epochs, of the paper's grid and of its replication
 DIAGNOSTICS = ["head_similarity", "entropy_spread", "participation_ratio"]
@@ -80,8 +77,8 @@ class Plan(training.Plan):
     calibration: RunConfig | None = None
     canonical: Boundary | None = None
     multitask: Mapping[tuple[presets.Size, str], Boundary] = field(default_factory=dict)
-    baselines: Mapping[str, BaselineGrid] = field(default_factory=dict)
-    published_baselines: Mapping[str, BaselineGrid] = field(default_factory=dict)
+    baselines: Mapping[str, Sequence[RunConfig]] = field(default_factory=dict)
+    published_baselines: Mapping[str, Sequence[RunConfig]] = field(default_factory=dict)
     n_bootstrap: int = 500
     ensemble: int | None = field(default=len(SEEDS), kw_only=True)
 
@@ -95,8 +92,8 @@ class Plan(training.Plan):
         for paired in self.pairs.values():
             yield from paired.parents
         yield from self.collapsing
-        for each in (*self.baselines.values(), *self.published_baselines.values()):
-            yield from each.configs
+        for configs in (*self.baselines.values(), *self.published_baselines.values()):
+            yield from configs
 
 
 def plan(budget: Budget) -> Plan:
@@ -160,56 +157,28 @@ def _multitask(size: presets.Size, operation: str) -> Boundary:
     return Boundary(grid(config, {"weight_decay": list(MULTITASK_DECAYS), "seed": list(SEEDS[:5])}), MULTITASK_HORIZONS)
 
 
-def steps_per_epoch(config: RunConfig) -> int:
-    """Updates in which every training example is seen once."""
-    n_train = len(config.task.build().indices("train"))
-    return math.ceil(n_train / (config.batch_size or n_train))
-
-
 # --- one run -----------------------------------------------------------------------------------------------------------------------
 
 
 def diagnostics(run: Run, steps: Sequence[int] | None = None) -> pd.DataFrame:
     """s̄, σ_H and participation ratio on 512 fixed test examples at kept steps, one row a step."""
-    found = analyze(run, ["heads"], steps=steps, progress_bar=False).dataset[DIAGNOSTICS]
-    return found.to_dataframe()[DIAGNOSTICS]
+    return analyze(run, ["heads"], steps=steps, progress_bar=False).dataset[DIAGNOSTICS].to_dataframe()[DIAGNOSTICS]
 
 
-def read_runs(configs: Sequence[RunConfig], folder: Path, table: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row a finished run, and those that a table knows: λ, seed, `regime`, how long it was followed, and what it was like at epoch 100.
+def evaluations(run: Run, steps: Iterable[int] | None = None) -> pd.DataFrame:
+    """What was recorded of a run by epoch, with its diagnostics at some of the kept steps, or at all; NaN where one of both is missing."""
+    chosen = None if steps is None else [step for step in steps if step in run.steps]
+    table = run.metrics.set_index("step").join(diagnostics(run, chosen), how="outer")
+    return table.set_axis(table.index / steps_per_epoch(run.config)).rename_axis("epoch")
+
+
+def read_runs(configs: Sequence[RunConfig], folder: Path) -> pd.DataFrame:
+    """A `run_row` each finished run.
 
     A run that ends when it groks says nothing about retaining it; those of `run_pairs` and of the paper's own grid go on.
     """
-    rows = []
-    for config in configs:
-        if (run := finished(config, folder)) is None:
-            continue
-        metrics, epoch = run.metrics, steps_per_epoch(config)
-        last = diagnostics(run, [run.steps[-1]]).iloc[-1]
-        epochs = metrics["step"] / epoch
-        what = regime(epochs, metrics["train_accuracy"], metrics["test_accuracy"], last["head_similarity"], last["entropy_spread"])
-        followed = float(epochs.iloc[-1])
-        settings = {RUN: config.digest, "weight_decay": config.optimizer.weight_decay, "seed": config.seed}
-        rows.append({**settings, **what._asdict(), "followed": followed} | _early(run, epoch))
-    return merged(table, pd.DataFrame(rows))
-
-
-def _early(run: Run, epoch: int) -> dict[str, float]:
-    """Train loss, norm of the weights, s̄ and σ_H at epoch 100; NaN where the run has ended or kept nothing by then."""
-    names, step = ["train_loss", "weight_norm", *DIAGNOSTICS[:2]], EARLY * epoch
-    if step not in run.steps:
-        return dict.fromkeys((f"early_{name}" for name in names), math.nan)
-    metrics = run.metrics.set_index("step").loc[step]
-    values = pd.concat([metrics, diagnostics(run, [step]).loc[step]])
-    return {f"early_{name}": float(values[name]) for name in names}
-
-
-def diagnostics_over_training(config: RunConfig, folder: Path) -> pd.DataFrame:
-    """Test accuracy, s̄ and σ_H of a run at each kept epoch; accuracy is NaN where it was not evaluated."""
-    run, epoch = Run(folder / config.digest), steps_per_epoch(config)
-    table: pd.DataFrame = diagnostics(run).join(run.metrics.set_index("step")[["test_accuracy"]]).assign(**{RUN: config.digest})
-    table.index = pd.Index(table.index / epoch, name="epoch")
-    return table
+    runs = finished_runs(configs, folder)
+    return pd.DataFrame([run_row(run.config, evaluations(run, {EARLY * steps_per_epoch(run.config), run.steps[-1]})) for run in runs])
 
 
 # --- forks -------------------------------------------------------------------------------------------------------------------------
@@ -235,66 +204,39 @@ def peak(spread: pd.Series, after: int) -> Peak:
     return Peak(int(later.index.to_numpy()[top]), float(later.iloc[top]))
 
 
-def arms(run: Run, at: int, window: int) -> dict[str, RunConfig]:
-    """The forks of a run at a step, by arm: control, sham, re-initialised and clipped, all followed for the same steps.
+def edits(seed: int, median: float) -> dict[str, Event | None]:
+    """What is done to a run at a fork, by arm.
 
     "reinit" draws 2 heads of every layer again, with their Adam moments at 0; "sham" resets the moments of the same heads and changes no
-    weight; "clip" scales the attention weights down to the median norm of the run's checkpoints up to that step, if they are above it.
+    weight; "clip" scales the attention weights down to the median norm of the run's evaluations up to that step, if they are above it.
     """
-    seed, median = run.config.seed, float(np.median([attention_norm(run.weights(step)) for step in run.steps if step <= at]))
-    edits = {"control": None, "sham": ResetHeadMoments(N_HEADS, seed), "reinit": ReinitialiseHeads(N_HEADS, seed), "clip": ClipNorm(median)}
+    return {"control": None, "sham": ResetHeadMoments(N_HEADS, seed), "reinit": ReinitialiseHeads(N_HEADS, seed), "clip": ClipNorm(median)}
+
+
+def arms(run: Run, at: int, window: int) -> dict[str, RunConfig]:
+    """The forks of a run at a step, by arm, all followed for the same steps."""
+    median = float(np.median([attention_norm(run.weights(step)) for step in run.steps if step <= at]))
     settings: dict[str, Any] = {"steps": at + window, "checkpoints.every": run.config.eval_every, "checkpoints.moments": False}
-    return {arm: next(iter(children(run, at, edit=edit, **settings).values())) for arm, edit in edits.items()}
+    return {arm: next(iter(children(run, at, edit=edit, **settings).values())) for arm, edit in edits(run.config.seed, median).items()}
 
 
-def run_pairs(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> dict[str, pd.DataFrame]:
-    """Fork every finished parent where its σ_H is largest, and read the same window off every arm; pairs that tables know are theirs.
+def run_pairs(plan: Plan, folder: Path, train: bool = True) -> dict[str, pd.DataFrame]:
+    """Fork every finished parent where its σ_H is largest, and read the same window off every arm.
 
     Returns:
-        By name of the intervention, one row a seed: ``at`` (epochs); ``control``, ``sham``, ``reinit``, ``clip``, the peaks of σ_H (nats)
-        in the window after it; ``whole_control`` and ``whole_reinit``, the peaks over the whole run; ``clipped``, whether clipping did anything;
-        ``grok`` (epochs) and ``retained`` of the parent, which was followed to its end.
+        By name of the intervention, a `pair_row` each seed whose arms have all ended.
     """
     planned: dict[str, list[tuple[Run, Peak, dict[str, RunConfig]]]] = {}
     for name, paired in plan.pairs.items():
-        for config in paired.parents:
-            if (run := finished(config, folder)) is None:
-                continue
-            epoch = steps_per_epoch(config)
+        for run in finished_runs(paired.parents, folder):
+            epoch = steps_per_epoch(run.config)
             top = peak(diagnostics(run)["entropy_spread"], paired.after * epoch)
             planned.setdefault(name, []).append((run, top, arms(run, top.step, paired.window * epoch)))
     out = folder / "forks"
     if train:
         train_all([config for rows in planned.values() for _, _, forks in rows for config in forks.values()], out, **plan.how)
-    found: dict[str, pd.DataFrame] = {}
-    for name in plan.pairs:
-        ended = [row for row in planned.get(name, []) if all(finished(config, out) is not None for config in row[2].values())]
-        table = merged(tables.get(f"pairs-{name}"), pd.DataFrame([_paired_row(*row, out) for row in ended]))
-        found |= {name: table} if len(table) else {}
-    return found
-
-
-def read_all(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> dict[str, pd.DataFrame]:
-    """Train what no table knows of a plan, and give every table that has rows: see `read_runs`, `run_pairs`, `along` and `baselines.read`.
-
-    Returns:
-        ``runs``, ``collapse``, ``canonical-runs``, ``multitask-runs`` (with ``size`` and ``operation``), ``pairs-NAME``, ``diagnostics``,
-        ``baselines`` and ``published-baselines``.
-    """
-    if train:
-        there = set().union(*(known(table) for table in tables.values()))
-        train_all([config for config in plan.configs if config.digest not in there], folder, **plan.how)
-    grids = {"runs": plan.smaller.configs, "collapse": plan.collapsing, "canonical-runs": plan.canonical.configs if plan.canonical else ()}
-    found = {name: read_runs(configs, folder, tables.get(name)) for name, configs in grids.items()}
-    tasks = [read_runs(grid.configs, folder).assign(size=size, operation=operation) for (size, operation), grid in plan.multitask.items()]
-    found["multitask-runs"] = merged(tables.get("multitask-runs"), pd.concat(tasks) if tasks else pd.DataFrame())
-    found |= {f"pairs-{name}": table for name, table in run_pairs(plan, folder, tables, train).items()}
-    example = plan.calibration or plan.pairs["near"].parents[0]
-    read = finished(example, folder) is not None
-    found["diagnostics"] = merged(tables.get("diagnostics"), diagnostics_over_training(example, folder) if read else pd.DataFrame())
-    for name, baseline_grids in (("baselines", plan.baselines), ("published-baselines", plan.published_baselines)):
-        found[name] = baselines.read(baseline_grids, folder, tables.get(name))
-    return {name: table for name, table in found.items() if len(table)}
+    ended = {name: [row for row in rows if len(finished_runs(row[2].values(), out)) == len(row[2])] for name, rows in planned.items()}
+    return {name: pd.DataFrame([_paired_row(*row, out) for row in rows]) for name, rows in ended.items()}
 
 
 def _paired_row(run: Run, top: Peak, forks: Mapping[str, RunConfig], out: Path) -> dict[str, Any]:
@@ -302,15 +244,30 @@ def _paired_row(run: Run, top: Peak, forks: Mapping[str, RunConfig], out: Path) 
     clip = forks["clip"].parent
     assert clip is not None  # `arms` made it so
     assert isinstance(clip.edit, ClipNorm)
-    epoch, metrics = steps_per_epoch(run.config), run.metrics
-    return {
-        RUN: run.config.digest,
-        "weight_decay": run.config.optimizer.weight_decay,
-        "seed": run.config.seed,
-        "at": top.step / epoch,
-        **peaks,
-        **{f"whole_{arm}": max(top.value, peaks[arm]) for arm in ("control", "reinit")},
-        "clipped": attention_norm(run.weights(top.step)) > clip.edit.norm,
-        "grok": onset(metrics["step"] / epoch, metrics["test_accuracy"], GROK, interpolate=False),
-        "retained": bool(metrics["test_accuracy"].iloc[-1] >= GROK),
-    }
+    clipped = attention_norm(run.weights(top.step)) > clip.edit.norm
+    return pair_row(run.config, top.step, top.value, peaks, clipped, steps_per_epoch(run.config), run.metrics)
+
+
+# --- all together ------------------------------------------------------------------------------------------------------------------
+
+
+def read_all(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = True) -> dict[str, pd.DataFrame]:
+    """Train what no table knows of a plan, and read all that is finished: see `read_runs`, `run_pairs`, `evaluations` and `baselines.read`.
+
+    Returns:
+        ``runs``, ``collapse``, ``canonical-runs``, ``multitask-runs`` (with ``size`` and ``operation``), ``pairs-NAME``, ``diagnostics``,
+        ``baselines`` and ``published-baselines``; without rows where nothing is finished.
+    """
+    if train:
+        there = set().union(*(known(table) for table in tables.values()))
+        train_all([config for config in plan.configs if config.digest not in there], folder, **plan.how)
+    grids = {"runs": plan.smaller.configs, "collapse": plan.collapsing, "canonical-runs": plan.canonical.configs if plan.canonical else ()}
+    found = {name: read_runs(configs, folder) for name, configs in grids.items()}
+    tasks = [read_runs(grid.configs, folder).assign(size=size, operation=operation) for (size, operation), grid in plan.multitask.items()]
+    found["multitask-runs"] = pd.concat(tasks) if tasks else pd.DataFrame()
+    found |= {f"pairs-{name}": table for name, table in run_pairs(plan, folder, train).items()}
+    example = plan.calibration or plan.pairs["near"].parents[0]
+    if (run := finished(example, folder / example.digest)) is not None:
+        found["diagnostics"] = evaluations(run)[[*DIAGNOSTICS, "test_accuracy"]].dropna(subset=DIAGNOSTICS[:1]).assign(**{RUN: example.digest})
+    grids_of_baselines = {"baselines": plan.baselines, "published-baselines": plan.published_baselines}
+    return found | {name: baselines.read(configs, folder) for name, configs in grids_of_baselines.items()}
