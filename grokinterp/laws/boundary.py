@@ -150,7 +150,7 @@ def logistic_boundary(
 
     decays = used["weight_decay"].to_numpy()
     groks_at = used["grokked"].to_numpy()[:, None] * (decays[:, None] == rates["weight_decay"].to_numpy())  # [run, λ]
-    drawn = np.concatenate([x[None], resample(rng, decays, n_bootstrap) @ groks_at])
+    drawn = resample(rng, decays, n_bootstrap) @ groks_at
     half = 0.5 if smooth else 0.0
     log_decay = np.log10(rates["weight_decay"].to_numpy())
     centre, steepness = _fit(log_decay, drawn + half, n + 2 * half, method)
@@ -161,8 +161,8 @@ def logistic_boundary(
         raise GrokinterpError(f"the grok rates do not rise through 1/2 in or near the runs, between {ends}; run λ further out")
     outside = (centre < log_decay[0]) | (centre > log_decay[-1])
     return LogisticBoundary(
-        boundary=interval(10 ** centre[0], 10 ** centre[1:], level),
-        steepness=interval(steepness[0], steepness[1:], level),
+        boundary=interval(10**centre, level),
+        steepness=interval(steepness, level),
         n_runs=int(n.sum()),
         n_grokked=int(x.sum()),
         n_left_out=len(runs) - len(used),

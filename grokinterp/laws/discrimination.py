@@ -88,13 +88,13 @@ def discrimination(
             f"both kinds of evaluations are needed, some before the event and some not; got {(labels == 1).sum()} and {(labels == 0).sum()}"
         )
     has_event = (labels == 1).any(1)
-    counts = np.concatenate([np.ones((1, len(labels))), resample(rng, has_event, n_bootstrap)])
+    counts = resample(rng, has_event, n_bootstrap)
     pooled, same_time = _concordance(value, labels, counts)
     reference = None if baseline is None else _concordance(_like(labels, baseline), labels, counts)[0]
     return Discrimination(
-        auc=interval(pooled[0], pooled[1:], level),
-        auc_same_time=interval(same_time[0], same_time[1:], level),
-        gain=None if reference is None else interval(pooled[0] - reference[0], pooled[1:] - reference[1:], level),
+        auc=interval(pooled, level),
+        auc_same_time=interval(same_time, level),
+        gain=None if reference is None else interval(pooled - reference, level),
         n_before=int((labels == 1).sum()),
         n_other=int((labels == 0).sum()),
         n_runs=int(known.any(1).sum()),

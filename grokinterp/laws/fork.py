@@ -155,7 +155,7 @@ def _fit(name: Hashable, draws: pd.DataFrame, rng: np.random.Generator, n_bootst
     groks = ~censored
     if len(np.unique(decay[groks])) < 2:
         raise GrokinterpError(f"group {name}: a law in λ needs draws that grok at 2 different λ at least; {groks.sum()} of {len(draws)} draws grok")
-    counts = np.concatenate([np.ones((1, len(draws))), resample(rng, decay, n_bootstrap)])
+    counts = resample(rng, decay, n_bootstrap)
     with np.errstate(invalid="ignore"):  # a resample in which nothing groks has no C: NaN
         grokking = counts * groks
         constants = {
@@ -163,7 +163,7 @@ def _fit(name: Hashable, draws: pd.DataFrame, rng: np.random.Generator, n_bootst
             "mean_product": grokking @ (decay * delay) / grokking.sum(1),
         }
     constants["censored"], noise = _censored_median(decay * delay, censored, counts)
-    estimates = {key: interval(value[0], value[1:], level) for key, value in constants.items()}
+    estimates = {key: interval(value, level) for key, value in constants.items()}
     means = draws[groks].groupby("weight_decay")["delay"].mean()
     trend, p_trend = _trend(decay, delay, censored, rng, n_permutations)
     return ForkFit(

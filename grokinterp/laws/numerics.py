@@ -102,20 +102,21 @@ def check_bootstrap(n_bootstrap: int) -> None:
 
 
 def resample(rng: np.random.Generator, strata: np.ndarray, n_bootstrap: int) -> np.ndarray:
-    """How often each run is drawn when runs are drawn with replacement within each stratum, [resample, run].
+    """How often each run counts: once in the data, which come first, then as often as it is drawn in each resample, [1 + resample, run].
 
-    No resamples at all where every run is alone in its stratum: each would repeat the data, and the interval have no width.
+    Runs are drawn with replacement within each stratum. Where every run is alone in its stratum there are no resamples at all: each would repeat
+    the data, and the interval have no width.
 
     Raises:
         GrokinterpError: fewer than one resample.
     """
     check_bootstrap(n_bootstrap)
     if len(pd.unique(strata)) == len(strata):
-        return np.empty((0, len(strata)))
-    counts = np.zeros((n_bootstrap, len(strata)))
+        return np.ones((1, len(strata)))
+    counts = np.ones((1 + n_bootstrap, len(strata)))
     for stratum in pd.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        counts[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), n_bootstrap)
+        counts[1:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), n_bootstrap)
     return counts
 
 

@@ -147,7 +147,7 @@ def lead_times(
     clustered = (np.nan, np.nan) if cluster is None else sign_flip_p(np.bincount(unit, np.sign(lead)))
     no_measure, no_grok = runs["measure"].isna(), runs["grok"].isna()
     return LeadTimes(
-        mean=interval(lead.mean(), counts @ sums / (counts @ sizes), level),
+        mean=interval(counts @ sums / (counts @ sizes), level),
         median=float(np.median(lead)),
         p_two_sided=two_sided,
         p_one_sided=one_sided,

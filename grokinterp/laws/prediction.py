@@ -157,10 +157,10 @@ def detection(
     rates, medians = (~np.isnan(drawn_leads)).mean(1), pd.DataFrame(drawn_leads).median(axis=1).to_numpy()
     relative = np.nan_to_num(drawn_leads / times[grokking][drawn[2]]).mean(1)
     return Detection(
-        detection_rate=interval(rates[0], rates[1:], level),
-        median_lead=interval(medians[0], medians[1:], level),
-        relative_lead=interval(relative[0], relative[1:], level),
-        false_alarm_rate=interval(false_alarms[0], false_alarms[1:], level),
+        detection_rate=interval(rates, level),
+        median_lead=interval(medians, level),
+        relative_lead=interval(relative, level),
+        false_alarm_rate=interval(false_alarms, level),
         nominal_rate=false_alarm_rate,
         threshold=float(thresholds[0]),
         n_calibration=len(setting),

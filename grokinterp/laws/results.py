@@ -82,21 +82,23 @@ def tabulate(values: dict[str, Estimate | int | float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["quantity", "estimate", "low", "high"])
 
 
-def interval(value: float, draws: np.ndarray, level: float) -> Estimate:
-    """A value with the percentile interval of its bootstrap draws; NaN limits without draws.
+def interval(draws: np.ndarray, level: float) -> Estimate:
+    """A value with the percentile interval of its bootstrap draws; NaN limits without resamples.
 
-    Draws that are NaN, where the quantity does not exist, are left out.
+    Args:
+        draws: the value itself, then that of each resample, as `resample` orders them; NaN, where the quantity does not exist, is left out.
+        level: of the interval.
 
     Raises:
         GrokinterpError: a level outside (0, 1).
     """
     check_level(level)
-    kept = draws[~np.isnan(draws)]
+    value, kept = float(draws[0]), draws[1:][~np.isnan(draws[1:])]
     if not len(kept):
-        return Estimate(float(value), np.nan, np.nan)
+        return Estimate(value, np.nan, np.nan)
     # Without interpolation, so that an infinite draw stays one.
     low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(value, float(low), float(high))
 
 
 def check_level(level: float) -> None:

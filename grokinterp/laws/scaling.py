@@ -190,12 +190,12 @@ def grokking_time_in_p(p: ArrayLike, time: ArrayLike, *, rng: Rng = 0, n_bootstr
     moduli, taus = runs["p"].to_numpy(), runs["time"].to_numpy()
     counts = resample(rng, np.zeros(len(runs)), n_bootstrap)
     several = (counts @ pd.get_dummies(runs["p"]).to_numpy(float) > 0).sum(1) > 1
-    omega, p_crit = _fit_in_p(moduli, taus, np.concatenate([np.ones((1, len(runs))), counts[several]]))
+    omega, p_crit = _fit_in_p(moduli, taus, counts[several])
     predicted = -omega[0] * np.log1p(-p_crit[0] / moduli)
     means = runs.assign(predicted=predicted).groupby("p").mean()
     return GrokkingTimeInP(
-        omega=interval(omega[0], omega[1:], level),
-        p_crit=interval(p_crit[0], p_crit[1:], level),
+        omega=interval(omega, level),
+        p_crit=interval(p_crit, level),
         r2=r_squared(taus, predicted),
         r2_of_means=r_squared(means["time"].to_numpy(), means["predicted"].to_numpy()),
         n_runs=len(runs),

@@ -72,8 +72,7 @@ class SurvivalBoundary(Result):
         """
         if not 0 < horizon < np.inf:
             raise GrokinterpError(f"a horizon is a positive time in the unit of the runs; got {horizon}")
-        boundaries = _boundaries(self.fits, horizon)
-        return interval(boundaries[0], boundaries[1:], self.level)
+        return interval(_boundaries(self.fits, horizon), self.level)
 
     def table(self) -> pd.DataFrame:
         """The parameters and counts, then a row for λ_c at each horizon."""
@@ -142,10 +141,9 @@ def survival_boundary(
     if n_decays < 3:
         raise GrokinterpError(f"a boundary and an exponent need runs that grok at 3 different λ at least; got {n_decays}, so run more λ")
 
-    drawn = resample(rng, decay, n_bootstrap)
-    determined = (drawn @ (~stopped[:, None] * (decay[:, None] == np.unique(decay))) > 0).sum(1) > 2
-    counts = np.concatenate([np.ones((1, len(runs))), drawn[determined]])
-    fits = _fit(decay, np.log(times), stopped, counts, all_can)
+    counts = resample(rng, decay, n_bootstrap)
+    determined = (counts @ (~stopped[:, None] * (decay[:, None] == np.unique(decay))) > 0).sum(1) > 2
+    fits = _fit(decay, np.log(times), stopped, counts[determined], all_can)
     quantities = {
         "asymptote": fits[:, 2],
         "exponent": fits[:, 1],
@@ -154,7 +152,7 @@ def survival_boundary(
         "share_that_can": fits[:, 4],
     }
     return SurvivalBoundary(
-        **{name: interval(value[0], value[1:], level) for name, value in quantities.items()},
+        **{name: interval(value, level) for name, value in quantities.items()},
         n_runs=len(runs),
         n_censored=int(stopped.sum()),
         followed=float(times.max()),

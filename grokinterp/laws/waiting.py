@@ -72,10 +72,9 @@ def onsets(runs: Any, condition: str, *, rng: Rng = 0, n_bootstrap: int = 1000, 
     found = onsets_of(runs, condition)
     met = found["onset"].notna().to_numpy()
     times = found["onset"].fillna(found["followed"]).to_numpy(dtype=float)
-    counts = np.concatenate([np.ones((1, len(found))), resample(rng, np.zeros(len(found)), n_bootstrap)])
-    medians = np.array([_median(times, met, weights) for weights in counts])
+    medians = np.array([_median(times, met, weights) for weights in resample(rng, np.zeros(len(found)), n_bootstrap)])
     return Onsets(
-        median=interval(medians[0], medians[1:], level),
+        median=interval(medians, level),
         n_runs=len(found),
         n_reached=int(met.sum()),
         n_censored=int((~met).sum()),

@@ -74,9 +74,11 @@ def test_sign_flips_of_ranks_are_wilcoxons_test() -> None:
 def test_resampling_keeps_the_number_of_runs_in_each_stratum() -> None:
     strata = np.array([1, 1, 2, 1, 3, 2])
     counts = resample(rng(), strata, 200)
+    assert counts.shape == (201, 6)
+    assert counts[0].tolist() == [1.0] * 6  # the data themselves
     for stratum in (1, 2, 3):
         assert (counts[:, strata == stratum].sum(1) == (strata == stratum).sum()).all()
-    assert resample(rng(), np.arange(6), 200).shape == (0, 6)  # nothing to draw: no interval of width 0
+    assert resample(rng(), np.arange(6), 200).tolist() == [[1.0] * 6]  # nothing to draw: no interval of width 0
 
 
 DECAY, TIME = np.repeat([0.01, 0.1, 1.0], 4), np.repeat([4000.0, 400.0, 40.0], 4) * np.tile([0.9, 1, 1.1, 1.2], 3)

@@ -63,13 +63,11 @@ def speed_up(slow: pd.DataFrame, fast: pd.DataFrame, rng: np.random.Generator) -
         return SpeedUp(Estimate(math.nan, math.nan, math.nan), "no bound")
     bound = "at least" if slow_never else "at most" if fast_never else ""
     above, below = times(slow), times(fast)
-    value = above.mean() / below.mean()
     if min(len(above), len(below)) < 2:
-        return SpeedUp(Estimate(float(value), math.nan, math.nan), bound)
+        return SpeedUp(Estimate(float(above.mean() / below.mean()), math.nan, math.nan), bound)
     side = np.repeat([0, 1], [len(above), len(below)])
-    drawn = resample(rng, side, N_BOOTSTRAP)
-    draws = (drawn[:, side == 0] @ above / len(above)) / (drawn[:, side == 1] @ below / len(below))
-    return SpeedUp(interval(value, draws, 0.95), bound)
+    counts = resample(rng, side, N_BOOTSTRAP)
+    return SpeedUp(interval((counts[:, side == 0] @ above / len(above)) / (counts[:, side == 1] @ below / len(below)), 0.95), bound)
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:
