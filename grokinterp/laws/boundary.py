@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,7 @@ from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, minimise, require, resample
 from grokinterp.laws.results import Estimate, Result, interval
 from grokinterp.laws.subjects import column, times_in_sweep
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 STEEPNESS = (0.5, 200.0)
 """Slopes that a fit may have, in logits per decade of λ: beyond the second a curve rises from 1 % to 99 % in a twentieth of a decade."""

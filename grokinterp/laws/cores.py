@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,11 @@ from grokinterp.laws.results import Estimate, Result, check_level
 from grokinterp.laws.subjects import runs_of
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.tail import Tail, readout_of
+from grokinterp.plots.lazy import go
 from grokinterp.reports.several import labels
 from grokinterp.shapes import Positions
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Task
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,9 +12,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line
 from grokinterp.laws.numerics import resample
 from grokinterp.laws.results import Estimate, Result, interval
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,7 @@ from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, labels, log_survival, minimise, r_squared, require, resample
 from grokinterp.laws.results import Estimate, Result, interval
 from grokinterp.laws.subjects import GROKS, forks_of, is_subject
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 ESTIMATORS = ("least_squares", "mean_product", "censored")
 LEAST_NOISE, MOST_NOISE = 1e-4, 20.0

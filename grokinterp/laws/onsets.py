@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import columns, labels, resample, sign_flip_p
 from grokinterp.laws.results import Estimate, Result, interval
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 
 def onset(steps: ArrayLike, values: ArrayLike, threshold: float, direction: str = ">=", persistence: int = 1, interpolate: bool = True) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import columns, sign_flip_p
 from grokinterp.laws.results import Estimate, Result, check_level
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

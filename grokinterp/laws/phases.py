@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,8 @@ from scipy.stats import binomtest
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.results import Result, check_level
 from grokinterp.laws.subjects import column, times_in_sweep
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots import heat_map
+from grokinterp.plots.lazy import go
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,8 +42,6 @@ class PhaseDiagram(Result):
 
     def figure(self) -> go.Figure:
         """The share of runs that grok as colour, with counts and median steps written in; cells without runs stay empty."""
-        from grokinterp.plots import heat_map
-
         wide = self.cells.pivot(index="y", columns="x", values="rate")
         texts = self.cells.assign(text=[self._words(row) for _, row in self.cells.iterrows()]).pivot(index="y", columns="x", values="text")
         caption = "Each cell is a pair of settings: how many of its runs grok, and the step by which half of them have. Empty cells have no runs."

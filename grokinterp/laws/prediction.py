@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line
 from grokinterp.laws.numerics import check_bootstrap, columns, flags, require
 from grokinterp.laws.results import Estimate, Result, interval
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 
 def alarm_threshold(scores_of_negative_runs: Sequence[ArrayLike], false_alarm_rate: float) -> float:

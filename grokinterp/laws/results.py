@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.printing import latex
 from grokinterp.notebook import html_table
 from grokinterp.outputs import TEXT, output
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 
 class Estimate(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import columns, minimise, r_squared, require, resample
 from grokinterp.laws.results import Estimate, Result, check_level, interval
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 NO_BETTER = 1e-3  # of the sum of squares: a fit that gains less on its limit does not determine two parameters (chosen here)
 

@@ -13,7 +13,6 @@ above the boundary, as 5 of 30 do at λ = 1 in arXiv 2605.20441, from being read
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,9 +24,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import band, draw, line
 from grokinterp.laws.numerics import columns, flags, log_survival, minimise, require, resample
 from grokinterp.laws.results import Estimate, Result, interval, tabulate
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 LOWER = np.array([-60.0, 0.02, 0.0, np.log(0.01), 0.02])
 UPPER = np.array([60.0, 15.0, 1 - 1e-4, np.log(10.0), 1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,7 @@ from grokinterp.laws.drawing import draw, points
 from grokinterp.laws.numerics import columns, resample, sign_flip_p
 from grokinterp.laws.results import Estimate, Result, check_level, interval
 from grokinterp.laws.subjects import onsets_of
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

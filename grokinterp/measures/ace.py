@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import xarray as xr
 from torch import Tensor
 
 from grokinterp import plots
@@ -22,9 +23,6 @@ from grokinterp.models.tail import Tail, readout_of
 from grokinterp.shapes import Positions
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Prompts
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 SHUFFLES = 5
 AXES = 2  # of the core in which mean vectors are drawn
@@ -82,8 +80,6 @@ def ace(
     Raises:
         GrokinterpError: an unknown hook, activations that do not vary, no split where one is asked for.
     """
-    import xarray as xr
-
     if isinstance(snapshot.subject, Prompts):
         return agreement_sweep(snapshot.model, snapshot.subject)
     model, task = snapshot.model, snapshot.task
@@ -149,8 +145,6 @@ def _dynamics(snapshot: Snapshot, core: Core, split: Literal["all", "train", "te
 
 def _drawn(eigenvalues: np.ndarray, means: Tensor, r2: list[float]) -> dict[str, Any]:
     """Fits, eigenvalues and mean vectors; in real numbers, since netCDF has no others."""
-    import xarray as xr
-
     shown = (means - means.mean(0))[:, :AXES]
     parts = np.stack([eigenvalues.real, eigenvalues.imag], axis=1)
     coords: Mapping[str, Any] = {"eigenvalue": np.arange(1, 1 + len(eigenvalues)), "part": ["real", "imaginary"]}

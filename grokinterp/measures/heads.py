@@ -6,9 +6,8 @@ on one fixed batch, and work on any transformer with a ``hook_pattern`` in each 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,11 +18,8 @@ from grokinterp.measures.headline import row_of
 from grokinterp.measures.measure import Measure
 from grokinterp.measures.undefined import finite, with_reasons
 from grokinterp.models.adapter import Adapter
+from grokinterp.plots.lazy import go
 from grokinterp.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    import xarray as xr
 
 Pattern = Float[Tensor, "*layer example head query key"]
 PerLayer = Float[Tensor, "*layer"]
@@ -47,8 +43,6 @@ def heads(snapshot: Snapshot, batch_size: int = BATCH) -> xr.Dataset:
     Raises:
         GrokinterpError: a model with a single head a layer, which has nothing to compare, or one that was built without attention.
     """
-    import xarray as xr
-
     adapter = Adapter(snapshot.model)
     needs.attention(snapshot)
     if adapter.n_heads < 2:

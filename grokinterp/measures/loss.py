@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -18,9 +17,6 @@ from grokinterp.models.adapter import Adapter
 from grokinterp.shapes import ExampleMask
 from grokinterp.snapshot import Snapshot
 from grokinterp.tasks import Task
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 SPLITS = ("all", "train", "test")
 SHOWN = ("train", "test", "all")
@@ -45,8 +41,6 @@ def loss(snapshot: Snapshot) -> xr.Dataset:
     Raises:
         GrokinterpError: logits that are no finite numbers.
     """
-    import xarray as xr
-
     each = dict(zip(("loss", "accuracy"), _scores(snapshot), strict=True))
     masks = _masks(snapshot.task)
     found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}

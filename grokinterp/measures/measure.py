@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+import xarray as xr
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.measures.headline import Number, Row
 from grokinterp.measures.needs import gradients
 from grokinterp.measures.undefined import refuse_unless_finite
+from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import MissingVariables
 from grokinterp.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    import xarray as xr
 
 Function = Callable[..., "xr.Dataset | Mapping[str, Any]"]
 Figure = Callable[["xr.Dataset"], "go.Figure"]
@@ -63,8 +61,6 @@ class Measure:
         Raises:
             GrokinterpError: the snapshot lacks what the measure needs, or its model has diverged.
         """
-        import xarray as xr
-
         refuse_unless_finite(snapshot.model)
         for need in self.needs:
             need(snapshot)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from grokinterp import plots
@@ -20,10 +21,6 @@ from grokinterp.models.adapter import Adapter
 from grokinterp.models.transformers import trained_parameters
 from grokinterp.plots.lazy import go
 from grokinterp.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    import xarray as xr
 
 SHOWN = 4  # neurons, or heads of a figure (chosen here: as many as fit a screen)
 SKETCH = 4096  # numbers that stand for all weights (chosen here: distances keep to about 2 %)
@@ -44,8 +41,6 @@ def neuron_maps(snapshot: Snapshot, neurons: Sequence[int] | None = None) -> xr.
     Raises:
         GrokinterpError: a task without a group, an attention-only model, a neuron that the layer lacks.
     """
-    import xarray as xr
-
     table = snapshot.table(snapshot.readout(snapshot.last_mlp))
     chosen = _typical(snapshot.reference) if neurons is None else [int(neuron) for neuron in neurons]
     if not chosen or min(chosen) < 0 or max(chosen) >= table.shape[-1]:
@@ -149,8 +144,6 @@ def attention_maps(snapshot: Snapshot) -> xr.Dataset:
     Raises:
         GrokinterpError: a task without a group, a model without attention.
     """
-    import xarray as xr
-
     needs.attention(snapshot)
     rows = [snapshot.table(snapshot.readout(hook)) for hook in Adapter(snapshot.model).attention_hooks("pattern")]
     stacked = torch.stack(rows).permute(0, 3, 4, 1, 2).float()  # [layer, head, key, x, y]
@@ -195,8 +188,6 @@ def weights_path(snapshot: Snapshot, size: int = SKETCH) -> xr.Dataset:
     Raises:
         GrokinterpError: a size below 1.
     """
-    import xarray as xr
-
     if size < 1:
         raise GrokinterpError(f"a sketch has at least 1 number; got size={size}")
     generator = torch.Generator().manual_seed(0)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+import xarray as xr
 
 from grokinterp import plots
 from grokinterp.groups.fourier import component_names, pair_spectrum
@@ -12,9 +11,6 @@ from grokinterp.measures.measure import Measure
 from grokinterp.measures.needs import cyclic
 from grokinterp.measures.undefined import finite
 from grokinterp.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 def spectrum(snapshot: Snapshot) -> xr.Dataset:
@@ -27,8 +23,6 @@ def spectrum(snapshot: Snapshot) -> xr.Dataset:
     Raises:
         GrokinterpError: a task without a cyclic group.
     """
-    import xarray as xr
-
     names = component_names(cyclic(snapshot).order)
     finite(snapshot.logits, "the logits")
     norm = torch.linalg.vector_norm(pair_spectrum(snapshot.logit_table.float()), dim=2)

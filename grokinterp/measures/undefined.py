@@ -7,15 +7,13 @@ why in its attribute ``undefined``. `analyze` gathers both over the steps, into 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+import xarray as xr
 from torch import Tensor
 
 from grokinterp.errors import GrokinterpError
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 UNDEFINED = "undefined"
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -18,9 +17,7 @@ from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdi
 from grokinterp.papers.numbers import typeset
 from grokinterp.papers.sentences import opening
 from grokinterp.papers.tables import NOTHING, Tables
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 NO_FIGURES: Mapping[str, go.Figure] = {}
 SECTIONS: dict[str, tuple[Verdict, ...]] = {

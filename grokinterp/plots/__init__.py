@@ -15,6 +15,7 @@ from grokinterp.plots.agreement import agreement_by_layer, agreement_knob, agree
 from grokinterp.plots.cores import core_clock, core_eigenvalues, core_r2, core_size
 from grokinterp.plots.default import default
 from grokinterp.plots.frames import MAX_FRAMES, by_step
+from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import (
     BLUE,
     GREEN,
@@ -39,7 +40,6 @@ from grokinterp.plots.spectra import embedding_spectrum, logit_map_spectrum, log
 from grokinterp.plots.training import accuracy, fve, gini, key_frequencies_removed, losses, phase_spans, progress, scalar
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
     import xarray as xr
 
     Figure = Callable[[xr.Dataset], go.Figure]

@@ -11,7 +11,6 @@ from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import MissingVariables
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
     import xarray as xr
 
 MAX_FRAMES = 40

@@ -12,7 +12,6 @@ from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import GREY, STEPS, heat_style, layout_figure, stretched
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
     import xarray as xr
 
 GAP = 0.1  # of the width, between two maps

@@ -6,23 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import xarray as xr
 
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.notebook import html_table
 from grokinterp.plots import STEPS
+from grokinterp.plots.lazy import go
 from grokinterp.reports.figures import figures_named
 from grokinterp.reports.overlay import can_overlay, colour_of, one_at_a_time, overlay
 from grokinterp.reports.report import Report
 from grokinterp.reports.several import by_reason, config_of, differences, joined, labels, onset_figure, onset_table
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
-    import xarray as xr
 
 
 class Comparison(Report):
@@ -105,8 +103,6 @@ class Comparison(Report):
     @cached_property
     def differences(self) -> pd.DataFrame:
         """The settings in which the runs differ: a row a run, a column a setting."""
-        import pandas as pd
-
         return pd.DataFrame(differences(list(self._configs.values())), index=pd.Index(list(self.reports), name="run"))
 
     def onsets(self, *conditions: str) -> pd.DataFrame:
@@ -133,8 +129,6 @@ class Comparison(Report):
         Raises:
             GrokinterpError: an unknown variable.
         """
-        import pandas as pd
-
         if variables:
             return super().to_dataframe(*variables)
         return pd.concat({run: report.to_dataframe() for run, report in self.reports.items()}, names=["run"])

@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from grokinterp.plots.frames import spread
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 FRAMES = 6_000_000
 """Bytes that the frames of a page may take together; where they would take more, each figure keeps fewer of them (chosen here)."""

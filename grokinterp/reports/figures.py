@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from grokinterp import plots
 from grokinterp.measures import MEASURES, OURS, Measure
 from grokinterp.measures.measure import GIVEN_BY, Figure
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    import xarray as xr
+from grokinterp.plots.lazy import go
 
 
 def figures(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> dict[str, go.Figure]:

@@ -6,13 +6,11 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grokinterp.errors import GrokinterpError
 from grokinterp.outputs import Kind, output
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 FILMS = {
     ".gif": Kind("a GIF", re.compile(rb"GIF8")),
@@ -54,8 +52,6 @@ def stills(figure: go.Figure) -> Iterator[go.Figure]:
     Args:
         figure: with frames.
     """
-    import plotly.graph_objects as go
-
     layout = {name: value for name, value in figure.layout.to_plotly_json().items() if name not in ("sliders", "updatemenus")}
     for frame in figure.frames:
         still = go.Figure(figure.data, layout=layout)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grokinterp.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from grokinterp.plots.lazy import go
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY)

@@ -15,19 +15,18 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import xarray as xr
 
 from grokinterp import __version__
 from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.outputs import PAGE, output
+from grokinterp.plots.lazy import go
 from grokinterp.reports.encoding import Panels, encode
 from grokinterp.reports.figures import figures as figures_of
 from grokinterp.reports.words import headline, missing
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
-    import xarray as xr
 
 
 def to_html(

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from grokinterp import plots
@@ -20,13 +21,10 @@ from grokinterp.measures import MEASURES, Measure, Number
 from grokinterp.measures.undefined import reasons_of
 from grokinterp.notebook import Framed, html_table
 from grokinterp.outputs import NETCDF, output
+from grokinterp.plots.lazy import go
 from grokinterp.reports.figures import figures, figures_named
 from grokinterp.reports.saved import LIMIT, read_dataset
 from grokinterp.reports.words import Phases, headline, missing
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
 
 _WIDE = 16  # a variable with more entries a step than this is no column of the table
 GROWING = {"frequency", "key_frequency", "signal_frequency", "component_x", "component_y", "irrep", "neuron", "parameter", "layer", "head"}
@@ -114,8 +112,6 @@ class Report:
         Raises:
             GrokinterpError: an unknown variable.
         """
-        import pandas as pd
-
         if variables:
             return xr.merge([self[name] for name in variables]).to_dataframe().reset_index()
         columns: dict[str, Any] = {}

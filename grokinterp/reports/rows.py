@@ -8,13 +8,10 @@ before has left free, and the next activations no longer fit in there. At p = 11
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class Rows:

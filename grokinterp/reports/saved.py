@@ -7,15 +7,13 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import xarray as xr
 
 from grokinterp.checks import shown
 from grokinterp.errors import GrokinterpError
 from grokinterp.files import parse_json, regular_file
 from grokinterp.reports.words import Phases
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 LIMIT = 1 << 30
 """Bytes that a saved report may have, and that its arrays may take in memory; pass another limit for a larger one."""
@@ -38,8 +36,6 @@ def read_dataset(path: str | Path, limit: int = LIMIT) -> xr.Dataset:
     Raises:
         GrokinterpError: the file is missing, not a file, not netCDF, larger than `limit`; it reaches outside itself; it is no report of ours.
     """
-    import xarray as xr
-
     path = regular_file(path, limit)
     _look(path, limit)
     try:

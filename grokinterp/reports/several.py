@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import xarray as xr
 
 from grokinterp import plots
 from grokinterp.conditions import Condition
@@ -14,11 +16,6 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.measures.undefined import UNDEFINED
 from grokinterp.plots.lazy import go
 from grokinterp.training.sweep import flat_settings
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
-    import xarray as xr
 
 WAITED_FOR = ("train_accuracy >= 0.99", "test_accuracy >= 0.95", "test_loss < 0.01")
 """Conditions of the table of onsets, as far as a run has recorded the quantities (chosen here)."""
@@ -91,8 +88,6 @@ def joined(datasets: Mapping[str, xr.Dataset]) -> xr.Dataset:
     Args:
         datasets: by the run's label.
     """
-    import xarray as xr
-
     uneven = [_without_bools(dataset) for dataset in datasets.values()]
     sizes: dict[str, set[int]] = {}
     for dataset in uneven:
@@ -143,8 +138,6 @@ def onset_table(datasets: Mapping[str, xr.Dataset], conditions: Sequence[str] = 
     Raises:
         GrokinterpError: a condition that cannot be read, or of those given one whose quantity a run lacks.
     """
-    import pandas as pd
-
     rows = {}
     for run, dataset in datasets.items():
         row: dict[str, float] = {}

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from grokinterp.measures.lookup import nearly_all
 from grokinterp.reports.figures import without_user_variables
 from grokinterp.reports.words import Phases, phases
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 LEARNED = 0.99  # accuracy that counts as having learned or generalised (chosen here)
 AGREES, TURNED = 0.9, 0.1  # AUC from which a model agrees, and up to which a flip has turned agreement over (chosen here)

@@ -8,18 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from grokinterp.conditions import first_stretch
 from grokinterp.measures import MEASURES, OURS, Measure, Number
 from grokinterp.measures.measure import GIVEN_BY, scalars_of
 from grokinterp.measures.undefined import reasons_of
 from grokinterp.reports.figures import without_user_variables
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 @dataclass(frozen=True)

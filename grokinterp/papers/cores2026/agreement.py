@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 
 from grokinterp import ace, plots
 from grokinterp.errors import GrokinterpError
@@ -25,11 +26,8 @@ from grokinterp.models.pretrained import load_model
 from grokinterp.papers.claims import Measurement
 from grokinterp.papers.cores2026.claims import GPT2_PAIRS
 from grokinterp.papers.tables import RUN, Tables
+from grokinterp.plots.lazy import go
 from grokinterp.tasks import Prompts
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    import xarray as xr
 
 EXAMPLE = "The key next to the cabinets"
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large")

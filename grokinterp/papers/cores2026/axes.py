@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,7 @@ from grokinterp.language.prompts import ATTRACTORS, agreement
 from grokinterp.laws.drawing import band, draw, line
 from grokinterp.outputs import SVG, TEXT, check_folder, output
 from grokinterp.papers.reproduction import markdown_table, svg_of
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 PAGE = "number-axes"
 PARTS = tuple(field.name for field in fields(NumberAxes))

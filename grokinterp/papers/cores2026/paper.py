@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -35,10 +34,8 @@ from grokinterp.papers.cores2026.claims import PRIMES, published_time
 from grokinterp.papers.cores2026.growth import Grown, grow
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, Tables, merged
+from grokinterp.plots.lazy import go
 from grokinterp.tasks import MarkovChain
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 LABELS = {"post": "post-LN", "pre_normalized": "pre-LN, normalized", "pre_residual": "pre-LN, residual stream"}
 RATE = 1e-3  # the learning rate in the paper's text, which the claims are measured at

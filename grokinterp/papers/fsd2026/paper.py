@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,9 @@ from grokinterp.papers.fsd2026.claims import CONFIGURATIONS, DELAYS, GRID, S5_IR
 from grokinterp.papers.fsd2026.sites import beside_published, leads_everywhere, measure_sites
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
+from grokinterp.plots.lazy import go
 from grokinterp.reports.report import Report
 from grokinterp.training.runs import Run
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 
 SOURCES = dict.fromkeys(("configurations", "forks", "significance", "s5", "table-5", "ablation", "sites"), (0,))
 FIGURES = ("leads", "synchronization", "fork-law")

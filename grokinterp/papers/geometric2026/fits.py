@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,7 @@ from grokinterp.laws.results import interval
 from grokinterp.papers.claims import read_claims
 from grokinterp.papers.geometric2026.arms import ARMS
 from grokinterp.papers.geometric2026.claims import MULTIPLICATION, ONSETS, RATIOS, S5_ONSETS
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 N_BOOTSTRAP = 2_000
 DRAWN = ("layer-1-6e-4", "layer-0-6e-4", "sphere-1-6e-4", "sphere-0-6e-4", "free-1-6e-4", "fourier-0-6e-4")

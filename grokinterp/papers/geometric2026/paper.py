@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,9 +21,7 @@ from grokinterp.papers.geometric2026.fits import DRAWN, accuracy_figure, onset_f
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, Tables, left, merged
 from grokinterp.papers.training import train_all
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 SOURCES = {"runs": (0,)}
 FIGURES = ("onsets", "accuracy")

@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,14 +33,12 @@ from grokinterp.papers.claims import TIMES, Budget, averaged, read_claims
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
 from grokinterp.papers.training import finished_runs, train_all
+from grokinterp.plots.lazy import go
 from grokinterp.reports.report import Report
 from grokinterp.reports.words import Phases
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 SOURCES = {"runs": (0,), "curves": (0,)}
 FIGURES = ("representation_losses", "representation_spectrum", "coset_neurons", "coset_maps", "synchronization")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
@@ -20,12 +19,10 @@ from grokinterp.papers.claims import Budget, averaged, read_claims
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
 from grokinterp.papers.training import finished
+from grokinterp.plots.lazy import go
 from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
 from grokinterp.training.train import train as train_run
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 SOURCES = {"runs": (0,), "curves": (0,)}
 FIGURES = ("progress", "losses", "embedding_spectrum", "neurons")

@@ -30,7 +30,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -46,9 +45,7 @@ from grokinterp.papers.predictors import runs
 from grokinterp.papers.predictors.contest import Contest, Score, gain, over_splits, score, values_of
 from grokinterp.papers.reproduction import Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, left
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 SYNC = 0.80  # of arXiv 2606.12966
 PER = 1_000  # steps, of rates of change
@@ -300,8 +297,6 @@ def synchronized(contest: Contest) -> pd.DataFrame:
 
 def board_figure(board: pd.DataFrame) -> go.Figure:
     """Relative lead and false-alarm rate of every predictor, with their intervals."""
-    import plotly.graph_objects as go
-
     from grokinterp.plots import BLUE, VERMILLION
 
     row, dots = np.arange(len(board)), []

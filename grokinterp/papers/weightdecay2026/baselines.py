@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -24,12 +24,10 @@ from grokinterp.papers.training import finished_runs
 from grokinterp.papers.weightdecay2026.claims import BASELINES, MULTITASK_DECAYS, SMALLER_DECAYS
 from grokinterp.papers.weightdecay2026.fits import boundary, located
 from grokinterp.papers.weightdecay2026.rows import GROK
+from grokinterp.plots.lazy import go
 from grokinterp.training.config import CheckpointSchedule, RunConfig
 from grokinterp.training.runs import Run
 from grokinterp.training.sweep import grid
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 SMALLER: Mapping[str, Baselines] = {  # chosen here: each trains within a minute or two
     "mlp": MLPConfig(d_model=64, d_hidden=128),

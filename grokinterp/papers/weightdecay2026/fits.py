@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,7 @@ from grokinterp.laws import (
 )
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.papers.claims import Measurement
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 ARMS = ("control", "sham", "reinit", "clip")
 COMPARED = {

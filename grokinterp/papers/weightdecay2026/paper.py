@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,7 @@ from grokinterp.papers.weightdecay2026 import baselines, gpu, runs
 from grokinterp.papers.weightdecay2026.claims import BINS, CALIBRATION, INTERVENED, MULTITASK, MULTITASK_DECAYS, tag
 from grokinterp.papers.weightdecay2026.fits import ARMS, Comparison, Fits, boundary, compare, figures, fit_counts, located, readout_gain
 from grokinterp.papers.weightdecay2026.rows import EARLY, RegimeName
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from grokinterp.plots.lazy import go
 
 OWN_TABLES = ("runs", "collapse", "pairs-near", "pairs-above", "diagnostics", "baselines")
 PAPER_TABLES = ("canonical-runs", "multitask-runs", "published-baselines", "diagnostics-gpu", *(f"pairs-{tag(decay)}" for decay in INTERVENED))
