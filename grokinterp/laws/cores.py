@@ -25,6 +25,7 @@ from grokinterp.laws.subjects import runs_of
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.tail import Tail, readout_of
 from grokinterp.plots.lazy import go
+from grokinterp.plots.parts import same_scale
 from grokinterp.reports.several import labels
 from grokinterp.shapes import Positions
 from grokinterp.snapshot import Snapshot
@@ -101,9 +102,7 @@ class CoreComparison(Result):
     def _eigenvalues(self) -> go.Figure:
         dots = [points(each.real, each.imag, run, i) for i, (run, each) in enumerate(self.eigenvalues.items())]
         caption = "Each dot is a mode of a core: on the unit circle it turns for ever, its angle being its frequency; inside it decays."
-        figure = draw("Eigenvalues of the cores' operators", caption, dots, "real part", "imaginary part")
-        figure.add_shape(type="circle", x0=-1, y0=-1, x1=1, y1=1, line={"color": "#999999", "width": 1}, layer="below")
-        return figure.update_yaxes(scaleanchor="x", constrain="domain").update_xaxes(constrain="domain")
+        return same_scale(draw("Eigenvalues of the cores' operators", caption, dots, "real part", "imaginary part"), circle=True)
 
     def table(self) -> pd.DataFrame:
         """The pairs, a row each, then the means over pairs."""

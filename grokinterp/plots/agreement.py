@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import BAR, BLUE, GREY, ORANGE, SKY, STYLES, VERMILLION, at_last_step, has, heat_style, layout_figure, need, values_of
+from grokinterp.plots.parts import (
+    BAR,
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    STYLES,
+    VERMILLION,
+    at_last_step,
+    has,
+    heat_style,
+    layout_figure,
+    need,
+    same_scale,
+    values_of,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -111,5 +126,4 @@ def coordinate_correlations(dataset: xr.Dataset) -> go.Figure:
     hover = "%{y} and %{x}<br>%{z:.3f}<extra></extra>"
     cells = go.Heatmap(x=names, y=names, z=values, zmin=-1, zmax=1, texttemplate="%{z:.3f}", **heat_style(hover, "correlation"))
     caption = "How alike two models order the same prompts along their cores: Pearson's correlation below the diagonal, Spearman's above."
-    figure = layout_figure("Core coordinates across models", caption, [cells], "model", "model")
-    return figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain").update_xaxes(constrain="domain")
+    return same_scale(layout_figure("Core coordinates across models", caption, [cells], "model", "model")).update_yaxes(autorange="reversed")

@@ -9,7 +9,7 @@ import numpy as np
 
 from grokinterp.plots.frames import by_step
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import BLUE, GREY, STEPS, at_last_step, layout_figure, lines_of, need, values_of
+from grokinterp.plots.parts import BLUE, GREY, STEPS, at_last_step, layout_figure, lines_of, need, same_scale, values_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -84,8 +84,5 @@ def _dots(values: np.ndarray, name: str) -> go.Scatter:
 
 
 def _plane(title: str, caption: str, traces: Sequence[Any], x: str, y: str, circle: bool = False) -> go.Figure:
-    """A figure of a plane: the same scale both ways, nothing hidden by an empty entry."""
-    figure = layout_figure(title, caption, traces, x, y).update_layout(hovermode="closest", showlegend=False)
-    if circle:
-        figure.add_shape(type="circle", x0=-1, y0=-1, x1=1, y1=1, line={"color": GREY, "width": 1}, layer="below")
-    return figure.update_yaxes(scaleanchor="x", constrain="domain").update_xaxes(constrain="domain")
+    """A figure of a plane in which nothing is hidden by an empty entry."""
+    return same_scale(layout_figure(title, caption, traces, x, y).update_layout(hovermode="closest", showlegend=False), circle=circle)

@@ -8,7 +8,7 @@ import numpy as np
 
 from grokinterp.plots.frames import by_step
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import BAR, BLUE, MAX_COLUMNS, STEPS, MissingVariables, heat_style, layout_figure, need, values_of
+from grokinterp.plots.parts import BAR, BLUE, MAX_COLUMNS, STEPS, MissingVariables, heat_style, layout_figure, need, spread, values_of
 from grokinterp.plots.training import scalar
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def _bars(value: xr.DataArray, dimension: str) -> go.Figure:
 
 def _map(value: xr.DataArray, x: str, y: str) -> go.Figure:
     title, caption = _title(value)
-    columns = np.unique(np.linspace(0, value.sizes[x] - 1, min(value.sizes[x], MAX_COLUMNS)).round().astype(int))
-    shown = value.transpose(y, x).isel({x: columns})
+    shown = value.transpose(y, x).isel({x: spread(value.sizes[x], MAX_COLUMNS)})
     names = [STEPS if name == "step" else name.replace("_", " ") for name in (x, y)]
     style = heat_style(f"{names[0]} %{{x}}, {names[1]} %{{y}}<br>%{{z:.4g}}<extra></extra>", str(value.attrs.get("units", "value")))
     cells = go.Heatmap(x=_labels(shown, x), y=_labels(shown, y), z=values_of(shown), **style)

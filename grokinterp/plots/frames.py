@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import MissingVariables
+from grokinterp.plots.parts import MissingVariables, spread
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,11 +55,6 @@ def _values(trace: dict[str, Any]) -> dict[str, Any]:
     """What a frame holds of a trace; axes of a map do not move."""
     names = ("type", "z") if trace["type"] == "heatmap" else ("type", "x", "y", "text")
     return {name: trace[name] for name in names if name in trace}
-
-
-def spread(n: int, limit: int) -> list[int]:
-    """At most `limit` of n positions, evenly apart, the first and the last among them."""
-    return [int(i) for i in np.unique(np.linspace(0, n - 1, min(n, limit)).round())]
 
 
 def _span(figure: go.Figure, traces: Sequence[dict[str, Any]]) -> None:

@@ -78,6 +78,11 @@ def thin(values: np.ndarray, limit: int = MAX_POINTS) -> np.ndarray:
     return np.unique([0, *extremes, n - 1])
 
 
+def spread(n: int, limit: int) -> list[int]:
+    """At most `limit` of n positions, evenly apart, the first and the last among them."""
+    return [int(i) for i in np.unique(np.linspace(0, n - 1, min(n, limit)).round())]
+
+
 # --- drawing ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -106,6 +111,28 @@ def heat_style(hover: str, quantity: str) -> dict[str, Any]:
         "yanchor": "bottom",
     }
     return {"colorscale": "Cividis", "colorbar": bar | {"thickness": 10, "nticks": 4, "tickangle": 0, "outlinewidth": 0}, "hovertemplate": hover}
+
+
+def map_over_steps(value: xr.DataArray, names: Sequence[Any], hover: str, quantity: str) -> go.Heatmap:
+    """A heat map of a variable [row, step] with named rows, at most `MAX_COLUMNS` steps of it; hover text and quantity as in `heat_style`."""
+    shown = value.isel(step=spread(value.sizes["step"], MAX_COLUMNS))
+    return go.Heatmap(x=shown["step"].to_numpy(), y=names, z=values_of(shown), **heat_style(hover, quantity))
+
+
+def bars_with_keys(names: np.ndarray, heights: np.ndarray, key: np.ndarray, what: str) -> list[go.Bar]:
+    """Named bars, those that are key to the model in a colour of their own; `what` they are, in the plural."""
+    return [
+        go.Bar(x=names[chosen], y=heights[chosen], name=label, width=0.8, marker_color=colour, hovertemplate=BAR)
+        for label, chosen, colour in ((f"key {what}", key, VERMILLION), (f"other {what}", ~key, GREY))
+        if chosen.any()
+    ]
+
+
+def same_scale(figure: go.Figure, *, circle: bool = False) -> go.Figure:
+    """A figure of a plane, with the same scale both ways, and the unit circle where it is asked for."""
+    if circle:
+        figure.add_shape(type="circle", x0=-1, y0=-1, x1=1, y1=1, line={"color": GREY, "width": 1}, layer="below")
+    return figure.update_yaxes(scaleanchor="x", constrain="domain").update_xaxes(constrain="domain")
 
 
 def stretched() -> list[tuple[float, str]]:

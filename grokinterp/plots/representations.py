@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import BAR, BLUE, GREY, MAX_COLUMNS, STEPS, VERMILLION, heat_style, layout_figure, lines_of, need, values_of
+from grokinterp.plots.parts import BAR, BLUE, STEPS, bars_with_keys, heat_style, layout_figure, lines_of, map_over_steps, need, values_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,27 +20,19 @@ def representation_spectrum(dataset: xr.Dataset) -> go.Figure:
     """
     title, similarity = "Representations in the logits", need(dataset, "logit_similarity").transpose("irrep", "step")
     caption = "How far the logits resemble χ(abc⁻¹) of each irreducible representation. "
-    names, steps = [str(name) for name in similarity["irrep"].to_numpy()], similarity["step"].to_numpy()
-    if len(steps) > 1:
-        columns = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_COLUMNS)).round().astype(int))
-        hover = "step %{x:,}, %{y}<br>similarity %{z:.3f}<extra></extra>"
-        cells = go.Heatmap(x=steps[columns], y=names, z=values_of(similarity)[:, columns], **heat_style(hover, "cosine"))
-        figure = layout_figure(
-            title, caption + "Rows that brighten are representations that the model comes to use.", [cells], STEPS, "representation"
-        )
-        return figure.update_yaxes(type="category")
+    names = similarity["irrep"].to_numpy().astype(str)
+    if similarity.sizes["step"] > 1:
+        caption += "Rows that brighten are representations that the model comes to use."
+        cells = map_over_steps(similarity, names, "step %{x:,}, %{y}<br>similarity %{z:.3f}<extra></extra>", "cosine")
+        return layout_figure(title, caption, [cells], STEPS, "representation").update_yaxes(type="category")
     key = np.isin(names, dataset["key_irrep"].to_numpy().astype(str) if "key_irrep" in dataset.coords else [])
-    bars = [
-        go.Bar(x=np.array(names)[chosen], y=values_of(similarity)[chosen, 0], name=label, marker_color=colour, hovertemplate=BAR)
-        for label, chosen, colour in (("key representations", key, VERMILLION), ("others", ~key, GREY))
-        if chosen.any()
-    ]
+    bars = bars_with_keys(names, values_of(similarity)[:, 0], key, "representations")
     figure = layout_figure(title, caption + "Tall bars are representations that the model uses.", bars, "representation", "cosine")
     if "key_threshold" in dataset:
         threshold = float(dataset["key_threshold"][-1])
         figure.add_hline(threshold, line={"color": GREY, "width": 1, "dash": "dot"})
         figure.layout.meta = {"caption": f"{figure.layout.meta['caption']} Key are those above the dotted line, at {threshold:.3g}."}
-    return figure.update_xaxes(type="category")
+    return figure.update_layout(barmode="overlay").update_xaxes(type="category")
 
 
 def representation_losses(dataset: xr.Dataset) -> go.Figure:

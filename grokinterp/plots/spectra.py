@@ -12,12 +12,12 @@ from grokinterp.plots.parts import (
     BAR,
     BLUE,
     GREY,
-    MAX_COLUMNS,
     STEPS,
-    VERMILLION,
     at_last_step,
+    bars_with_keys,
     heat_style,
     layout_figure,
+    map_over_steps,
     need,
     stretched,
     values_of,
@@ -106,21 +106,12 @@ def _with_keys(figure: go.Figure, dataset: xr.Dataset) -> go.Figure:
 
 def _spectrum(dataset: xr.Dataset, name: str, title: str, caption: str) -> go.Figure:
     norm = need(dataset, name).transpose("frequency", "step")
-    frequency, steps = norm["frequency"].to_numpy(), norm["step"].to_numpy()
-    if len(steps) > 1:
-        columns = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MAX_COLUMNS)).round().astype(int))
-        hover = "step %{x:,}, frequency %{y}<br>norm %{z:.4g}<extra></extra>"
-        cells = go.Heatmap(x=steps[columns], y=frequency, z=values_of(norm)[:, columns], **heat_style(hover, "norm"))
-        words = caption + "Rows that brighten are frequencies that the model comes to use; the key frequencies are named on the right."
-        return _with_keys(layout_figure(title, words, [cells], STEPS, "frequency"), dataset)
+    frequency = norm["frequency"].to_numpy()
+    if norm.sizes["step"] > 1:
+        caption += "Rows that brighten are frequencies that the model comes to use; the key frequencies are named on the right."
+        cells = map_over_steps(norm, frequency, "step %{x:,}, frequency %{y}<br>norm %{z:.4g}<extra></extra>", "norm")
+        return _with_keys(layout_figure(title, caption, [cells], STEPS, "frequency"), dataset)
     key = np.isin(frequency, dataset["key_frequency"].to_numpy() if "key_frequency" in dataset.coords else [])
-    height = values_of(norm)[:, -1]
-    groups = (("key frequencies", key, VERMILLION), ("other frequencies", ~key, GREY))
-    bars = [
-        go.Bar(x=frequency[chosen], y=height[chosen], name=label, width=0.8, marker_color=colour, hovertemplate=BAR)
-        for label, chosen, colour in groups
-        if chosen.any()
-    ]
-    return layout_figure(title, caption + "Tall bars are frequencies that the model uses.", bars, "frequency", "norm").update_layout(
-        barmode="overlay"
-    )
+    bars = bars_with_keys(frequency, values_of(norm)[:, -1], key, "frequencies")
+    figure = layout_figure(title, caption + "Tall bars are frequencies that the model uses.", bars, "frequency", "norm")
+    return figure.update_layout(barmode="overlay")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from grokinterp.plots.frames import spread
 from grokinterp.plots.lazy import go
+from grokinterp.plots.parts import spread
 
 FRAMES = 6_000_000
 """Bytes that the frames of a page may take together; where they would take more, each figure keeps fewer of them (chosen here)."""
