@@ -11,6 +11,8 @@ from scipy.special import log_ndtr
 
 from grokinterp.errors import GrokinterpError
 
+ITERATIONS, TOLERANCE = 200, 1e-8  # at most; of the gradient, relative to 1 + |value|
+
 Objective = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Parameters [fit, parameter] and the numbers of these fits -> values [fit] and gradients [fit, parameter]."""
 
@@ -146,9 +148,7 @@ def r_squared(observed: np.ndarray, predicted: np.ndarray) -> float:
     return float(1 - np.sum((observed - predicted) ** 2) / total) if total > 0 else np.nan
 
 
-def minimise(
-    objective: Objective, start: np.ndarray, lower: np.ndarray, upper: np.ndarray, iterations: int = 200, tolerance: float = 1e-8
-) -> tuple[np.ndarray, np.ndarray]:
+def minimise(objective: Objective, start: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Local minima of many small smooth functions at once, inside a box, by damped Newton steps.
 
     Hessians are differences of gradients with the signs of their eigenvalues dropped, so that steps lead away from saddles; parameters
@@ -159,8 +159,6 @@ def minimise(
         start: [fit, parameter].
         lower: the box, [parameter] or [fit, parameter].
         upper: as `lower`.
-        iterations: at most.
-        tolerance: of the gradient, relative to 1 + |value|.
 
     Returns:
         Parameters [fit, parameter] and values [fit].
@@ -170,10 +168,10 @@ def minimise(
     rows = np.arange(len(theta))
     value, gradient = objective(theta, rows)
     damping = np.full(len(theta), 1e-3)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         held = ((theta <= lower) & (gradient > 0)) | ((theta >= upper) & (gradient < 0))
         slope = np.where(held, 0, gradient)
-        rows = np.flatnonzero((np.abs(slope).max(1) > tolerance * (1 + np.abs(value))) & (damping < 1e8))
+        rows = np.flatnonzero((np.abs(slope).max(1) > TOLERANCE * (1 + np.abs(value))) & (damping < 1e8))
         if not len(rows):
             break
         step = _newton_step(objective, theta[rows], slope[rows], gradient[rows], held[rows], damping[rows], upper[rows], rows)

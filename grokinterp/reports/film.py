@@ -16,33 +16,32 @@ FILMS = {
     ".gif": Kind("a GIF", re.compile(rb"GIF8")),
     ".mp4": Kind("an MP4 film", re.compile(rb"....ftyp", re.DOTALL)),
 }
+SIZE = {"format": "png", "width": 800, "height": 600}  # pixels, which a film needs in even numbers
 _REMEDY = "`pip install 'grokinterp[film]'`, with a Chrome or Chromium"
 
 
-def film(figure: go.Figure, path: str | Path, *, seconds: float = 0.25, width: int = 800, height: int = 600, force: bool = False) -> Path:
+def film(figure: go.Figure, path: str | Path, *, seconds: float = 0.25, force: bool = False) -> Path:
     """Write the frames of a figure as a film.
 
     Args:
         figure: with frames, as `plots.by_step` makes them.
         path: the film, .gif or .mp4; a film of the same kind that stands there is replaced.
         seconds: that each frame is shown.
-        width: of the film in pixels.
-        height: of the film in pixels.
         force: replace a file of another kind, too.
 
     Raises:
-        GrokinterpError: a figure without frames, another suffix, sizes that are not positive and even, no kaleido or imageio, nothing may be
-            written there.
+        GrokinterpError: a figure without frames, another suffix, a duration that is not positive, no kaleido or imageio, nothing may be written
+            there.
     """
     path = Path(path)
     if path.suffix not in FILMS:
         raise GrokinterpError(f"a film is a .gif or an .mp4; got {path.name!r}")
     if not figure.frames:
         raise GrokinterpError(f"the figure {figure.layout.title.text!r} has no frames: it shows all steps at once, or there is a single one")
-    if not (seconds > 0 and width > 0 and height > 0 and width % 2 == height % 2 == 0):
-        raise GrokinterpError(f"a film has a duration above 0 and even numbers of pixels; got {seconds} seconds a frame and {width} × {height}")
+    if not seconds > 0:
+        raise GrokinterpError(f"a film shows each frame for more than 0 seconds; got {seconds} seconds a frame")
     with output(path, FILMS[path.suffix], force=force) as temporary:
-        temporary.write_bytes(_encoded(figure, path.suffix, seconds, width, height))
+        temporary.write_bytes(_encoded(figure, path.suffix, seconds))
     return path
 
 
@@ -60,15 +59,14 @@ def stills(figure: go.Figure) -> Iterator[go.Figure]:
         yield still.update_layout(title_text=f"{figure.layout.title.text}, step {frame.name}", paper_bgcolor="white", plot_bgcolor="white")
 
 
-def _encoded(figure: go.Figure, suffix: str, seconds: float, width: int, height: int) -> bytes:
+def _encoded(figure: go.Figure, suffix: str, seconds: float) -> bytes:
     try:
         import imageio.v3 as imageio
         import kaleido
 
         kaleido.start_sync_server(silence_warnings=True)  # one browser for all frames
         try:
-            size = {"format": "png", "width": width, "height": height}
-            drawn = [kaleido.calc_fig_sync(still.to_dict(), opts=size) for still in stills(figure)]  # `to_image` warns of a server that runs
+            drawn = [kaleido.calc_fig_sync(still.to_dict(), opts=SIZE) for still in stills(figure)]  # `to_image` warns of a server that runs
         finally:
             kaleido.stop_sync_server(silence_warnings=True)
         images = [imageio.imread(io.BytesIO(image), extension=".png")[..., :3] for image in drawn]

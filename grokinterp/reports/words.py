@@ -18,6 +18,9 @@ from grokinterp.measures.measure import GIVEN_BY, scalars_of
 from grokinterp.measures.undefined import reasons_of
 from grokinterp.reports.figures import without_user_variables
 
+LEARNED = 0.01  # train and test loss, in nats, below which pairs count as learned (chosen here)
+FALL = 0.95  # share of restricted loss's fall, from its largest to its last value, that ends circuit formation (chosen here)
+
 
 @dataclass(frozen=True)
 class Phases:
@@ -34,16 +37,7 @@ class Phases:
     cleanup_end: int | None
 
     @classmethod
-    def from_curves(
-        cls,
-        steps: np.ndarray,
-        train: np.ndarray,
-        test: np.ndarray,
-        restricted: np.ndarray,
-        excluded: np.ndarray,
-        loss_below: float = 0.01,
-        fall: float = 0.95,
-    ) -> Phases:
+    def from_curves(cls, steps: np.ndarray, train: np.ndarray, test: np.ndarray, restricted: np.ndarray, excluded: np.ndarray) -> Phases:
         """The three phases of training by rule, from losses over a run; of frequencies or of representations alike.
 
         The paper (Nanda et al. 2023, section 5.2) reads them off the curves by eye; this rule is chosen here. Steps at which a loss is not defined
@@ -55,18 +49,16 @@ class Phases:
             test: test loss.
             restricted: restricted loss over all pairs.
             excluded: excluded loss on the training pairs.
-            loss_below: train and test loss, in nats, that count as learned.
-            fall: share of restricted loss's fall, from its largest to its last value, that ends circuit formation.
         """
-        learned = np.flatnonzero(np.maximum.accumulate(train < loss_below))
+        learned = np.flatnonzero(np.maximum.accumulate(train < LEARNED))
         learned = learned[np.isfinite(excluded[learned])]
         memorization_end = int(steps[learned[np.argmin(excluded[learned])]]) if len(learned) else None
         circuit_end = None
         if len(known := np.flatnonzero(np.isfinite(restricted))):
             peak = known[np.argmax(restricted[known])]
-            fallen = restricted <= restricted[peak] - fall * (restricted[peak] - restricted[known[-1]])
+            fallen = restricted <= restricted[peak] - FALL * (restricted[peak] - restricted[known[-1]])
             circuit_end = _first(steps, fallen & (np.arange(len(steps)) > peak) & (restricted < restricted[peak]))
-        return cls(memorization_end, circuit_end, _first(steps, test < loss_below))
+        return cls(memorization_end, circuit_end, _first(steps, test < LEARNED))
 
     @property
     def in_order(self) -> bool:

@@ -82,11 +82,11 @@ def published_times() -> tuple[pd.DataFrame, pd.DataFrame]:
 def published_agreement() -> AgreementStudy:
     """Of the three GPT-2s; where the paper gives no number, one that says what it says in words."""
     names = ("layer", "of", "base", "keep", "remove", "flip", "spectral_gap")
-    layers = {name: {**dict(zip(names, row, strict=True)), "knob_r2": 0.9} for name, row in GPT2.items()}
+    layers = {name: {**dict(zip(names, row, strict=True)), "knob_r2": 0.9, "flip_p_value": 1e-6} for name, row in GPT2.items()}
     pairs = [{"a": a, "b": b, "spearman": spearman, "pearson": pearson} for (a, b), (spearman, pearson) in SHARED.items()]
     verbs = pd.MultiIndex.from_product([["gpt2"], ["is", "are"]], names=["model", "verb"])
     example = pd.DataFrame({"clean": [0.51, 0.06], "flipped": [0.01, 0.71]}, index=verbs)
-    return AgreementStudy(pd.DataFrame(layers).T, pd.DataFrame(pairs), example, pd.DataFrame(), pd.DataFrame(), 1e-6, {})
+    return AgreementStudy(pd.DataFrame(layers).T, pd.DataFrame(pairs), example)
 
 
 def published_measurements() -> dict[str, paper.Measurement]:

@@ -53,7 +53,12 @@ def test_every_claim_about_these_models_is_measured_and_every_table_kept(found: 
     assert measured.keys() == {claim.id for claim in CLAIMS if claim.id.startswith("tiny_")}
     assert measured["tiny_remove"].value == measured["tiny_remove"].high == found.layers["remove"].max()
     assert "fronted" in measured["tiny_frames_remove"].note
-    assert list(found.tables()) == ["layers", "correlations", "example", "held-out", "written"]
+    tables = found.tables("tiny")
+    assert list(tables) == [f"tiny-{part}" for part in ("layers", "correlations", "example", "held-out", "written")]
+    again = agreement.AgreementStudy.from_tables("tiny", tables)
+    assert again is not None
+    assert agreement.measure_tiny(again) == measured
+    assert agreement.AgreementStudy.from_tables("gpt2", tables) is None
     assert list(found.figures) == ["seed-0-by-layer", "seed-0-knob", "seed-1-by-layer", "seed-1-knob", "correlations"]
 
 

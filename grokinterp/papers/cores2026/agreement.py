@@ -7,7 +7,7 @@ off what they find.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ EXAMPLE = "The key next to the cabinets"
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large")
 LOCAL = Path("models")  # where weights are looked for before the hub is asked
 N_RANDOM = 10
+PER_FRAME = 400  # prompts
+N_TOKENS, TEMPERATURE = 20, 0.5  # of what is written (chosen here: at a temperature of 1 a model of this size slips now and then, edited or not)
+NOT_ASKED_FOR = pd.DataFrame()
+TABLES = {"layers": (0,), "correlations": (0,), "example": (0, 1), "held-out": (0, 1), "written": (0,)}  # with their index columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,28 +50,31 @@ class AgreementStudy:
         example: probabilities of the verbs behind one prompt, clean and flipped, by model.
         held_out: by model and held-out frame what `across_frames` finds; empty where it was not asked for.
         written: by model, how many generated first sentences parse, agree, and disagree under the flip; empty where no grammar can tell.
-        p_value: Fisher's combination over models.
-        figures: AUC by layer and knob for each model, correlations across models.
+        figures: AUC by layer and knob for each model, correlations across models; none where a study was read from tables.
     """
 
     layers: pd.DataFrame
     correlations: pd.DataFrame
-    example: pd.DataFrame
-    held_out: pd.DataFrame
-    written: pd.DataFrame
-    p_value: float
-    figures: Mapping[str, go.Figure]
+    example: pd.DataFrame = NOT_ASKED_FOR
+    held_out: pd.DataFrame = NOT_ASKED_FOR
+    written: pd.DataFrame = NOT_ASKED_FOR
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Those that were filled, by name."""
-        parts = {
-            "layers": self.layers,
-            "correlations": self.correlations,
-            "example": self.example,
-            "held-out": self.held_out,
-            "written": self.written,
-        }
-        return {name: table for name, table in parts.items() if len(table)}
+    @property
+    def p_value(self) -> float:
+        """Of the flip: Fisher's combination over models."""
+        return ace.combined_p_value(self.layers["flip_p_value"].to_list())
+
+    def tables(self, name: str) -> dict[str, pd.DataFrame]:
+        """The tables of a study of some name, each row with that name in place of a digest, since no model is a run folder."""
+        parts = {part: getattr(self, part.replace("-", "_")) for part in TABLES}
+        return {f"{name}-{part}": table.assign(**{RUN: name}) for part, table in parts.items() if len(table)}
+
+    @classmethod
+    def from_tables(cls, name: str, tables: Tables) -> AgreementStudy | None:
+        """A study as `tables` gave it; None where the tables hold none."""
+        parts = {part.replace("-", "_"): tables[f"{name}-{part}"].drop(columns=RUN) for part in TABLES if f"{name}-{part}" in tables}
+        return cls(**parts) if "layers" in parts else None
 
 
 def tiny_agreement(seeds: Sequence[int] = (0, 1, 2), *, n: int = 1_200, n_written: int = 100, config: TinyConfig | None = None) -> AgreementStudy:
@@ -88,19 +95,18 @@ def tiny_agreement(seeds: Sequence[int] = (0, 1, 2), *, n: int = 1_200, n_writte
     return replace(found, held_out=pd.concat({name: across_frames(model) for name, model in models.items()}, names=["model", "frame"]))
 
 
-def gpt2_agreement(folder: Path = LOCAL, *, names: Sequence[str] = SIZES, n: int = 1_200) -> AgreementStudy:
+def gpt2_agreement(folder: Path = LOCAL, *, n: int = 1_200) -> AgreementStudy:
     """The study on published GPT-2s with the paper's design: all frames and nouns in both halves.
 
     Args:
         folder: where ``gpt2``, ``gpt2-medium`` and ``gpt2-large`` may lie, each a folder that `load_model` takes; what is not there is looked
             for in the Hugging Face cache, then on the hub.
-        names: of the models, all with one tokenizer.
         n: prompts (paper: 1,200).
 
     Raises:
-        GrokinterpError: fewer than two models, or one that is neither here nor to be had.
+        GrokinterpError: a model that is neither here nor to be had.
     """
-    models = {name: load_model(folder / name if (folder / name).is_dir() else name) for name in names}
+    models = {name: load_model(folder / name if (folder / name).is_dir() else name) for name in SIZES}
     return study(models, agreement(next(iter(models.values())).tokenizer, n))
 
 
@@ -119,40 +125,37 @@ def study(models: Mapping[str, Any], prompts: Prompts, *, n_written: int = 0) ->
         raise GrokinterpError(f"coordinates are correlated across models, so give at least 2; got {len(models)}")
     sweeps = {name: ace.agreement_sweep(model, prompts) for name, model in models.items()}
     cores = {name: ace.extract(models[name], prompts, str(at_best(sweep)["hook"].item()), rank=1) for name, sweep in sweeps.items()}
-    test = prompts.half("test")
     shared = ace.coordinate_correlations({name: torch.from_numpy(sweep["core_coordinate"].to_numpy())[:, None] for name, sweep in sweeps.items()})
     drawn = {"by-layer": plots.agreement_by_layer, "knob": plots.agreement_knob}
     figures = {f"{name.replace(' ', '-')}-{part}": draw(sweep) for name, sweep in sweeps.items() for part, draw in drawn.items()}
-    return AgreementStudy(
+    found = AgreementStudy(
         layers=pd.DataFrame({name: _row(sweep) for name, sweep in sweeps.items()}).T,
         correlations=_pairs(shared),
         example=pd.concat({name: _example(model, cores[name]) for name, model in models.items()}, names=["model", "verb"]),
-        held_out=pd.DataFrame(),
-        written=pd.DataFrame({name: written(model, cores[name], test.texts[:: max(1, len(test) // n_written)]) for name, model in models.items()}).T
-        if n_written
-        else pd.DataFrame(),
-        p_value=ace.combined_p_value([float(sweep["flip_p_value"]) for sweep in sweeps.values()]),
         figures={**figures, "correlations": plots.coordinate_correlations(shared)},
     )
+    if not n_written:
+        return found
+    texts = prompts.half("test").texts
+    texts = texts[:: max(1, len(texts) // n_written)]
+    return replace(found, written=pd.DataFrame({name: written(model, cores[name], texts) for name, model in models.items()}).T)
 
 
-def across_frames(model: Any, *, n: int = 400, seed: int = 0) -> pd.DataFrame:
+def across_frames(model: Any) -> pd.DataFrame:
     """AUCs on nouns and frames that the core was not extracted from: each frame is held out once, with half of the nouns.
 
     Args:
         model: a language model with its tokenizer.
-        n: prompts for each frame, half of them, of all other frames, to extract from.
-        seed: of the prompts and the random directions.
 
     Returns:
         A row for each frame and one, "all", for their prompts together: ``layer`` chosen, ``base``, ``keep``, ``remove``, ``flip``, and
         ``random_least``, the lowest AUC when random directions are removed or flipped.
     """
-    generator, modes = torch.Generator().manual_seed(seed), ["base", "keep", "remove", "flip"]
+    generator, modes = torch.Generator().manual_seed(0), ["base", "keep", "remove", "flip"]
     rows: dict[str, dict[str, float]] = {}
     margins, numbers = [], []
     for frame in FRAMES:
-        prompts = agreement(model.tokenizer, n, seed, held_out_nouns=True, held_out_frames=(frame,))
+        prompts = agreement(model.tokenizer, PER_FRAME, held_out_nouns=True, held_out_frames=(frame,))
         core, test = ace.best_core(model, prompts), prompts.half("test")
         controls = [ace.random_core(core, generator) for _ in range(N_RANDOM)]
         edits = [core.keep(), core.remove(), core.flip(), *(edit for c in controls for edit in (c.remove(), c.flip()))]
@@ -174,15 +177,14 @@ def at_best(sweep: xr.Dataset) -> xr.Dataset:
     return sweep.sel(half="test", layer=int(sweep["chosen_layer"]))
 
 
-def written(model: Any, core: ace.Core, texts: Sequence[str], *, n_tokens: int = 20, temperature: float = 0.5) -> pd.Series[float]:
+def written(model: Any, core: ace.Core, texts: Sequence[str]) -> pd.Series[float]:
     """How the first sentences come out that a model of the grammar writes, clean and flipped, as shares of all prompts.
 
     Args:
         model: a model of the grammar, such as `tiny`.
         core: what is flipped, with automatic strength.
-        texts: prompts, each with the random numbers of its own seed.
-        n_tokens: to generate; what has no full stop by then counts as not grammatical.
-        temperature: of the softmax (chosen here: at 1 a model of this size slips now and then, edited or not).
+        texts: prompts, each continued by `N_TOKENS` with the random numbers of its own seed; what has no full stop by then counts as not
+            grammatical.
 
     Returns:
         ``clean_grammatical`` and ``flipped_grammatical``: the sentence parses, agreement aside; ``clean_agrees``: its verb has the head's
@@ -190,7 +192,7 @@ def written(model: Any, core: ace.Core, texts: Sequence[str], *, n_tokens: int =
     """
     clean, flipped = [], []
     for seed, text in enumerate(texts):
-        found = ace.generate(model, text, core, n_tokens=n_tokens, temperature=temperature, seed=seed)
+        found = ace.generate(model, text, core, n_tokens=N_TOKENS, temperature=TEMPERATURE, seed=seed)
         clean.append(_first_sentence(found.clean))
         flipped.append(_first_sentence(found.edited))
     return pd.Series(
@@ -242,27 +244,6 @@ def _example(model: Any, core: ace.Core) -> pd.DataFrame:
     """The verbs behind the paper's prompt under the whole flip, strength 1."""
     probabilities = ace.generate(model, EXAMPLE, core, strength=1.0, n_tokens=1).probabilities
     return pd.DataFrame(probabilities, index=["clean", "flipped"]).T
-
-
-# --- as tables ---------------------------------------------------------------------------------------------------------------------
-
-TABLES = {"layers": (0,), "correlations": (0,), "example": (0, 1), "held-out": (0, 1), "written": (0,)}
-
-
-def as_tables(name: str, found: AgreementStudy) -> dict[str, pd.DataFrame]:
-    """A study's tables by name, each row with what it is about: the models' names in place of a digest, since none is a run folder."""
-    return {f"{name}-{part}": table.assign(**{RUN: name}) for part, table in found.tables().items()}
-
-
-def study_from_tables(name: str, tables: Tables) -> AgreementStudy | None:
-    """A study as `as_tables` gave it, without its figures; None where the tables hold none."""
-    parts = {part: tables[f"{name}-{part}"].drop(columns=RUN) for part in TABLES if f"{name}-{part}" in tables}
-    if "layers" not in parts:
-        return None
-    empty = pd.DataFrame()
-    p_value = ace.combined_p_value(parts["layers"]["flip_p_value"].to_list())
-    held_out, example = parts.get("held-out", empty), parts.get("example", empty)
-    return AgreementStudy(parts["layers"], parts["correlations"], example, held_out, parts.get("written", empty), p_value, {})
 
 
 # --- beside the paper's ------------------------------------------------------------------------------------------------------------

@@ -19,16 +19,7 @@ from grokinterp.laws import GrokkingTimeInP, PowerLaw, grokking_time_in_p, power
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.papers.claims import Budget, Measurement, averaged, extreme
 from grokinterp.papers.cores2026 import runs
-from grokinterp.papers.cores2026.agreement import (
-    TABLES,
-    AgreementStudy,
-    as_tables,
-    gpt2_agreement,
-    measure_gpt2,
-    measure_tiny,
-    study_from_tables,
-    tiny_agreement,
-)
+from grokinterp.papers.cores2026.agreement import TABLES, AgreementStudy, gpt2_agreement, measure_gpt2, measure_tiny, tiny_agreement
 from grokinterp.papers.cores2026.chains import ARMS, chains
 from grokinterp.papers.cores2026.claims import PRIMES, published_time
 from grokinterp.papers.cores2026.growth import Grown, grow
@@ -58,7 +49,7 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
         GrokinterpError: under "full", a GPT-2 that is neither in ``models/`` nor in the Hugging Face cache nor to be had from the hub.
     """
     studies = {name: study() for name, study in _studies(budget).items() if train and f"{name}-layers" not in known}
-    fresh = {key: table for name, study in studies.items() for key, table in as_tables(name, study).items()}
+    fresh = {key: table for name, study in studies.items() for key, table in study.tables(name).items()}
     plan = runs.plan(budget)
     fresh |= chains(plan, folder / "markov", known, train)
     models, fresh["modular"] = grow(plan.modular, plan, folder / "modular", known.get("modular"), train)
@@ -102,7 +93,7 @@ def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] =
         if "decay" in figures:
             figures["decay"].update_layout(title_text="Grokking time and weight decay").update_xaxes(title_text="weight decay λ")
     for name, measure in (("gpt2", measure_gpt2), ("tiny", measure_tiny)):
-        if (study := study_from_tables(name, tables)) is not None:
+        if (study := AgreementStudy.from_tables(name, tables)) is not None:
             found |= measure(study)
     return Reproduction.from_measurements("cores2026", budget, found, figures, tables, FIGURES)
 

@@ -312,10 +312,10 @@ def board_figure(board: pd.DataFrame) -> go.Figure:
     return figure.update_yaxes(tickvals=row, ticktext=board["predictor"], range=[len(board) - 0.5, -0.5], tickfont={"size": 10})
 
 
-def leads_figure(tables: Tables, shown: int = 5) -> go.Figure:
+def leads_figure(tables: Tables) -> go.Figure:
     """Share of the scored grokking runs announced at least so early, for the best predictors and the training clock."""
     board, lines = tables["leaderboard"], []
-    for i, key in enumerate(dict.fromkeys([*board.index[:shown], "clock"])):
+    for i, key in enumerate(dict.fromkeys([*board.index[:5], "clock"])):
         leads = np.sort(relative_leads(tables, str(key)))[::-1]
         announced = leads[leads > 0]
         ends, share_of = np.concatenate([announced, [0.0]]), np.append(np.arange(1, 1 + len(announced)), len(announced)) / len(leads)
