@@ -85,8 +85,9 @@ def analyze(
         subject = checkpoint_of_published(subject)
     if steps is not None and not isinstance(subject, Run | Checkpoint):
         raise GrokinterpError(f"steps chooses among the checkpoints of a run; a {type(subject).__name__} has none to choose from")
-    if isinstance(subject, Run):
+    if isinstance(subject, Run | Checkpoint):
         chosen = sorted(subject.steps if steps is None else {subject.kept(step) for step in steps})
+    if isinstance(subject, Run):
         if not chosen:
             raise GrokinterpError(f"{subject.path} has no checkpoint yet")
         found, reasons = _measure_run(subject, chosen, named, workers, progress_bar)
@@ -94,11 +95,9 @@ def analyze(
     if isinstance(subject, Checkpoint):
         if workers:
             raise GrokinterpError(f"workers share the checkpoints of a run's folder; {subject.title} is read in this process, so pass workers=0")
-        chosen = sorted(subject.steps if steps is None else {subject.kept(step) for step in steps})
         found, reasons = _measure(_snapshots(subject, chosen), named)
-        return _report(
-            found, reasons, named, _recorded_series(subject), f"{subject.task.name}, {subject.title}", subject.facts(), dict(subject.provenance)
-        )
+        title = f"{subject.task.name}, {subject.title}"
+        return _report(found, reasons, named, _recorded_series(subject), title, subject.facts(), dict(subject.provenance))
     if is_model(subject) and task is not None:
         found, reasons = _measure([Snapshot(subject, task, step=0)], named)
         return _report(found, reasons, named, xr.Dataset(), task.name, {}, getattr(subject, "provenance", {}))
@@ -311,11 +310,11 @@ def _report(
     everywhere = found.sizes["step"]
     failures: dict[str, str] = {}
     for (kind, name), by_reason in reasons.items():
-        told = _joined([reason if len(steps) == everywhere else f"{reason} ({_named_steps(steps)})" for reason, steps in by_reason.items()])
+        words = _joined([reason if len(steps) == everywhere else f"{reason} ({_named_steps(steps)})" for reason, steps in by_reason.items()])
         if kind == "measure":
-            failures[name] = told
+            failures[name] = words
         else:
-            found[name].attrs[UNDEFINED] = told
+            found[name].attrs[UNDEFINED] = words
     dataset = found.merge(recorded)
     title = title.encode("utf-8", "backslashreplace").decode()  # a path need not be text, and netCDF holds nothing else
     dataset.attrs = {"title": title, "config": json.dumps(config), "provenance": json.dumps(provenance), "failures": json.dumps(failures)}

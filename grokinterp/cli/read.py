@@ -12,7 +12,7 @@ from grokinterp.cli.arguments import importable, once, setting, show, task_of
 
 
 @dataclass(frozen=True)
-class Told:
+class CheckpointFacts:
     """What is said of a checkpoint that it does not say itself.
 
     Attributes:
@@ -32,8 +32,8 @@ class Told:
     facts: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
 
 
-About = Annotated[Told, tyro.conf.arg(name="")]  # each of its fields an option of the command's own
-ABOUT = Told()
+About = Annotated[CheckpointFacts, tyro.conf.arg(name="")]  # each of its fields an option of the command's own
+NO_FACTS = CheckpointFacts()
 
 
 def analyze(
@@ -41,7 +41,7 @@ def analyze(
     measures: tuple[str, ...] = ("progress",),
     steps: tuple[int, ...] = (),
     workers: int = 0,
-    about: About = ABOUT,
+    about: About = NO_FACTS,
     save: Path | None = None,
     force: bool = False,
 ) -> None:
@@ -75,7 +75,7 @@ def report(
     out: Path = Path("report.html"),
     measures: tuple[str, ...] = ("progress", "spectrum"),
     workers: int = 0,
-    about: About = ABOUT,
+    about: About = NO_FACTS,
     force: bool = False,
 ) -> None:
     """Write one self-contained HTML page about a run folder, other people's checkpoint or a saved report, or about several of them side by side.
@@ -120,7 +120,7 @@ def watch(folder: tyro.conf.Positional[Path] = Path("runs"), port: int = 0) -> N
             served.wait()
 
 
-def _subject(path: Path, about: Told) -> Any:
+def _subject(path: Path, about: CheckpointFacts) -> Any:
     """What a path names: itself, or the checkpoint that lies there where something is said about it."""
     if not about.facts and all(given is None for given in (about.task, about.p, about.train_fraction)):
         return path

@@ -112,8 +112,8 @@ class CoreComparison(Result):
 
     def __str__(self) -> str:
         ranks = " / ".join(str(core.rank) for core in self.cores.values())
-        told = f"{self.n_runs} cores at {self.hook} of ranks {ranks}: mean canonical correlation {self.correlation}, by chance {self.chance:.3g}"
-        return f"{told}; mean principal angle {self.angle:.1f} degrees, over {self.n_inputs:,} inputs"
+        compared = f"{self.n_runs} cores at {self.hook} of ranks {ranks}: mean canonical correlation {self.correlation}, by chance {self.chance:.3g}"
+        return f"{compared}; mean principal angle {self.angle:.1f} degrees, over {self.n_inputs:,} inputs"
 
 
 def compare(

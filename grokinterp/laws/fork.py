@@ -144,8 +144,8 @@ def fork_law(
     require(draws["weight_decay"] > 0, draws["weight_decay"], "weight_decay", "C/λ needs λ above 0; leave that draw out")
     require((draws["delay"] > 0) | draws["censored"], draws["delay"], "delay", "a draw that groks does so after the fork; mark others as censored")
     require(draws["delay"] >= 0, draws["delay"], "delay", "a draw cannot be followed for less than no time; give 0 if it is not known")
-    fits: dict[Hashable, ForkFit] = {name: _fit(name, of, rng, n_bootstrap, n_permutations, level) for name, of in draws.groupby("group", sort=False)}
-    return ForkLaw(groups=fits, draws=draws)
+    groups = draws.groupby("group", sort=False)
+    return ForkLaw(groups={name: _fit(name, own, rng, n_bootstrap, n_permutations, level) for name, own in groups}, draws=draws)
 
 
 def _fit(name: Hashable, draws: pd.DataFrame, rng: np.random.Generator, n_bootstrap: int, n_permutations: int, level: float) -> ForkFit:

@@ -205,8 +205,8 @@ def _newton_step(
     hessian = (hessian + hessian.transpose(0, 2, 1)) / 2 * (free[:, :, None] & free[:, None, :])
     curvature, axes = np.linalg.eigh(hessian)
     size = np.abs(curvature)
-    along = np.einsum("fpa,fp->fa", axes, slope) / (size + damping[:, None] * size.max(1, keepdims=True) + 1e-300)
-    return -np.einsum("fpa,fa->fp", axes, along)
+    projected = np.einsum("fpa,fp->fa", axes, slope) / (size + damping[:, None] * size.max(1, keepdims=True) + 1e-300)
+    return -np.einsum("fpa,fa->fp", axes, projected)
 
 
 def log_survival(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -91,8 +91,8 @@ class LeadTimes(Result):
         ends = np.array([both[["measure", "grok"]].min().min(), both[["measure", "grok"]].max().max()])
         caption = "Each dot is a run. Above the line the measure comes first; its height above the line is the lead."
         dots = [
-            points(of["measure"].to_numpy(), of["grok"].to_numpy(), str(name), i)
-            for i, (name, of) in enumerate(both.groupby("cluster", sort=False), 1)
+            points(own["measure"].to_numpy(), own["grok"].to_numpy(), str(name), i)
+            for i, (name, own) in enumerate(both.groupby("cluster", sort=False), 1)
         ]
         return draw("Lead over grokking", caption, [line(ends, ends, "same time", dash="dot"), *dots], "onset of the measure", "onset of grokking")
 

@@ -144,7 +144,8 @@ def detection(
         raise GrokinterpError(f"each needs at least one run: {found}; add runs, such as some with weight decay 0")
 
     largest = np.array([row.max(initial=-np.inf) for row in highest])
-    drawn = [np.concatenate([np.arange(len(of))[None], rng.integers(len(of), size=(n_bootstrap, len(of)))]) for of in (setting, never, grokking)]
+    sizes = (len(setting), len(never), len(grokking))
+    drawn = [np.concatenate([np.arange(n)[None], rng.integers(n, size=(n_bootstrap, n))]) for n in sizes]  # all, then each resample
     thresholds = _thresholds(largest[setting][drawn[0]], false_alarm_rate)
     false_alarms = (largest[never][drawn[1]] >= thresholds[:, None]).mean(1)
     alarms = np.stack([_first_alarm(at[run], highest[run], thresholds) for run in range(len(runs))], axis=1)  # [resample, run]

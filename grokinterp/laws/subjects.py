@@ -65,28 +65,19 @@ def onsets_of(subjects: Any, condition: str) -> pd.DataFrame:
         GrokinterpError: a condition that cannot be read, or on a quantity that a run lacks.
     """
     from grokinterp.reports.comparison import Comparison
-    from grokinterp.reports.several import config_of, differences, followed, labels
+    from grokinterp.reports.several import config_of, differences, labels, onset_table
 
-    wanted = Condition.parse(condition)
     if isinstance(subjects, Comparison):
-        names, settings = list(subjects.reports), differences([config_of(report.dataset) for report in subjects.reports.values()])
-        datasets = [report.dataset for report in subjects.reports.values()]
+        named = {name: (config_of(report.dataset), report.dataset) for name, report in subjects.reports.items()}
     else:
-        named = [_dataset(each) for each in (subjects if isinstance(subjects, list | tuple) else [subjects])]
-        flat = [pair for pairs in named for pair in pairs]
-        configs, datasets = [config for config, _ in flat], [dataset for _, dataset in flat]
-        names, settings = labels(configs, [str(dataset.attrs["title"]) for dataset in datasets]), differences(configs)
-    rows = []
-    for name, own, dataset in zip(names, settings, datasets, strict=True):
-        try:
-            found = wanted.first_of(dataset)
-        except GrokinterpError as error:
-            raise GrokinterpError(f"{name}: {error}") from error
-        rows.append({"run": name, **own, "onset": np.nan if found is None else float(found.onset), "followed": followed(dataset)})
-    return pd.DataFrame(rows).set_index("run")
+        pairs = [pair for each in (subjects if isinstance(subjects, list | tuple) else [subjects]) for pair in _datasets(each)]
+        names = labels([config for config, _ in pairs], [str(dataset.attrs["title"]) for _, dataset in pairs])
+        named = dict(zip(names, pairs, strict=True))
+    onsets = onset_table({name: dataset for name, (_, dataset) in named.items()}, [condition]).rename(columns={condition: "onset"}).astype(float)
+    return pd.DataFrame(differences([config for config, _ in named.values()]), index=onsets.index).join(onsets)
 
 
-def _dataset(subject: Any) -> list[tuple[dict[str, Any], xr.Dataset]]:
+def _datasets(subject: Any) -> list[tuple[dict[str, Any], xr.Dataset]]:
     """Config and dataset of each run that one subject stands for."""
     from grokinterp.reports.report import Report
     from grokinterp.reports.rows import recorded

@@ -123,11 +123,11 @@ def _dynamics(snapshot: Snapshot, core: Core, split: Literal["all", "train", "te
     if task.chain is not None:
         tokens = task.tokens[task.indices(split)]
         z = core.project(Tail(snapshot.model, core.hook).activations(tokens))
-        along = sequence_dynamics(z)
-        r2 = [along.r_squared, np.nan, np.nan, np.nan]
+        sequence = sequence_dynamics(z)
+        r2 = [sequence.r_squared, np.nan, np.nan, np.nan]
         means = class_means(z.flatten(0, 1), tokens.flatten(), task.n_vocab)
-        relative = {"core_r2_of_oracle": along.relative_to(task.chain.oracle_r_squared("whitened"))}
-        return _drawn(along.eigenvalues, means, r2) | relative, dict.fromkeys(_CYCLIC, "a Markov chain is no cycle of answers")
+        relative = {"core_r2_of_oracle": sequence.relative_to(task.chain.oracle_r_squared("whitened"))}
+        return _drawn(sequence.eigenvalues, means, r2) | relative, dict.fromkeys(_CYCLIC, "a Markov chain is no cycle of answers")
     if task.cyclic is not None and task.cyclic.order >= 5:
         z = core.project(snapshot.table(snapshot.readout(core.hook)).flatten(0, 1))
         answers, p = snapshot.answer_table.flatten(), task.cyclic.order

@@ -64,10 +64,10 @@ def row_of(quantity: Text, name: str, spec: str = ".4g", meaning: Text = "", /, 
         several: tuple[object, ...] = ()
         for dimension, label in labels.items():
             if isinstance(label, tuple):
-                several, along = label, dimension
+                several, of_several = label, dimension
             else:
                 array = array.sel({dimension: label})
-        entries = [array.sel({along: label}) for label in several] if several else [array]
+        entries = [array.sel({of_several: label}) for label in several] if several else [array]
         return " / ".join(format(float(entry), spec) for entry in entries)
 
     return Row(quantity, {name}, value, meaning, aside)

@@ -1,4 +1,7 @@
-"""One package a paper: its configurations and its claims, as data; `reproduce` runs them."""
+"""One package a paper: its configurations and its claims, as data; `reproduce` runs them.
+
+A paper's module ``paper`` has ``SOURCES``, the tables that its numbers are read off, each with its index columns, and ``reproduce``.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,6 @@ def reproduce(
     if budget != "gpu" and (seconds < math.inf or tf32):
         raise GrokinterpError(f"seconds and tf32 are for the budget 'gpu'; leave them out under {budget!r}")
     options = {"seconds": seconds, "tf32": tf32} if budget == "gpu" else {}
-    module = importlib.import_module(f"grokinterp.papers.{paper}")
+    module = importlib.import_module(f"grokinterp.papers.{paper}.paper")
     known = NOTHING if tables is None else read_tables(Path(tables), paper, module.SOURCES)
     return cast(Reproduction, module.reproduce(budget, Path(out) / paper / budget, known, train, **options))

@@ -101,14 +101,14 @@ class Measurement:
         return f"{written(self.value)}{limits} {unit}".rstrip()
 
 
-def beside(paper: str, name: str) -> Any:
+def paper_file(paper: str, name: str) -> Any:
     """A file that lies with a paper in the package: ``claims.csv``, ``opening.csv`` or ``about.md``."""
     return files("grokinterp.papers") / paper / name
 
 
-def rows_beside(paper: str, name: str) -> Iterator[dict[str, Any]]:
+def paper_rows(paper: str, name: str) -> Iterator[dict[str, Any]]:
     """The rows of such a table, values by column."""
-    return csv.DictReader(beside(paper, name).read_text(encoding="utf-8").splitlines())
+    return csv.DictReader(paper_file(paper, name).read_text(encoding="utf-8").splitlines())
 
 
 def read_claims(paper: str) -> tuple[Claim, ...]:
@@ -117,7 +117,7 @@ def read_claims(paper: str) -> tuple[Claim, ...]:
     Its columns are the attributes of `Claim`. ``accept`` is an interval, "0.7 … 1"; one number, "3"; a number within a factor, "800 within 1.5";
     or the exact 95 % interval of a share that the paper gives as a count of runs, "8 of 10".
     """
-    rows = rows_beside(paper, "claims.csv")
+    rows = paper_rows(paper, "claims.csv")
     return tuple(Claim(**{**row, "accept": _accepted(row["accept"]), "budgets": tuple(row["budgets"].split())}) for row in rows)
 
 

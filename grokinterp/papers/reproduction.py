@@ -13,7 +13,7 @@ import pandas as pd
 from grokinterp.errors import GrokinterpError
 from grokinterp.notebook import html_table
 from grokinterp.outputs import SVG, TEXT, check_folder, output
-from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdict, beside, read_claims, verdict, within_budget
+from grokinterp.papers.claims import VERDICTS, Budget, Claim, Measurement, Verdict, paper_file, read_claims, verdict, within_budget
 from grokinterp.papers.numbers import typeset
 from grokinterp.papers.sentences import opening
 from grokinterp.papers.tables import NOTHING, Tables
@@ -149,7 +149,7 @@ class Reproduction:
     def page(self) -> str:
         """The page as Markdown: what the paper claims, what we ran and found, the main figure, the terms, the claims by verdict, further figures."""
         figures = list(dict.fromkeys([*self.figures, *self.drawn]))
-        introduction, terms = about(self.paper)
+        introduction, terms = introduction_and_terms(self.paper)
         found = f"**What came out**: {' '.join(self.opening)}" if self.opening else ""
         parts = [introduction, found, f"**{tally_in_words(self.tally)}**", *map(self._image, figures[:1]), terms]
         table = self.table()
@@ -177,13 +177,13 @@ class Reproduction:
         return "\n".join([*lines, "", tally_in_words(self.tally)])
 
 
-def about(paper: str) -> tuple[str, str]:
+def introduction_and_terms(paper: str) -> tuple[str, str]:
     """The introduction to a page, with its title, and the terms of its tables, both as Markdown: the file ``about.md`` beside a paper's code.
 
     Args:
         paper: its short name; a name without such a file has a title and no terms.
     """
-    file = beside(paper, "about.md")
+    file = paper_file(paper, "about.md")
     if not file.is_file():
         return f"# {paper}", ""
     introduction, heading, terms = file.read_text(encoding="utf-8").partition("## Terms")
@@ -192,9 +192,9 @@ def about(paper: str) -> tuple[str, str]:
 
 def tally_in_words(tally: Mapping[Verdict, int]) -> str:
     """ "Of 88 claims 38 are reproduced, 46 differ and 4 are not run; beside them 3 findings and 1 calibration." """
-    reproduced, differs, left = (tally[name] for name in ("reproduced", "differs", "not run"))
-    total = reproduced + differs + left
-    counted = f"{reproduced} {_are(reproduced)} reproduced, {differs} {'differs' if differs == 1 else 'differ'} and {left} {_are(left)} not run"
+    reproduced, differs, not_run = (tally[name] for name in ("reproduced", "differs", "not run"))
+    total = reproduced + differs + not_run
+    counted = f"{reproduced} {_are(reproduced)} reproduced, {differs} {'differs' if differs == 1 else 'differ'} and {not_run} {_are(not_run)} not run"
     beside = [f"{tally[name]} {name}{'' if tally[name] == 1 else 's'}" for name in ("finding", "calibration") if tally[name]]
     return f"Of {total} {'claim' if total == 1 else 'claims'} {counted}{'; beside them ' + ' and '.join(beside) if beside else ''}."
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from string import Formatter
 
-from grokinterp.papers.claims import Claim, Measurement, rows_beside
+from grokinterp.papers.claims import Claim, Measurement, paper_rows
 from grokinterp.papers.numbers import typeset, written
 
 _COMPARISONS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
@@ -68,13 +68,13 @@ class _Quoted:
         return typeset(format(self._value, form)).replace("%", " %") if form else written(self._value)
 
 
-def told(alternatives: Iterable[Sequence[Sentence]], found: Mapping[str, Measurement], claims: Sequence[Claim] = ()) -> list[str]:
+def sentences_that_hold(alternatives: Iterable[Sequence[Sentence]], found: Mapping[str, Measurement], claims: Sequence[Claim] = ()) -> list[str]:
     """Of each group of alternatives the first sentence that can be said; nothing where none can."""
-    said = (next((words for sentence in group if (words := sentence.filled(found, claims)) is not None), None) for group in alternatives)
-    return [words for words in said if words is not None]
+    filled = (next((words for sentence in group if (words := sentence.filled(found, claims)) is not None), None) for group in alternatives)
+    return [words for words in filled if words is not None]
 
 
 def opening(paper: str, found: Mapping[str, Measurement], claims: Sequence[Claim]) -> list[str]:
     """What the reproduction of a paper found, by its ``opening.csv``: rows of one place are alternatives."""
-    places = groupby(rows_beside(paper, "opening.csv"), lambda row: row["place"])
-    return told([[Sentence(row["words"], row["holds"]) for row in rows] for _, rows in places], found, claims)
+    places = groupby(paper_rows(paper, "opening.csv"), lambda row: row["place"])
+    return sentences_that_hold([[Sentence(row["words"], row["holds"]) for row in rows] for _, rows in places], found, claims)

@@ -48,7 +48,7 @@ def known(table: pd.DataFrame | None) -> set[str]:
     return set() if table is None else set(table[RUN])
 
 
-def left(configs: Iterable[RunConfig], table: pd.DataFrame | None) -> list[RunConfig]:
+def not_known(configs: Iterable[RunConfig], table: pd.DataFrame | None) -> list[RunConfig]:
     """The configurations that no row of a table is about."""
     there = known(table)
     return [config for config in configs if config.digest not in there]

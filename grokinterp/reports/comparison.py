@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from grokinterp.errors import GrokinterpError, unknown_name
-from grokinterp.measures import MEASURES, Measure, Number
+from grokinterp.measures import Measure, Number
 from grokinterp.notebook import html_table
 from grokinterp.plots import STEPS
 from grokinterp.plots.lazy import go
@@ -84,12 +84,12 @@ class Comparison(Report):
     def summary(self) -> str:
         """How many runs meet each condition, and when, in plain words."""
         differ = [str(name) for name in self.differences.columns]
-        told = f"{len(self.reports)} runs" + (f", which differ in {_listed(differ)}." if differ else " with the same settings.")
+        sentences = f"{len(self.reports)} runs" + (f", which differ in {_listed(differ)}." if differ else " with the same settings.")
         onsets = self.onsets()
         for condition in [name for name in onsets.columns if name != "followed"][-2:]:
-            told += f" {_reached(condition, onsets[condition], onsets['followed'])}"
+            sentences += f" {_reached(condition, onsets[condition], onsets['followed'])}"
         lacking = f"\n\n{len(self.failed)} more could not be read: {', '.join(self.failed)}." if self.failed else ""
-        return told + lacking
+        return sentences + lacking
 
     @property
     def failures(self) -> dict[str, str]:
@@ -167,10 +167,9 @@ class Comparison(Report):
         Raises:
             GrokinterpError: no run has such a figure.
         """
-        known = {**MEASURES, **self.measures}
-        candidates = (
-            list(self.figures) if name is None else [each for own in self.reports.values() for each in figures_named(own.dataset, name, known)]
-        )
+        candidates = list(self.figures)
+        if name is not None:
+            candidates = [each for own in self.reports.values() for each in figures_named(own.dataset, name, self._known)]
         found = next((self.figures[candidate] for candidate in candidates if candidate in self.figures), None)
         if found is None and (each := {run: report.plot(name) for run, report in self.reports.items() if name in report.dataset}):
             found = self._together(each)

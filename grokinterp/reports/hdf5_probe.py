@@ -77,7 +77,7 @@ def _bound_memory(n_bytes: int) -> None:
 if __name__ == "__main__":
     _bound_memory((2 << 30) + 2 * int(sys.argv[2]))
     try:
-        said = {"fault": fault(sys.argv[1], int(sys.argv[2]))}
+        answer = {"fault": fault(sys.argv[1], int(sys.argv[2]))}
     except Exception as error:  # whatever the bytes of a damaged or foreign file make the library trip over
-        said = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
-    print(json.dumps(said))
+        answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
+    print(json.dumps(answer))

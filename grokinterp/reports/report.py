@@ -67,6 +67,11 @@ class Report:
         )
 
     @property
+    def _known(self) -> dict[str, Measure]:
+        """Every measure whose rows and figures there are to show."""
+        return {**MEASURES, **self.measures}
+
+    @property
     def summary(self) -> str:
         """What happened, in plain words."""
         return str(self.dataset.attrs["summary"])
@@ -101,7 +106,7 @@ class Report:
 
     def headline(self) -> list[Number]:
         """The numbers of the last step that one quotes, as (quantity, value, meaning) rows."""
-        return headline(self.dataset, {**MEASURES, **self.measures})
+        return headline(self.dataset, self._known)
 
     def to_dataframe(self, *variables: str) -> pd.DataFrame:
         """A table: without arguments one row a step, small variables as columns like ``loss[train]``, the same for every size of task and model.
@@ -129,7 +134,7 @@ class Report:
     @cached_property
     def figures(self) -> dict[str, go.Figure]:
         """Every figure that this report's variables allow, by name."""
-        return figures(self.dataset, {**MEASURES, **self.measures})
+        return figures(self.dataset, self._known)
 
     def plot(self, name: str | None = None, *, mark: Sequence[str] = ()) -> go.Figure:
         """One figure as a plotly object; with frames where it is of one step, so that a slider goes through the checkpoints.
@@ -143,7 +148,7 @@ class Report:
         """
         if not self.figures:
             raise GrokinterpError(f"nothing to draw: no figure reads {', '.join(map(str, self.dataset.data_vars)) or 'an empty report'}")
-        candidates = list(self.figures) if name is None else figures_named(self.dataset, name, {**MEASURES, **self.measures})
+        candidates = list(self.figures) if name is None else figures_named(self.dataset, name, self._known)
         found = next((self.figures[candidate] for candidate in candidates if candidate in self.figures), None)
         if found is None and name in self.dataset:
             found = plots.default(self.dataset, str(name))
@@ -187,7 +192,7 @@ class Report:
             figures = self.figures
         shown = figures if isinstance(figures, Mapping) else {name: self.plot(name) for name in figures}
         shown = {name: plots.mark(figure, self.dataset, *mark) for name, figure in shown.items()} if mark else shown
-        return to_html(self.dataset, Path(path), figures=shown, measures={**MEASURES, **self.measures}, tables=self.tables(), force=force)
+        return to_html(self.dataset, Path(path), figures=shown, measures=self._known, tables=self.tables(), force=force)
 
     def tables(self) -> list[tuple[str, str, pd.DataFrame]]:
         """The tables of the page besides the headline: title, caption, rows; none for a single run."""

@@ -54,15 +54,15 @@ def _look(path: Path, limit: int) -> None:
     command = [sys.executable, str(Path(__file__).with_name("hdf5_probe.py")), str(path), str(limit)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience, stdin=subprocess.DEVNULL, check=False)
-        said = json.loads(done.stdout)
+        answer = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         raise GrokinterpError(f"{path} is damaged: reading it does not end within {patience:.0f} seconds; {_REMEDY}") from None
     except ValueError:
         raise GrokinterpError(f"{path} is damaged: reading it ended the process that tried (exit status {done.returncode}); {_REMEDY}") from None
-    if "error" in said:
-        raise GrokinterpError(f"{path} is not a saved report ({said['error']}); {_REMEDY}")
-    if said["fault"] is not None:
-        raise GrokinterpError(f"{path} was not opened: {said['fault']}; {_REMEDY}")
+    if "error" in answer:
+        raise GrokinterpError(f"{path} is not a saved report ({answer['error']}); {_REMEDY}")
+    if answer["fault"] is not None:
+        raise GrokinterpError(f"{path} was not opened: {answer['fault']}; {_REMEDY}")
 
 
 def _check_is_report(found: xr.Dataset, path: Path) -> None:

@@ -42,10 +42,10 @@ def in_words(dataset: xr.Dataset) -> str:
     if math.isfinite(unseen):
         answers += f" Where the mirror image of a test pair was not trained either, it answers {unseen:.1%}."
     if test >= LEARNED and not unseen < LEARNED:
-        told = [f"{answers} It has generalised.", _when(dataset), _which_frequencies(last) or _which_representations(last)]
+        sentences = [f"{answers} It has generalised.", _when(dataset), _which_frequencies(last) or _which_representations(last)]
     else:
-        told = [f"{answers} {_without_generalisation(dataset, train, test)}"]
-    return "\n\n".join(part for part in told if part)
+        sentences = [f"{answers} {_without_generalisation(dataset, train, test)}"]
+    return "\n\n".join(part for part in sentences if part)
 
 
 def _agreement(last: xr.Dataset) -> str:
@@ -151,29 +151,27 @@ def _which_frequencies(last: xr.Dataset) -> str:
     keys, n = last["key_frequency"].to_numpy(), last.sizes["frequency"]
     if not len(keys):
         return "No frequency stands out in the weights from the neurons to the logits, so no Fourier circuit is named."
-    told = [f"Its key frequencies are {len(keys)} of {n}: {', '.join(str(int(key)) for key in keys)}."]
-    fve = _value(last, "fve", form="raw")
-    if math.isfinite(fve):
-        told.append(f"Their cosines explain {fve:.1%} of the logits' variance.")
-    restricted, loss, excluded = (
-        _value(last, "restricted_loss", split="test"),
-        _value(last, "loss", split="test"),
-        _value(last, "excluded_loss", split="train"),
-    )
-    if math.isfinite(restricted) and math.isfinite(loss):
-        told.append(f"Keeping nothing but these frequencies (restricted loss) gives {restricted:.2g} nats on test pairs, the whole model {loss:.2g}.")
-    lookup, held_out = _value(last, "restricted_loss_lookup", split="test"), _value(last, "restricted_loss_held_out")
-    if math.isfinite(lookup):
-        told.append(
-            f"A lookup table of the training pairs, with the same training loss, has {lookup:.2g} there, so only a lower loss speaks for a circuit."
-        )
-    if math.isfinite(held_out):
-        told.append(f"Averaged over test pairs alone, where such a table can only guess, the model has {held_out:.2g}.")
-    if math.isfinite(excluded):
-        told.append(f"Removing them (excluded loss) gives {excluded:.2g} nats on training pairs, where guessing gives {np.log(2 * n + 1):.2g}.")
+    fve, loss, held_out = _value(last, "fve", form="raw"), _value(last, "loss", split="test"), _value(last, "restricted_loss_held_out")
+    restricted, lookup = (_value(last, name, split="test") for name in ("restricted_loss", "restricted_loss_lookup"))
+    excluded = _value(last, "excluded_loss", split="train")
+    by_number = [
+        ([fve], f"Their cosines explain {fve:.1%} of the logits' variance."),
+        (
+            [restricted, loss],
+            f"Keeping nothing but these frequencies (restricted loss) gives {restricted:.2g} nats on test pairs, the whole model {loss:.2g}.",
+        ),
+        (
+            [lookup],
+            f"A lookup table of the training pairs, with the same training loss, has {lookup:.2g} there, so only a lower loss speaks for a circuit.",
+        ),
+        ([held_out], f"Averaged over test pairs alone, where such a table can only guess, the model has {held_out:.2g}."),
+        ([excluded], f"Removing them (excluded loss) gives {excluded:.2g} nats on training pairs, where guessing gives {np.log(2 * n + 1):.2g}."),
+    ]
+    sentences = [f"Its key frequencies are {len(keys)} of {n}: {', '.join(str(int(key)) for key in keys)}."]
+    sentences += [sentence for numbers, sentence in by_number if np.isfinite(numbers).all()]
     if nearly_all(len(keys), n):
-        told.append("These are nearly all frequencies: keeping them keeps nearly everything, so a small restricted loss shows no circuit.")
-    return " ".join(told)
+        sentences.append("These are nearly all frequencies: keeping them keeps nearly everything, so a small restricted loss shows no circuit.")
+    return " ".join(sentences)
 
 
 def _which_representations(last: xr.Dataset) -> str:

@@ -123,8 +123,11 @@ def missing(dataset: xr.Dataset) -> dict[str, str]:
         failures = json.loads(str(dataset.attrs.get("failures") or "{}"))
     except json.JSONDecodeError:
         failures = str(dataset.attrs["failures"])
-    told = {f"{name} does not apply": str(reason) for name, reason in failures.items()} if isinstance(failures, dict) else {"analysis": str(failures)}
-    return told | {f"{name} is not defined": reason for name, reason in reasons_of(dataset).items()}
+    if isinstance(failures, dict):
+        reasons = {f"{name} does not apply": str(reason) for name, reason in failures.items()}
+    else:
+        reasons = {"analysis": str(failures)}
+    return reasons | {f"{name} is not defined": reason for name, reason in reasons_of(dataset).items()}
 
 
 def _last_finite(values: xr.DataArray) -> float:

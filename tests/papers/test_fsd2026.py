@@ -180,7 +180,7 @@ def test_accepted_leads_keep_their_sign() -> None:
     accepted = {claim.id: claim.accept for claim in CLAIMS}
     for name, row in claims.CONFIGURATIONS.items():
         lead = row.grok - row.sync
-        assert accepted[claims.name_of("lead", name)] == (max(1, lead - 500), lead + 500)
+        assert accepted[claims.claim_id("lead", name)] == (max(1, lead - 500), lead + 500)
     assert accepted["lead_one_layer"] == (-1_500, -500)
 
 

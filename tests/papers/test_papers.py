@@ -20,8 +20,8 @@ from grokinterp.papers import PAPERS, Claim, Measurement, Reproduction, reproduc
 from grokinterp.papers.__main__ import pages, reproductions
 from grokinterp.papers.claims import Budget, within_budget
 from grokinterp.papers.numbers import interval, typeset
-from grokinterp.papers.reproduction import about, tally_in_words
-from grokinterp.papers.sentences import Sentence, told
+from grokinterp.papers.reproduction import introduction_and_terms, tally_in_words
+from grokinterp.papers.sentences import Sentence, sentences_that_hold
 from grokinterp.papers.tables import merged, read_tables
 from grokinterp.papers.verdicts import overview
 from grokinterp.training.config import RunConfig
@@ -158,9 +158,9 @@ def test_intervals_are_said_in_words(accept: tuple[float, float], text: str) -> 
 
 def test_a_sentence_is_said_with_its_numbers_where_it_holds() -> None:
     group = (Sentence("{inside} of {inside.n} [{inside.low}]", "inside > 5"), Sentence("only {outside:.1f}, {inside:.0%}"))
-    assert told([group, (Sentence("{absent}"),)], FOUND) == ["only −4.0, 300 %"]
-    assert told([group], {**FOUND, "inside": Measurement(7.0, 6, 8, n=2)}) == ["7 of 2 [6]"]
-    assert told([group], {**FOUND, "inside": Measurement(math.nan)}) == []
+    assert sentences_that_hold([group, (Sentence("{absent}"),)], FOUND) == ["only −4.0, 300 %"]
+    assert sentences_that_hold([group], {**FOUND, "inside": Measurement(7.0, 6, 8, n=2)}) == ["7 of 2 [6]"]
+    assert sentences_that_hold([group], {**FOUND, "inside": Measurement(math.nan)}) == []
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_each_page_is_what_its_tables_give(committed: Reproduction) -> None:
 
 
 def test_each_page_says_what_the_paper_claims_and_defines_its_terms_before_its_tables(committed: Reproduction) -> None:
-    introduction, terms = about(committed.paper)
+    introduction, terms = introduction_and_terms(committed.paper)
     assert introduction.startswith(f"# {committed.paper}: ")
     assert terms.count("\n- **") >= 4
     page = committed.page()
@@ -243,7 +243,7 @@ def test_each_page_opens_with_five_sentences_that_hold(committed: Reproduction) 
 
 
 def test_a_run_that_a_table_knows_is_not_trained_again(committed: Reproduction, tmp_path: Path) -> None:
-    module = importlib.import_module(f"grokinterp.papers.{committed.paper}")
+    module = importlib.import_module(f"grokinterp.papers.{committed.paper}.paper")
     known = read_tables(RESULTS, committed.paper, module.SOURCES)
     assert all(table["run"].notna().all() for table in known.values())
     trained: list[str] = []

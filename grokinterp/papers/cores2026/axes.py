@@ -107,11 +107,11 @@ def answer(found: NumberAxes) -> str:
     needed, first = found.needed(), _at(found.ranks, rank=1, attractors="none").set_index("edit")
     keep, remove, flip = (float(first.loc[edit, "auc"]) for edit in EDITS)
     if needed["keep"] == needed["flip"] == 1:
-        said = f"one axis suffices (AUC {keep:.3f} with nothing else) and turns number over when it is flipped ({flip:.3f})"
+        words = f"one axis suffices (AUC {keep:.3f} with nothing else) and turns number over when it is flipped ({flip:.3f})"
     else:
-        said = f"one axis alone has an AUC of {keep:.3f} and leaves {flip:.3f} when it is flipped; " + _from_rank(needed, "keep", "flip")
+        words = f"one axis alone has an AUC of {keep:.3f} and leaves {flip:.3f} when it is flipped; " + _from_rank(needed, "keep", "flip")
     left = f"removed, it leaves {remove:.3f}, and {_signed(first.loc['remove', 'gap'])} of the gap between the numbers"
-    return f"{said}; {left}{'' if needed['remove'] == 1 else '; ' + _from_rank(needed, 'remove')}"
+    return f"{words}; {left}{'' if needed['remove'] == 1 else '; ' + _from_rank(needed, 'remove')}"
 
 
 def _from_rank(needed: Mapping[str, float], *edits: str) -> str:
@@ -230,8 +230,8 @@ def _text(own: NumberAxes) -> str:
     notes = sorted(set(own.written["note"]) - {""})
     header = ("clean", "core of rank 1 flipped", *(f"P({form})" for form in forms))
     untouched = int((own.written["note"] != "").sum())
-    said = f"\n\nIn {untouched} of {len(rows)} texts nothing was edited, because the verbs' probability stays under the threshold." if notes else ""
-    return f"Continued by the likeliest tokens:\n\n{markdown_table(header, cleaned)}{said}"
+    words = f"\n\nIn {untouched} of {len(rows)} texts nothing was edited, because the verbs' probability stays under the threshold." if notes else ""
+    return f"Continued by the likeliest tokens:\n\n{markdown_table(header, cleaned)}{words}"
 
 
 def figure(name: str, found: NumberAxes) -> go.Figure:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from grokinterp import ace
 from grokinterp.papers.cores2026.runs import Plan
-from grokinterp.papers.tables import NOTHING, RUN, Tables, left
+from grokinterp.papers.tables import NOTHING, RUN, Tables, not_known
 from grokinterp.papers.training import finished_runs, train_all
 from grokinterp.snapshot import Snapshot
 from grokinterp.training.runs import Run
@@ -44,7 +44,7 @@ def chains(plan: Plan, folder: Path, tables: Tables = NOTHING, train: bool = Tru
         and ``markov-pairs``, a row each arm, learning rate and pair of seeds: ``overlap``, ``angle_1`` … in degrees, ``cca_1`` …, and ``weights``,
         a cosine.
     """
-    if train and left(plan.chains.values(), tables.get("markov")):
+    if train and not_known(plan.chains.values(), tables.get("markov")):
         train_all(list(plan.chains.values()), folder, **plan.how)
     runs = {chain: run for chain, config in plan.chains.items() for run in finished_runs([config], folder)}
     seeds, pairs = [], []

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from grokinterp.papers.cores2026.runs import GROKKED, LEARNED, Plan, first
-from grokinterp.papers.tables import RUN, left
+from grokinterp.papers.tables import RUN, not_known
 from grokinterp.papers.training import finished_runs, measured, side_by_side, steps_per_epoch, train_all
 from grokinterp.reports.report import Report
 from grokinterp.training.config import RunConfig
@@ -70,7 +70,7 @@ def grow(
     """
     settled = [config.with_(stop=plan.settled) for config in configs]
     if train:
-        train_all(left(settled, table), folder, **plan.how)
+        train_all(not_known(settled, table), folder, **plan.how)
     runs = finished_runs(settled, folder)
     forks = [_forks(run) for run in runs]
     if train:

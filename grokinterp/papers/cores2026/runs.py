@@ -17,7 +17,7 @@ from grokinterp import presets
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
 from grokinterp.papers.cores2026.claims import DECAYS, PRIMES, SEEDS, P, published_time
-from grokinterp.papers.tables import RUN, left
+from grokinterp.papers.tables import RUN, not_known
 from grokinterp.papers.training import finished_runs, train_all
 from grokinterp.training.config import RunConfig
 from grokinterp.training.runs import Run
@@ -107,7 +107,7 @@ def times(configs: Sequence[RunConfig], folder: Path, workers: int | None, table
         ``followed`` steps.
     """
     if train:
-        train_all(left(configs, table), folder, workers=workers)
+        train_all(not_known(configs, table), folder, workers=workers)
     rows = []
     for run in finished_runs(configs, folder):
         config, learned, grokked = run.config, first(run, LEARNED), first(run, GROKKED)

@@ -56,6 +56,6 @@ def near_lead(lead: int) -> tuple[float, float]:
     return (max(1, low), high) if lead > 0 else (low, min(-1, high))
 
 
-def name_of(kind: str, of: object) -> str:
+def claim_id(kind: str, subject: object) -> str:
     """A claim's id, like ``lead_p97_s42``."""
-    return f"{kind}_{of}".replace("-", "_").replace(" ", "_")
+    return f"{kind}_{subject}".replace("-", "_").replace(" ", "_")

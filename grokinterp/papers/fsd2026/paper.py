@@ -19,7 +19,7 @@ from grokinterp.laws.drawing import draw, points
 from grokinterp.measures.fsd import IRREP_TOPS, TOPS, synchronization
 from grokinterp.papers.claims import Budget, Measurement, averaged, share
 from grokinterp.papers.fsd2026 import runs
-from grokinterp.papers.fsd2026.claims import CONFIGURATIONS, DELAYS, GRID, S5_IRREPS, TABLE_5, VARIANTS, name_of
+from grokinterp.papers.fsd2026.claims import CONFIGURATIONS, DELAYS, GRID, S5_IRREPS, TABLE_5, VARIANTS, claim_id
 from grokinterp.papers.fsd2026.sites import beside_published, leads_everywhere, measure_sites
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
 from grokinterp.papers.tables import NOTHING, RUN, Tables, known, merged
@@ -131,15 +131,15 @@ def measure_runs(events: pd.DataFrame) -> dict[str, Measurement]:
     for name, row in events.iterrows():
         note = _note(row)
         if name in CONFIGURATIONS:
-            found |= {name_of(kind, name): Measurement(row[column], note=note) for kind, column in (("sync", "sync_1"), ("lead", "lead_1"))}
+            found |= {claim_id(kind, name): Measurement(row[column], note=note) for kind, column in (("sync", "sync_1"), ("lead", "lead_1"))}
         if name in (*CONFIGURATIONS, "one_layer", "attention_only"):
-            found[name_of("grok", name)] = Measurement(row["grok"], note="never" if math.isnan(row["grok"]) else "")
+            found[claim_id("grok", name)] = Measurement(row["grok"], note="never" if math.isnan(row["grok"]) else "")
         if str(name).startswith("mlp_only"):
             found[str(name)] = Measurement(
                 float(math.isnan(row["grok"])), note="" if math.isnan(row["grok"]) else f"groks at step {row['grok']:,.0f}"
             )
         if name in VARIANTS:
-            found["lead_two_layers" if name in CONFIGURATIONS else name_of("lead", name)] = Measurement(row["lead_1"], note=note)
+            found["lead_two_layers" if name in CONFIGURATIONS else claim_id("lead", name)] = Measurement(row["lead_1"], note=note)
         if name == "multiplication":
             by_group = _note(row)
             found["lead_multiplication"] = Measurement(row["residue_lead_1"], note=f"{_note(row, 'residue_')}; over discrete logarithms, {by_group}")
@@ -214,8 +214,8 @@ def measure_table_5(table: pd.DataFrame) -> dict[str, Measurement]:
 def measure_ablation(table: pd.DataFrame) -> dict[str, Measurement]:
     """Accuracy at grokking without each layer's output."""
     if "grok" not in table:
-        return {name_of("zero", name): Measurement(math.nan, note="never groks") for name in runs.ABLATED}
-    return {name_of("zero", name): Measurement(row["grok"], note=f"{row['end']:.1f} % at the end") for name, row in table.iterrows()}
+        return {claim_id("zero", name): Measurement(math.nan, note="never groks") for name in runs.ABLATED}
+    return {claim_id("zero", name): Measurement(row["grok"], note=f"{row['end']:.1f} % at the end") for name, row in table.iterrows()}
 
 
 # --- the fork law --------------------------------------------------------------------------------------------------------------------

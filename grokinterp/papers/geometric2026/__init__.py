@@ -1,5 +1,1 @@
 """Spherical and uniform-attention topologies (arXiv 2603.05228): configurations, claims, trainings and what is read off them."""
-
-from grokinterp.papers.geometric2026.paper import SOURCES, reproduce
-
-__all__ = ["SOURCES", "reproduce"]

@@ -19,7 +19,7 @@ from grokinterp.papers.geometric2026.arms import ARMS
 from grokinterp.papers.geometric2026.claims import FREE_AT, MULTIPLICATION, ONSETS, PERFECT, S5, S5_ONSETS, S5_UNIFORM, TRIALS, tag
 from grokinterp.papers.geometric2026.fits import DRAWN, accuracy_figure, onset_figure, ratios, runs_of, summary, times, without_weight_decay
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
-from grokinterp.papers.tables import NOTHING, Tables, left, merged
+from grokinterp.papers.tables import NOTHING, Tables, merged, not_known
 from grokinterp.papers.training import train_all
 from grokinterp.plots.lazy import go
 
@@ -31,7 +31,7 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     """Train what is not known of a budget, and read all that is finished; arms without a finished run are not run."""
     plan, trained = runs.plan(budget), folder / "runs"
     if train:
-        train_all(left(plan.configs, known.get("runs")), trained, **plan.how)
+        train_all(not_known(plan.configs, known.get("runs")), trained, **plan.how)
     fresh = runs.read_runs(plan, trained)
     table = runs.sorted_runs(merged(known, {"runs": fresh}).get("runs", fresh))
     curves = runs.curves(plan, trained)

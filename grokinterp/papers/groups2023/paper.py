@@ -31,7 +31,7 @@ from grokinterp.measures.measure import Function
 from grokinterp.measures.representations import representations
 from grokinterp.papers.claims import TIMES, Budget, averaged, read_claims
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
-from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
+from grokinterp.papers.tables import NOTHING, RUN, Tables, merged, not_known
 from grokinterp.papers.training import finished_runs, train_all
 from grokinterp.plots.lazy import go
 from grokinterp.reports.report import Report
@@ -65,7 +65,7 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     rows: list[dict[str, Any]] = []
     curves: list[pd.DataFrame] = []
     drawn: dict[str, go.Figure] = {}
-    missing = left(configurations(budget), known.get("runs"))
+    missing = not_known(configurations(budget), known.get("runs"))
     if train:
         train_all(missing, folder, workers=0 if budget == "smoke" else None)
     for run in finished_runs(missing, folder):
@@ -98,25 +98,25 @@ def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] =
 
 def _phases(curves: pd.DataFrame) -> dict[str, pd.Series]:
     """By run, when each phase ends and whether they follow each other."""
-    of = {}
+    phases = {}
     for run, curve in curves.groupby(RUN):
         steps, train, test, restricted, excluded = (curve[name].to_numpy() for name in PHASE_CURVES)
-        of[run] = Phases.from_curves(steps, train, test, restricted, excluded)
+        phases[run] = Phases.from_curves(steps, train, test, restricted, excluded)
     return {
-        "phases": pd.Series({run: float(found.in_order) for run, found in of.items()}),
-        **{name: pd.Series({run: getattr(found, name) for run, found in of.items()}, dtype=float) for name in PHASE_ENDS},
+        "phases": pd.Series({run: float(found.in_order) for run, found in phases.items()}),
+        **{name: pd.Series({run: getattr(found, name) for run, found in phases.items()}, dtype=float) for name in PHASE_ENDS},
     }
 
 
 def _by_group(ends: pd.DataFrame, name: str) -> str:
     """A phase's end in each group, or whether phases follow each other."""
 
-    def said(value: float) -> str:
+    def in_words(value: float) -> str:
         if math.isnan(value):
             return "none"
         return f"{value:,.0f}" if name in PHASE_ENDS else "yes" if value else "no"
 
-    return ", ".join(f"{group} {said(value)}" for group, value in zip(ends["group"], ends[name]))
+    return ", ".join(f"{group} {in_words(value)}" for group, value in zip(ends["group"], ends[name]))
 
 
 def _when(name: str, runs: pd.DataFrame, longest: pd.DataFrame) -> str:
@@ -124,10 +124,10 @@ def _when(name: str, runs: pd.DataFrame, longest: pd.DataFrame) -> str:
     if name not in GROWING:
         return ""
     own = longest[longest[name].notna()]
-    told = [f"{group} after {epochs:,.0f}" for group, epochs in zip(own["group"], own["epochs"])]
+    words = [f"{group} after {epochs:,.0f}" for group, epochs in zip(own["group"], own["epochs"])]
     shorter = runs[runs[name].notna() & ~runs[RUN].isin(own[RUN])]
-    told += [f"{value:.3f} after {epochs:,.0f}" for value, epochs in zip(shorter[name], shorter["epochs"])]
-    return f"{', '.join(told)} of the published 250,000 epochs"
+    words += [f"{value:.3f} after {epochs:,.0f}" for value, epochs in zip(shorter[name], shorter["epochs"])]
+    return f"{', '.join(words)} of the published 250,000 epochs"
 
 
 def _curves(report: Report) -> pd.DataFrame:

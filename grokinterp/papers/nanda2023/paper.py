@@ -17,7 +17,7 @@ from grokinterp.analysis import analyze
 from grokinterp.laws import onset
 from grokinterp.papers.claims import Budget, averaged, read_claims
 from grokinterp.papers.reproduction import NO_FIGURES, Reproduction
-from grokinterp.papers.tables import NOTHING, RUN, Tables, left, merged
+from grokinterp.papers.tables import NOTHING, RUN, Tables, merged, not_known
 from grokinterp.papers.training import finished
 from grokinterp.plots.lazy import go
 from grokinterp.reports.report import Report
@@ -42,7 +42,7 @@ def configurations(budget: Budget) -> list[RunConfig]:
 def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
     """Train and read the runs of a budget that are not known."""
     reports = {}
-    for config in left(configurations(budget), known.get("runs")):
+    for config in not_known(configurations(budget), known.get("runs")):
         path = folder / f"seed{config.seed}"
         if train or finished(config, path) is not None:
             reports[config.digest] = analyze(train_run(config, path), ["progress", "spectrum"])

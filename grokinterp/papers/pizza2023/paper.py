@@ -20,7 +20,7 @@ from grokinterp.papers.pizza2023.claims import CPU_RATES, FALLS_BELOW, RISES_ABO
 from grokinterp.papers.pizza2023.plans import plan
 from grokinterp.papers.pizza2023.runs import alpha_of, read
 from grokinterp.papers.reproduction import Reproduction
-from grokinterp.papers.tables import NOTHING, Tables, left, merged
+from grokinterp.papers.tables import NOTHING, Tables, merged, not_known
 from grokinterp.papers.training import train_all
 
 SOURCES = {"runs": (0,), "curves": (0,)}
@@ -31,7 +31,7 @@ def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool
     """Train what is not known of a budget, and read all that is finished."""
     planned = plan(budget)
     if train:
-        train_all(left(planned.runs, known.get("runs")), folder, **planned.how)
+        train_all(not_known(planned.runs, known.get("runs")), folder, **planned.how)
     return from_tables(budget, merged(known, read(planned.runs, folder)))
 
 
@@ -111,8 +111,8 @@ def measure_kinds(runs: pd.DataFrame) -> dict[str, Measurement]:
 def measure_causes(runs: pd.DataFrame) -> dict[str, Measurement]:
     """How much of the loss each algorithm recovers at the neurons' inputs."""
     ends = {alpha: runs[runs["alpha"] == alpha] for alpha in (0.0, 1.0)}
-    asked = ((0.0, "pizza"), (1.0, "clock"), (1.0, "pizza"), (1.0, "hybrid"))
-    return {f"recovered_{name}_{tag(alpha)}": averaged(ends[alpha][f"recovered_{name}"]) for alpha, name in asked if len(ends[alpha])}
+    claimed = ((0.0, "pizza"), (1.0, "clock"), (1.0, "pizza"), (1.0, "hybrid"))
+    return {f"recovered_{name}_{tag(alpha)}": averaged(ends[alpha][f"recovered_{name}"]) for alpha, name in claimed if len(ends[alpha])}
 
 
 def measure_training(runs: pd.DataFrame, answering: pd.DataFrame) -> dict[str, Measurement]:

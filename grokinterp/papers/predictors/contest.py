@@ -62,11 +62,11 @@ class Contest:
         from sklearn.preprocessing import StandardScaler
 
         features = np.stack([self.series[name] for name in quantities], axis=-1)  # [run, evaluation, quantity]
-        there, soon = np.isfinite(features).all(-1), self.soon
-        used = there & ~np.isnan(soon) & calibration[:, None]
+        finite, soon = np.isfinite(features).all(-1), self.soon
+        used = finite & ~np.isnan(soon) & calibration[:, None]
         fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000)).fit(features[used], soon[used])
         values = np.full(soon.shape, np.nan)
-        values[there] = fitted.decision_function(features[there])
+        values[finite] = fitted.decision_function(features[finite])
         return values
 
 
@@ -203,7 +203,7 @@ def over_splits(contest: Contest, predictors: Mapping[str, Sequence[str]], n: in
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in predictors}
     for half in halves(contest, n, rng):
         for name, quantities in predictors.items():
-            both = [point_scores(contest, values_of(contest, quantities, of), of) for of in (half, ~half)]
+            both = [point_scores(contest, values_of(contest, quantities, calibration), calibration) for calibration in (half, ~half)]
             drawn[name].append(np.mean(both, axis=0))
     columns = ["split_detection", "split_relative_lead", "split_false_alarms"]
     means = pd.DataFrame({name: np.mean(rows, axis=0) for name, rows in drawn.items()}, index=columns).T

@@ -44,7 +44,7 @@ from grokinterp.papers.claims import Budget, Measurement
 from grokinterp.papers.predictors import runs
 from grokinterp.papers.predictors.contest import Contest, Score, gain, over_splits, score, values_of
 from grokinterp.papers.reproduction import Reproduction
-from grokinterp.papers.tables import NOTHING, RUN, Tables, left
+from grokinterp.papers.tables import NOTHING, RUN, Tables, not_known
 from grokinterp.plots.lazy import go
 
 SYNC = 0.80  # of arXiv 2606.12966
@@ -124,7 +124,7 @@ CONTEST = "contest"  # in place of a digest, where a row is about all runs toget
 def reproduce(budget: Budget, folder: Path, known: Tables = NOTHING, train: bool = True) -> Reproduction:
     """Train and read the runs of a budget and hold the contest, unless tables know all of its runs."""
     plan = runs.plan(budget)
-    held = not left((config for _, config in plan.runs.values()), known.get("runs")) or not train
+    held = not not_known((config for _, config in plan.runs.values()), known.get("runs")) or not train
     return from_tables(budget, known if held else contest_tables(plan, contest_of(plan, runs.read_all(plan, folder))))
 
 
@@ -289,8 +289,8 @@ def synchronized(contest: Contest) -> pd.DataFrame:
     """Of the runs that grok and of those that never do, how many ``runs`` there are, ``never`` reach an FSD of 0.80, and do ``before`` grokking."""
     sync = np.array([onset(contest.steps, of, SYNC, persistence=runs.PERSISTENCE, interpolate=False) for of in contest.series["fsd_1"]])
     rows = {
-        name: {"runs": int(these.sum()), "never": int(np.isnan(sync[these]).sum()), "before": int((sync < contest.grok)[these].sum())}
-        for name, these in (("groks", contest.groks), ("never", ~contest.groks))
+        name: {"runs": int(chosen.sum()), "never": int(np.isnan(sync[chosen]).sum()), "before": int((sync < contest.grok)[chosen].sum())}
+        for name, chosen in (("groks", contest.groks), ("never", ~contest.groks))
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -116,10 +116,10 @@ class FolderOfRuns:
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     """A run that has no folder, or none any more, as the table of its sweep knows it."""
     settings = {name: value for name, value in row.items() if "." in name or name in {field.name for field in fields(RunConfig)}}
-    step, said = row.get("step"), row.get("error") or row.get("reason")
+    step, reason = row.get("step"), row.get("error") or row.get("reason")
     metrics = {name: value for name, value in row.items() if name.endswith(("_loss", "_accuracy", "weight_norm")) and value is not None}
     unknown = {"pace": None, "left": None}
-    return {"state": row["state"], "why": said or "", "step": step, "steps": row.get("steps"), "last": metrics, "settings": settings} | unknown
+    return {"state": row["state"], "why": reason or "", "step": step, "steps": row.get("steps"), "last": metrics, "settings": settings} | unknown
 
 
 def _left(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -95,8 +95,8 @@ class Followed:
             return {"state": "diverged" if has_diverged(status) else "finished", "why": status["reason"]}
         written, failed = _mark(self.path / "metrics.jsonl"), _mark(self.path / "error.txt")
         if failed is not None and (written is None or failed[0] >= written[0]):
-            said = read_text(self.path / "error.txt").strip().splitlines()
-            return {"state": "failed", "why": said[-1] if said else "error.txt is empty"}
+            lines = read_text(self.path / "error.txt").strip().splitlines()
+            return {"state": "failed", "why": lines[-1] if lines else "error.txt is empty"}
         if written is None:
             return {"state": "unfinished", "why": "no row of metrics yet"}
         seconds, silent = self._seconds_a_step(), now - written[0] / 1e9
