@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from tqdm.auto import tqdm
 
 from grokinterp.analysis import analyze
@@ -45,6 +46,11 @@ class Plan:
     def how(self) -> dict[str, Any]:
         """The arguments of `sweep`."""
         return {"workers": self.workers, "ensemble": self.ensemble, "device": self.device}
+
+
+def on_a_gpu() -> dict[str, Any]:
+    """The arguments of a `Plan` of models that are trained on a GPU where there is one, as many at once as it likes."""
+    return {"ensemble": None, "device": "cuda"} if torch.cuda.is_available() else {}
 
 
 def train_all(configs: Sequence[RunConfig], folder: Path, **options: Any) -> list[Run]:

@@ -184,11 +184,13 @@ def test_a_sentence_says_when_it_holds(holds: str, said: bool) -> None:
 def test_rows_add_up_and_those_of_a_folder_count() -> None:
     known = pd.DataFrame({"run": ["a", "b"], "grok": [1.0, 2.0]})
     fresh = pd.DataFrame({"run": ["b", "c"], "grok": [2.5, 3.0]})
-    assert merged(known, fresh).to_dict("list") == {"run": ["a", "b", "c"], "grok": [1.0, 2.5, 3.0]}
-    assert merged(None, fresh) is fresh
-    assert merged(known, pd.DataFrame()) is known
-    named = merged(known.set_index(pd.Index(["x", "y"])), fresh.set_index(pd.Index(["y", "z"])))
-    assert named.index.tolist() == ["x", "y", "z"]
+    named = known.set_index(pd.Index(["x", "y"])), fresh.set_index(pd.Index(["y", "z"]))
+    tables = merged({"both": known, "kept": known, "named": named[0]}, {"both": fresh, "new": fresh, "named": named[1], "empty": pd.DataFrame()})
+    assert tables.keys() == {"both", "kept", "named", "new"}
+    assert tables["both"].to_dict("list") == {"run": ["a", "b", "c"], "grok": [1.0, 2.5, 3.0]}
+    assert tables["kept"] is known
+    assert tables["new"] is fresh
+    assert tables["named"].index.tolist() == ["x", "y", "z"]
 
 
 # --- what is committed ---------------------------------------------------------------------------------------------------------------

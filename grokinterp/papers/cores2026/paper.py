@@ -166,16 +166,12 @@ def chain_figures(seeds: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, go.Figu
         dots.append(points(x, y, LABELS[str(arm)], i, "circle-open"))
     caption = "Each circle is an eigenvalue of one model's core; crosses are those of the chain it learned, the constant left out."
     plane = draw("Eigenvalues of the cores' dynamics", caption, dots, "real part", "imaginary part").update_yaxes(scaleanchor="x", range=[-0.4, 0.4])
-    each = {
-        "principal-angles": ("angle_", "Principal angles of all pairs of cores", "degrees", "At 90° two cores have no direction in common."),
-        "canonical-correlations": (
-            "cca_",
-            "Canonical correlations of all pairs of cores",
-            "correlation",
-            "At 1 two cores say the same about an input.",
-        ),
+    angles, correlations = "Principal angles of all pairs of cores", "Canonical correlations of all pairs of cores"
+    return {
+        "eigenvalues": plane,
+        "principal-angles": _pairs_figure(pairs, "angle_", angles, "degrees", "At 90° two cores have no direction in common."),
+        "canonical-correlations": _pairs_figure(pairs, "cca_", correlations, "correlation", "At 1 two cores say the same about an input."),
     }
-    return {"eigenvalues": plane} | {name: _pairs_figure(pairs, *words) for name, words in each.items()}
 
 
 def _pairs_figure(pairs: pd.DataFrame, prefix: str, title: str, label: str, caption: str) -> go.Figure:

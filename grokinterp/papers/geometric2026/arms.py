@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from grokinterp import presets
@@ -85,7 +85,7 @@ def _uniform() -> Iterator[tuple[str, Arm]]:
     for stream, decay in (("sphere", 0), ("layer", 1), ("sphere", 1)):
         for name, beta2 in (("b98", 0.98), ("b999", 0.999)):
             arm = _arm(stream, decay, "1e-4", 20_000, 2, f", β2 {beta2}, uniform attention", uniform_attention=True, beta2=beta2)
-            yield f"uniform-{stream}-{decay}-{name}", _perfect(arm)
+            yield f"uniform-{stream}-{decay}-{name}", replace(arm, stop=PERFECT)
         learned = _arm(stream, decay, "1e-4", 100_000 if stream == "layer" else 6_000, 2 if stream == "sphere" else 0, ", β2 0.98", beta2=0.98)
         yield f"{stream}-{decay}-1e-4-b98", learned
 
@@ -98,7 +98,7 @@ def _s5() -> Iterator[tuple[str, Arm]]:
     for lr, temperature in ((1e-3, 5.0), (1e-3, 30.0), (3e-4, 5.0), (3e-4, 10.0), (3e-4, 30.0)):
         yield f"s5-sphere-0-lr{_short(lr)}-t{temperature:g}", _on_s5("sphere", 0, 1, lr=lr, temperature=temperature)
     for stream, decay in (("layer", 1), ("rms", 1), ("sphere", 1), ("sphere", 0)):
-        yield f"s5-uniform-{stream}-{decay}", _perfect(_on_s5(stream, decay, 0, uniform_attention=True))
+        yield f"s5-uniform-{stream}-{decay}", replace(_on_s5(stream, decay, 0, uniform_attention=True), stop=PERFECT)
 
 
 def _on_s5(stream: str, decay: int, n_cpu: int, **more: Any) -> Arm:
@@ -111,10 +111,6 @@ def _on_s5(stream: str, decay: int, n_cpu: int, **more: Any) -> Arm:
 def _short(lr: float) -> str:
     """A learning rate as the paper writes it: 1e-3."""
     return f"{lr:.0e}".replace("e-0", "e-")
-
-
-def _perfect(arm: Arm) -> Arm:
-    return Arm(arm.words, arm.settings, arm.horizon, arm.n_cpu, arm.horizon_cpu, arm.s5, PERFECT)
 
 
 def _slow() -> Iterator[tuple[str, Arm]]:

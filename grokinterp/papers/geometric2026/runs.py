@@ -58,8 +58,7 @@ def plan(budget: Budget) -> Plan:
         return Plan(_tiny(), workers=0)
     if budget == "cpu":
         return Plan({name: arm.configs(SEEDS[: arm.n_cpu], arm.horizon_cpu) for name, arm in ARMS.items() if arm.n_cpu})
-    arms = {name: arm.configs(SEEDS) for name, arm in ARMS.items()}
-    return Plan(arms, ensemble=None, device="cuda") if torch.cuda.is_available() else Plan(arms)
+    return Plan({name: arm.configs(SEEDS) for name, arm in ARMS.items()}, **training.on_a_gpu())
 
 
 def _tiny() -> dict[str, list[RunConfig]]:

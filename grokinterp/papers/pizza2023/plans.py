@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from grokinterp import presets
 from grokinterp.papers import training
 from grokinterp.papers.claims import Budget
@@ -35,8 +33,7 @@ def plan(budget: Budget) -> Plan:
         return Plan(_tiny(), workers=0)
     if budget == "cpu":
         return Plan(_grid(RATES, range(5), SETTLED, every=100))
-    runs = _grid(FULL_RATES, range(10), PUBLISHED_EPOCHS, every=500)
-    return Plan(runs, ensemble=None, device="cuda") if torch.cuda.is_available() else Plan(runs)
+    return Plan(_grid(FULL_RATES, range(10), PUBLISHED_EPOCHS, every=500), **training.on_a_gpu())
 
 
 def _grid(rates: Sequence[float], seeds: Sequence[int], epochs: int, every: int) -> list[RunConfig]:

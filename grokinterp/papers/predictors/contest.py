@@ -1,6 +1,6 @@
 """Scoring predictors of grokking: direction and threshold from one half of the runs, everything else from the other.
 
-The rules are those of `predictors`. Arrays only: [run, evaluation], NaN where a run has ended or a quantity does not exist.
+The rules are those of `paper`. Arrays only: [run, evaluation], NaN where a run has ended or a quantity does not exist.
 """
 
 from __future__ import annotations

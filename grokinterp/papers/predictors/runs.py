@@ -52,7 +52,7 @@ class Plan(training.Plan):
     Attributes:
         runs: kind and configuration of each run, by name.
         grok: test accuracy that counts as grokking.
-        false_alarm_rate: α, see `predictors`.
+        false_alarm_rate: α, see `paper`.
         within: steps before grokking that count as "soon".
         splits: random halvings beside the main one.
         resamples: of the bootstrap.

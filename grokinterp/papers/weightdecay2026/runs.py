@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from grokinterp import presets
 from grokinterp.analysis import analyze
@@ -113,9 +112,8 @@ def plan(budget: Budget) -> Plan:
     canonical = Boundary(grid(presets.weightdecay2026(), {"weight_decay": decays, "seed": list(SEEDS)}), HORIZONS)
     multitask = {key: _multitask(*key) for key in MULTITASK}
     pairs |= {tag(decay): Paired(_parents(presets.weightdecay2026(), decay, every=100), 500) for decay in INTERVENED}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     grids: dict[str, Any] = {"canonical": canonical, "multitask": multitask, "published_baselines": baselines.as_published(SEEDS)}
-    return Plan(**own, **grids, pairs=pairs, calibration=_calibration(1_200), ensemble=None, device=device)
+    return Plan(**own, **grids, pairs=pairs, calibration=_calibration(1_200), **{"ensemble": None, **training.on_a_gpu()})
 
 
 def smaller(epochs: int = 800) -> RunConfig:
