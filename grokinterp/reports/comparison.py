@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.errors import GrokinterpError
 from grokinterp.measures import Measure, Number
 from grokinterp.notebook import html_table
 from grokinterp.plots import STEPS
 from grokinterp.plots.lazy import go
-from grokinterp.reports.figures import figures_named
+from grokinterp.reports.encoding import Panels
 from grokinterp.reports.overlay import can_overlay, colour_of, one_at_a_time, overlay
 from grokinterp.reports.report import Report
 from grokinterp.reports.several import by_reason, config_of, differences, joined, labels, onset_figure, onset_table
@@ -157,25 +157,8 @@ class Comparison(Report):
     def _together(self, each: Mapping[str, go.Figure]) -> go.Figure:
         return overlay(each, self.colours) if can_overlay(each) else one_at_a_time(each)
 
-    def plot(self, name: str | None = None, *, mark: Sequence[str] = ()) -> go.Figure:
-        """One figure of all runs; see `Report.plot` for what a name may be.
-
-        Args:
-            name: of a figure, of a measure for the first of its figures, or of a variable; None for the first of all.
-            mark: conditions: a line stands where each first holds in each run, in the run's colour.
-
-        Raises:
-            GrokinterpError: no run has such a figure.
-        """
-        candidates = list(self.figures)
-        if name is not None:
-            candidates = [each for own in self.reports.values() for each in figures_named(own.dataset, name, self._known)]
-        found = next((self.figures[candidate] for candidate in candidates if candidate in self.figures), None)
-        if found is None and (each := {run: report.plot(name) for run, report in self.reports.items() if name in report.dataset}):
-            found = self._together(each)
-        if found is None:
-            raise unknown_name("figure", str(name), self.figures)
-        return self._marked(found, mark) if mark else found
+    def _default(self, name: str) -> go.Figure:
+        return self._together({run: report.plot(name) for run, report in self.reports.items() if name in report.dataset})
 
     def _marked(self, figure: go.Figure, conditions: Sequence[str]) -> go.Figure:
         """A copy with a line at each run's onset of each condition."""
@@ -186,35 +169,10 @@ class Comparison(Report):
                     marked.add_vline(x=onset, line={"color": self.colours[str(run)], "dash": "dot", "width": 1.5})
         return marked
 
-    def to_html(
-        self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, mark: Sequence[str] = (), force: bool = False
-    ) -> Path:
-        """Write the page of all runs: curves over each other with switches for runs, maps run by run; see `Report.to_html`.
-
-        Args:
-            path: the file; an HTML page that stands there is replaced.
-            figures: which to show, in this order, by name; or figures of your own by name; None for all.
-            mark: conditions: a line stands where each first holds in each run, in every figure over steps that all runs share.
-            force: replace a file of another kind, too.
-
-        Raises:
-            GrokinterpError: nothing may or can be written there, or an unknown figure.
-        """
-        from grokinterp.reports.page import to_html
-
-        if isinstance(figures, Mapping):
-            shown: dict[str, go.Figure | Mapping[str, go.Figure]] = dict(figures)
-        else:
-            if unknown := [name for name in figures or () if name not in self.figures]:
-                raise unknown_name("figure", unknown[0], self.figures)
-            shown = {name: self._on_page(name) for name in figures or self.figures}
-        shown = {name: own if isinstance(own, Mapping) else self._marked(own, mark) for name, own in shown.items()} if mark else shown
-        return to_html(self.dataset, Path(path), figures=shown, colours=self.colours, measures={}, tables=self.tables(), force=force)
-
-    def _on_page(self, name: str) -> go.Figure | Mapping[str, go.Figure]:
+    def _on_page(self, name: str) -> go.Figure | Panels:
         """A figure as the page shows it: one for all runs, or one a run."""
         panels = self.panels.get(name, {})
-        return self.figures[name] if not panels or can_overlay(panels) else panels
+        return self.plot(name) if not panels or can_overlay(panels) else panels
 
     def tables(self) -> list[tuple[str, str, pd.DataFrame]]:
         """The tables of the page: title, caption, and a row a run."""

@@ -22,6 +22,7 @@ from grokinterp.measures.undefined import reasons_of
 from grokinterp.notebook import Framed, html_table
 from grokinterp.outputs import NETCDF, output
 from grokinterp.plots.lazy import go
+from grokinterp.reports.encoding import Panels
 from grokinterp.reports.figures import figures, figures_named
 from grokinterp.reports.saved import LIMIT, read_dataset
 from grokinterp.reports.words import Phases, headline, missing
@@ -141,7 +142,7 @@ class Report:
 
         Args:
             name: of a figure, of a measure for the first of its figures, or of a variable for its values; None for the first figure of all.
-            mark: conditions, like "test_accuracy >= 0.95": a line stands where each first holds, in a figure over steps.
+            mark: conditions, like "test_accuracy >= 0.95": a line stands where each first holds, in a figure over steps; of several runs one each.
 
         Raises:
             GrokinterpError: this report has no such figure, or a variable of a shape that none is drawn for.
@@ -151,10 +152,18 @@ class Report:
         candidates = list(self.figures) if name is None else figures_named(self.dataset, name, self._known)
         found = next((self.figures[candidate] for candidate in candidates if candidate in self.figures), None)
         if found is None and name in self.dataset:
-            found = plots.default(self.dataset, str(name))
+            found = self._default(str(name))
         if found is None:
             raise unknown_name("figure", str(name), self.figures)
-        return plots.mark(found, self.dataset, *mark) if mark else found
+        return self._marked(found, mark) if mark else found
+
+    def _default(self, name: str) -> go.Figure:
+        """The figure of a variable that has none of its own."""
+        return plots.default(self.dataset, name)
+
+    def _marked(self, figure: go.Figure, conditions: Sequence[str]) -> go.Figure:
+        """A copy with a line where each condition first holds."""
+        return plots.mark(figure, self.dataset, *conditions)
 
     def animate(self, name: str, path: str | Path, *, seconds: float = 0.25, force: bool = False) -> Path:
         """Write a figure with one frame a step as a film; `grokinterp[film]` has what it takes.
@@ -188,11 +197,24 @@ class Report:
         """
         from grokinterp.reports.page import to_html
 
-        if figures is None:
-            figures = self.figures
-        shown = figures if isinstance(figures, Mapping) else {name: self.plot(name) for name in figures}
-        shown = {name: plots.mark(figure, self.dataset, *mark) for name, figure in shown.items()} if mark else shown
-        return to_html(self.dataset, Path(path), figures=shown, measures=self._known, tables=self.tables(), force=force)
+        shown: dict[str, go.Figure | Panels]
+        if isinstance(figures, Mapping):
+            shown = dict(figures)
+        else:
+            shown = {name: self._on_page(name) for name in (self.figures if figures is None else figures)}
+        if mark:
+            shown = {name: own if isinstance(own, Mapping) else self._marked(own, mark) for name, own in shown.items()}
+        parts: dict[str, Any] = {"colours": self.colours, "measures": self._known, "tables": self.tables()}
+        return to_html(self.dataset, Path(path), figures=shown, force=force, **parts)
+
+    def _on_page(self, name: str) -> go.Figure | Panels:
+        """A figure as the page shows it."""
+        return self.plot(name)
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """The colour of each run of several, for the switches of the page; none of a single one."""
+        return {}
 
     def tables(self) -> list[tuple[str, str, pd.DataFrame]]:
         """The tables of the page besides the headline: title, caption, rows; none for a single run."""
