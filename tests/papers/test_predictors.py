@@ -320,7 +320,7 @@ def test_tables_and_figures_hold_every_run_and_predictor(result: Reproduction) -
 
 def test_equal_leads_have_a_difference_without_an_interval(result: Reproduction) -> None:
     alarms = result.tables["alarms"].assign(test_loss=result.tables["alarms"]["fsd_1"])
-    found = predictors.ahead({**result.tables, "alarms": alarms}, "fsd_1", "test_loss")
+    found = predictors.difference_in_lead({**result.tables, "alarms": alarms}, "fsd_1", "test_loss")
     assert (found.value, math.isnan(found.low)) == (0, True)
 
 

@@ -254,7 +254,7 @@ def measure_forks(draws: pd.DataFrame, law: ForkLaw | None, main: pd.DataFrame) 
     for p in DELAYS if "p97-s42" in main.index else ():
         own = draws[draws["p"] == p]
         fit = None if law is None else law.groups.get(p)
-        names = [f"fork_{of}_{p}" for of in ("mean", "least_squares", "r2")]
+        names = [f"fork_{constant}_{p}" for constant in ("mean", "least_squares", "r2")]
         if fit is None:
             why = "the run never groks: nowhere to fork" if own.empty else "draws grok at fewer than two λ"
             found |= {name: Measurement(math.nan, n=len(own), note=why) for name in names}

@@ -301,7 +301,9 @@ def at_steps(run: Run, report: Report, steps: Sequence[int]) -> pd.DataFrame:
     for step in steps:
         here = dataset if step <= last else further
         rank = here["fourier_rank"].sel(step=step)
-        metrics = {name: float(here[f"metric_{of}"].sel(eval_step=step)) for name, of in (("accuracy", "test_accuracy"), ("norm", "weight_norm"))}
+        metrics = {
+            name: float(here[f"metric_{recorded}"].sel(eval_step=step)) for name, recorded in (("accuracy", "test_accuracy"), ("norm", "weight_norm"))
+        }
         rows.append(metrics | {f"rank_{100 * share:.0f}": float(rank.sel(variance_share=share)) for share in RANK_SHARES})
     return pd.DataFrame(rows, index=pd.Index(steps, name="step"))
 

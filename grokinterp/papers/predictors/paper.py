@@ -149,7 +149,7 @@ def from_tables(budget: Budget, tables: Tables) -> Reproduction:
         return Reproduction.from_measurements("predictors", budget, {})
     board = tables["leaderboard"]
     figures = {"leaderboard": board_figure(board), "leads": leads_figure(tables)}
-    return Reproduction.from_measurements("predictors", budget, measured(tables), figures, tables, FIGURES)
+    return Reproduction.from_measurements("predictors", budget, measure_contest(tables), figures, tables, FIGURES)
 
 
 def contest_of(plan: runs.Plan, datasets: Mapping[str, xr.Dataset]) -> Contest:
@@ -167,7 +167,7 @@ def contest_of(plan: runs.Plan, datasets: Mapping[str, xr.Dataset]) -> Contest:
             raise GrokinterpError(f"{candidate.words} is infinite in {names[int(np.isinf(values).any(1).argmax())]}")
         series[key] = values
     accuracies = [datasets[name]["metric_test_accuracy"] for name in names]
-    grok = np.array([onset(of["step"], of, plan.grok, persistence=runs.PERSISTENCE, interpolate=False) for of in accuracies])
+    grok = np.array([onset(values["step"], values, plan.grok, persistence=runs.PERSISTENCE, interpolate=False) for values in accuracies])
     strata = np.array([kind if math.isnan(at) else f"{kind}, groks" for (kind, _), at in zip(plan.runs.values(), grok, strict=True)])
     return Contest(names, strata, steps.astype(float), grok, series, plan.false_alarm_rate, plan.within, runs.PERSISTENCE)
 
@@ -181,7 +181,7 @@ def gains_of(contest: Contest, calibration: np.ndarray, resamples: int) -> dict[
 # --- claims ------------------------------------------------------------------------------------------------------------------------
 
 
-def measured(tables: Tables) -> dict[str, Measurement]:
+def measure_contest(tables: Tables) -> dict[str, Measurement]:
     """Our number for every claim."""
     board, sync, scored = tables["leaderboard"], tables["synchronized"], tables["runs"]["half"] == "scored"
     groks = tables["runs"]["grok"].notna()
@@ -189,11 +189,11 @@ def measured(tables: Tables) -> dict[str, Measurement]:
         (key for key, candidate in CANDIDATES.items() if candidate.needs == PLAIN), key=lambda key: relative_leads(tables, key, "calibration").mean()
     )
     found = {
-        "fsd_precedes": share(int(sync["before"]["groks"]), int(sync["runs"]["groks"]), f"{sync['never']['groks']} never reach it"),
-        "fsd_elsewhere": share(int(sync["runs"]["never"] - sync["never"]["never"]), int(sync["runs"]["never"]), "until the horizon"),
-        "fsd_ahead_of_filtered": ahead(tables, "fsd_1", "filtered_loss"),
-        "fsd_ahead_of_plain": ahead(tables, "fsd_1", best),
-        "fsd_ahead_of_test_loss": ahead(tables, "fsd_1", "test_loss"),
+        "fsd_precedes": share_with_interval(int(sync["before"]["groks"]), int(sync["runs"]["groks"]), f"{sync['never']['groks']} never reach it"),
+        "fsd_elsewhere": share_with_interval(int(sync["runs"]["never"] - sync["never"]["never"]), int(sync["runs"]["never"]), "until the horizon"),
+        "fsd_ahead_of_filtered": difference_in_lead(tables, "fsd_1", "filtered_loss"),
+        "fsd_ahead_of_plain": difference_in_lead(tables, "fsd_1", best),
+        "fsd_ahead_of_test_loss": difference_in_lead(tables, "fsd_1", "test_loss"),
         "attention_adds": Measurement(*_estimate(board.loc["base_attention"], "gain"), n=int(scored.sum())),
     }
     for claim, key in ANNOUNCING.items():
@@ -209,13 +209,13 @@ def _estimate(row: pd.Series, name: str) -> Estimate:
     return Estimate(*(float(row[f"{name}{limit}"]) for limit in ("", "_low", "_high")))
 
 
-def share(count: int, n: int, note: str) -> Measurement:
+def share_with_interval(count: int, n: int, note: str) -> Measurement:
     """Share of runs, with Wilson's interval."""
     interval = binomtest(count, n).proportion_ci(method="wilson")
     return Measurement(count / n, float(interval.low), float(interval.high), n, note)
 
 
-def ahead(tables: Tables, one: str, other: str) -> Measurement:
+def difference_in_lead(tables: Tables, one: str, other: str) -> Measurement:
     """Mean difference of the relative leads of two predictors over the scored runs that grok, with the interval of a paired t-test."""
     first, second = (relative_leads(tables, key) for key in (one, other))
     note = f"{first.mean():.3g} against {second.mean():.3g} of the {CANDIDATES[other].words}"
@@ -281,13 +281,13 @@ def table_of_runs(plan: runs.Plan, contest: Contest) -> pd.DataFrame:
 
 def table_of_alarms(contest: Contest, scores: Mapping[str, Score]) -> pd.DataFrame:
     """The step of every predictor's alarm in every run, empty for none; in the calibration half as well."""
-    steps = {key: of.detection.runs["alarm"].to_numpy() for key, of in scores.items()}
+    steps = {key: own.detection.runs["alarm"].to_numpy() for key, own in scores.items()}
     return pd.DataFrame({"grok": contest.grok, **steps}, index=pd.Index(contest.names, name="name"))
 
 
 def synchronized(contest: Contest) -> pd.DataFrame:
     """Of the runs that grok and of those that never do, how many ``runs`` there are, ``never`` reach an FSD of 0.80, and do ``before`` grokking."""
-    sync = np.array([onset(contest.steps, of, SYNC, persistence=runs.PERSISTENCE, interpolate=False) for of in contest.series["fsd_1"]])
+    sync = np.array([onset(contest.steps, degrees, SYNC, persistence=runs.PERSISTENCE, interpolate=False) for degrees in contest.series["fsd_1"]])
     rows = {
         name: {"runs": int(chosen.sum()), "never": int(np.isnan(sync[chosen]).sum()), "before": int((sync < contest.grok)[chosen].sum())}
         for name, chosen in (("groks", contest.groks), ("never", ~contest.groks))
