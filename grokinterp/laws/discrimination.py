@@ -117,8 +117,7 @@ def _concordance(scores: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> 
     def share(won: np.ndarray, counted: np.ndarray) -> np.ndarray:
         by_runs = [of_run @ pairs @ of_other.T for pairs in (won * counted, counted)]  # [run, run]
         with np.errstate(invalid="ignore"):  # 0/0 where a resample has no such pairs: NaN
-            ratio: np.ndarray = np.divide(*(np.einsum("bi,ij,bj->b", counts, pairs, counts) for pairs in by_runs))
-        return ratio
+            return np.divide(*(np.einsum("bi,ij,bj->b", counts, pairs, counts) for pairs in by_runs))
 
     return share(won, np.ones_like(won)), share(won, together.astype(float))
 

@@ -211,5 +211,5 @@ def _newton_step(
 
 def log_survival(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Logarithm of the standard normal survival function, and its hazard (minus the derivative of that logarithm)."""
-    survived: np.ndarray = log_ndtr(-z)
+    survived = log_ndtr(-z)
     return survived, np.exp(-(z**2) / 2 - survived) / np.sqrt(2 * np.pi)

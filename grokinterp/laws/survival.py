@@ -164,8 +164,7 @@ def _boundaries(fits: np.ndarray, horizon: float) -> np.ndarray:
     a, nu, asymptote, sigma, share = fits.T
     quantile = ndtri(np.minimum(0.5 / share, 1.0))  # infinite where π ≤ 1/2
     with np.errstate(over="ignore"):
-        boundaries: np.ndarray = asymptote + np.exp((a + sigma * quantile - np.log(horizon)) / nu)
-    return boundaries
+        return asymptote + np.exp((a + sigma * quantile - np.log(horizon)) / nu)
 
 
 def _fit(decay: np.ndarray, log_time: np.ndarray, stopped: np.ndarray, counts: np.ndarray, all_can: bool) -> np.ndarray:

@@ -46,7 +46,7 @@ def _title(value: xr.DataArray) -> tuple[str, str]:
 
 def _labels(value: xr.DataArray, dimension: str) -> np.ndarray:
     """The coordinate of a dimension: numbers as they are, anything else as text."""
-    labels: np.ndarray = value[dimension].to_numpy()
+    labels = value[dimension].to_numpy()
     return labels if labels.dtype.kind in "iuf" else labels.astype(str)
 
 

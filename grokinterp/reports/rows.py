@@ -44,7 +44,7 @@ class Rows:
         steps = self._steps
         same = [i for i in range(len(steps)) if i not in self._others]
         variables = {name: (("step", *self._form[name].dims), values[same], self._form[name].attrs) for name, values in self._values.items()}
-        found: xr.Dataset = xr.Dataset(variables, coords=self._form.coords, attrs=self._form.attrs).assign_coords(step=[steps[i] for i in same])
+        found = xr.Dataset(variables, coords=self._form.coords, attrs=self._form.attrs).assign_coords(step=[steps[i] for i in same])
         if not self._others:
             return found
         places = {position: found.isel(step=[i]) for i, position in enumerate(same)}
@@ -63,7 +63,7 @@ def along_steps(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
 def _nothing(array: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
     """The variable at the steps of a dataset that lacks it."""
     one = array.isel(step=0, drop=True)
-    value: xr.DataArray = one.astype(float) * np.nan if one.dtype.kind in "fiub" else xr.full_like(one, "")
+    value = one.astype(float) * np.nan if one.dtype.kind in "fiub" else xr.full_like(one, "")
     return value.expand_dims(step=dataset["step"].to_numpy())
 
 

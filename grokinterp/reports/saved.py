@@ -41,7 +41,7 @@ def read_dataset(path: str | Path, limit: int = LIMIT) -> xr.Dataset:
     try:
         # decode_times: a measure has no dates, and a foreign "units" would make some of its numbers.
         with xr.open_dataset(path, engine="h5netcdf", decode_times=False) as dataset:
-            found: xr.Dataset = dataset.load()
+            found = dataset.load()
     except Exception as error:  # whatever a foreign file makes three libraries trip over
         raise GrokinterpError(f"{path} is not a saved report ({' '.join(str(error).split())[:200]}); {_REMEDY}") from error
     _check_is_report(found, path)

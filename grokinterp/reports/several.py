@@ -99,7 +99,7 @@ def joined(datasets: Mapping[str, xr.Dataset]) -> xr.Dataset:
     ]
     texts = {str(name): "" for each in uneven for name, array in each.variables.items() if array.dtype.kind in "UO"}
     numbers = {str(name): np.nan for each in uneven for name in each.variables if name not in texts}
-    together: xr.Dataset = xr.concat(
+    together = xr.concat(
         counted, dim="run", join="outer", data_vars="all", coords="minimal", compat="override", fill_value={**texts, **numbers}, combine_attrs="drop"
     )
     for name in together.data_vars:
@@ -151,7 +151,7 @@ def onset_table(datasets: Mapping[str, xr.Dataset], conditions: Sequence[str] = 
                 continue
             row[text] = np.nan if found is None else found.onset
         rows[run] = row | {"followed": followed(dataset)}
-    frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
     columns = [*(text for text in conditions or WAITED_FOR if text in frame), "followed"]
     return frame[columns] if conditions else frame[columns].dropna(axis=1, how="all")
 

@@ -77,7 +77,7 @@ def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] =
     if "configurations" not in tables:
         return Reproduction.from_measurements("fsd2026", budget, {})
     events = _ours(tables["configurations"])
-    main = events.loc[[name for name in events.index if name in (CONFIGURATIONS if budget != "smoke" else events.index)]]
+    main = events if budget == "smoke" else events[events.index.isin(list(CONFIGURATIONS))]
     draws = tables.get("forks", pd.DataFrame(columns=runs.FORKS))
     law = fitted(draws)
     found = {
@@ -114,7 +114,7 @@ def _significance(plan: runs.Plan, folder: Path, main: pd.DataFrame) -> pd.DataF
     """The tests of each run at its synchronisation, by name; runs that never synchronise have none."""
     onsets = main["sync_1"].dropna()
     rows = {name: runs.significance(Run(folder / str(name)), int(step), plan.permutations) for name, step in onsets.items()}
-    tests: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index", columns=["step", "fsd", "p_permutation", "p_shuffle"])
+    tests = pd.DataFrame.from_dict(rows, orient="index", columns=["step", "fsd", "p_permutation", "p_shuffle"])
     tests[RUN] = main[RUN].reindex(tests.index)
     return tests
 
@@ -241,9 +241,7 @@ def fitted(draws: pd.DataFrame) -> ForkLaw | None:
 def delays(draws: pd.DataFrame) -> pd.DataFrame:
     """Steps to grokking by p and λ, over the draws that grok, beside the paper's."""
     by = draws.assign(delay=draws["delay"].where(~draws["censored"].astype(bool))).groupby(["p", "weight_decay"])
-    table: pd.DataFrame = by.agg(
-        fork_at=("fork_at", "first"), mean=("delay", "mean"), sd=("delay", "std"), draws=("seed", "size"), never=("censored", "sum")
-    )
+    table = by.agg(fork_at=("fork_at", "first"), mean=("delay", "mean"), sd=("delay", "std"), draws=("seed", "size"), never=("censored", "sum"))
     table["paper"] = [DELAYS.get(int(p), {}).get(int(decay), "") for p, decay in table.index]
     return table
 

@@ -301,10 +301,9 @@ def at_steps(run: Run, report: Report, steps: Sequence[int]) -> pd.DataFrame:
     for step in steps:
         here = dataset if step <= last else further
         rank = here["fourier_rank"].sel(step=step)
-        metrics = {
-            name: float(here[f"metric_{recorded}"].sel(eval_step=step)) for name, recorded in (("accuracy", "test_accuracy"), ("norm", "weight_norm"))
-        }
-        rows.append(metrics | {f"rank_{100 * share:.0f}": float(rank.sel(variance_share=share)) for share in RANK_SHARES})
+        accuracy, norm = (float(here[f"metric_{name}"].sel(eval_step=step)) for name in ("test_accuracy", "weight_norm"))
+        ranks = {f"rank_{100 * share:.0f}": float(rank.sel(variance_share=share)) for share in RANK_SHARES}
+        rows.append({"accuracy": accuracy, "norm": norm, **ranks})
     return pd.DataFrame(rows, index=pd.Index(steps, name="step"))
 
 

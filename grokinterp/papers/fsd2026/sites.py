@@ -57,7 +57,7 @@ def beside_published(leads: pd.DataFrame) -> pd.DataFrame:
     bounds = [near_lead(published[str(name)]) for name in leads.index]
     table = leads.assign(agrees=[low <= lead <= high for lead, (low, high) in zip(leads["lead"], bounds, strict=True)], leads=leads["lead"] > 0)
     by = table.groupby(["site", "top"])
-    found: pd.DataFrame = by.agg(runs=("lead", "size"), leading=("leads", "sum"), mean_lead=("lead", "mean"), agree=("agrees", "sum"))
+    found = by.agg(runs=("lead", "size"), leading=("leads", "sum"), mean_lead=("lead", "mean"), agree=("agrees", "sum"))
     return found.sort_values(["agree", "leading"], ascending=False, kind="stable")
 
 

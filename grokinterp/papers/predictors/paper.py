@@ -258,7 +258,7 @@ def leaderboard(scores: Mapping[str, Score], gains: Mapping[str, Estimate], spli
         for name, estimate in estimates.items():
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         rows[key] = row
-    table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index").join(splits)
+    table = pd.DataFrame.from_dict(rows, orient="index").join(splits)
     return table.sort_values(["relative_lead", "split_relative_lead"], ascending=False)
 
 
