@@ -14,7 +14,7 @@ from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, minimise, require, resample
-from grokinterp.laws.results import Estimate, Result, interval
+from grokinterp.laws.results import Estimate, Result, bootstrap_interval
 from grokinterp.laws.subjects import column, times_in_sweep
 from grokinterp.plots.lazy import go
 
@@ -158,8 +158,8 @@ def logistic_boundary(
         raise GrokinterpError(f"the grok rates do not rise through 1/2 in or near the runs, between {ends}; run λ further out")
     outside = (centre < log_decay[0]) | (centre > log_decay[-1])
     return LogisticBoundary(
-        boundary=interval(10**centre, level),
-        steepness=interval(steepness, level),
+        boundary=bootstrap_interval(10**centre, level),
+        steepness=bootstrap_interval(steepness, level),
         n_runs=int(n.sum()),
         n_grokked=int(x.sum()),
         n_left_out=len(runs) - len(used),

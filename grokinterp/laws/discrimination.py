@@ -11,7 +11,7 @@ from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line
 from grokinterp.laws.numerics import resample
-from grokinterp.laws.results import Estimate, Result, interval
+from grokinterp.laws.results import Estimate, Result, bootstrap_interval
 from grokinterp.plots.lazy import go
 
 
@@ -89,9 +89,9 @@ def discrimination(
     pooled, same_time = _concordance(value, labels, counts)
     reference = None if baseline is None else _concordance(_like(labels, baseline), labels, counts)[0]
     return Discrimination(
-        auc=interval(pooled, level),
-        auc_same_time=interval(same_time, level),
-        gain=None if reference is None else interval(pooled - reference, level),
+        auc=bootstrap_interval(pooled, level),
+        auc_same_time=bootstrap_interval(same_time, level),
+        gain=None if reference is None else bootstrap_interval(pooled - reference, level),
         n_before=int((labels == 1).sum()),
         n_other=int((labels == 0).sum()),
         n_runs=int(known.any(1).sum()),

@@ -14,7 +14,7 @@ from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import Objective, columns, flags, labels, log_survival, minimise, r_squared, require, resample
-from grokinterp.laws.results import Estimate, Result, interval
+from grokinterp.laws.results import Estimate, Result, bootstrap_interval
 from grokinterp.laws.subjects import GROKS, forks_of, is_subject
 from grokinterp.plots.lazy import go
 
@@ -161,7 +161,7 @@ def _fit(name: Hashable, draws: pd.DataFrame, rng: np.random.Generator, n_bootst
             "mean_product": grokking @ (decay * delay) / grokking.sum(1),
         }
     constants["censored"], noise = _censored_median(decay * delay, censored, counts)
-    estimates = {key: interval(value, level) for key, value in constants.items()}
+    estimates = {key: bootstrap_interval(value, level) for key, value in constants.items()}
     means = draws[groks].groupby("weight_decay")["delay"].mean()
     trend, p_trend = _trend(decay, delay, censored, rng, n_permutations)
     return ForkFit(

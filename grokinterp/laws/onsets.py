@@ -13,7 +13,7 @@ from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import columns, labels, resample, sign_flip_p
-from grokinterp.laws.results import Estimate, Result, interval
+from grokinterp.laws.results import Estimate, Result, bootstrap_interval
 from grokinterp.plots.lazy import go
 
 
@@ -144,7 +144,7 @@ def lead_times(
     clustered = (np.nan, np.nan) if cluster is None else sign_flip_p(np.bincount(unit, np.sign(lead)))
     no_measure, no_grok = runs["measure"].isna(), runs["grok"].isna()
     return LeadTimes(
-        mean=interval(counts @ sums / (counts @ sizes), level),
+        mean=bootstrap_interval(counts @ sums / (counts @ sizes), level),
         median=float(np.median(lead)),
         p_two_sided=two_sided,
         p_one_sided=one_sided,

@@ -13,7 +13,7 @@ from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line
 from grokinterp.laws.numerics import check_bootstrap, columns, flags, require
-from grokinterp.laws.results import Estimate, Result, interval
+from grokinterp.laws.results import Estimate, Result, bootstrap_interval
 from grokinterp.plots.lazy import go
 
 
@@ -155,10 +155,10 @@ def detection(
     rates, medians = (~np.isnan(drawn_leads)).mean(1), pd.DataFrame(drawn_leads).median(axis=1).to_numpy()
     relative = np.nan_to_num(drawn_leads / times[grokking][drawn[2]]).mean(1)
     return Detection(
-        detection_rate=interval(rates, level),
-        median_lead=interval(medians, level),
-        relative_lead=interval(relative, level),
-        false_alarm_rate=interval(false_alarms, level),
+        detection_rate=bootstrap_interval(rates, level),
+        median_lead=bootstrap_interval(medians, level),
+        relative_lead=bootstrap_interval(relative, level),
+        false_alarm_rate=bootstrap_interval(false_alarms, level),
         nominal_rate=false_alarm_rate,
         threshold=float(thresholds[0]),
         n_calibration=len(setting),

@@ -80,7 +80,7 @@ def tabulate(values: dict[str, Estimate | int | float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["quantity", "estimate", "low", "high"])
 
 
-def interval(draws: np.ndarray, level: float) -> Estimate:
+def bootstrap_interval(draws: np.ndarray, level: float) -> Estimate:
     """A value with the percentile interval of its bootstrap draws; NaN limits without resamples.
 
     Args:

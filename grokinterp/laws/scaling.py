@@ -13,7 +13,7 @@ from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import columns, minimise, r_squared, require, resample
-from grokinterp.laws.results import Estimate, Result, check_level, interval
+from grokinterp.laws.results import Estimate, Result, bootstrap_interval, check_level
 from grokinterp.plots.lazy import go
 
 NO_BETTER = 1e-3  # of the sum of squares: a fit that gains less on its limit does not determine two parameters (chosen here)
@@ -191,8 +191,8 @@ def grokking_time_in_p(p: ArrayLike, time: ArrayLike, *, rng: Rng = 0, n_bootstr
     predicted = -omega[0] * np.log1p(-p_crit[0] / moduli)
     means = runs.assign(predicted=predicted).groupby("p").mean()
     return GrokkingTimeInP(
-        omega=interval(omega, level),
-        p_crit=interval(p_crit, level),
+        omega=bootstrap_interval(omega, level),
+        p_crit=bootstrap_interval(p_crit, level),
         r2=r_squared(taus, predicted),
         r2_of_means=r_squared(means["time"].to_numpy(), means["predicted"].to_numpy()),
         n_runs=len(runs),

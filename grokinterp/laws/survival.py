@@ -23,7 +23,7 @@ from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import band, draw, line
 from grokinterp.laws.numerics import columns, flags, log_survival, minimise, require, resample
-from grokinterp.laws.results import Estimate, Result, interval, tabulate
+from grokinterp.laws.results import Estimate, Result, bootstrap_interval, tabulate
 from grokinterp.plots.lazy import go
 
 LOWER = np.array([-60.0, 0.02, 0.0, np.log(0.01), 0.02])
@@ -69,7 +69,7 @@ class SurvivalBoundary(Result):
         """
         if not 0 < horizon < np.inf:
             raise GrokinterpError(f"a horizon is a positive time in the unit of the runs; got {horizon}")
-        return interval(_boundaries(self.fits, horizon), self.level)
+        return bootstrap_interval(_boundaries(self.fits, horizon), self.level)
 
     def table(self) -> pd.DataFrame:
         """The parameters and counts, then a row for λ_c at each horizon."""
@@ -149,7 +149,7 @@ def survival_boundary(
         "share_that_can": fits[:, 4],
     }
     return SurvivalBoundary(
-        **{name: interval(value, level) for name, value in quantities.items()},
+        **{name: bootstrap_interval(value, level) for name, value in quantities.items()},
         n_runs=len(runs),
         n_censored=int(stopped.sum()),
         followed=float(times.max()),

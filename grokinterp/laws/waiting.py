@@ -15,7 +15,7 @@ from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import draw, points
 from grokinterp.laws.numerics import columns, resample, sign_flip_p
-from grokinterp.laws.results import Estimate, Result, check_level, interval
+from grokinterp.laws.results import Estimate, Result, bootstrap_interval, check_level
 from grokinterp.laws.subjects import onsets_of
 from grokinterp.plots.lazy import go
 
@@ -72,7 +72,7 @@ def onsets(runs: Any, condition: str, *, rng: Rng = 0, n_bootstrap: int = 1000, 
     times = found["onset"].fillna(found["followed"]).to_numpy(dtype=float)
     medians = np.array([_median(times, met, weights) for weights in resample(rng, np.zeros(len(found)), n_bootstrap)])
     return Onsets(
-        median=interval(medians, level),
+        median=bootstrap_interval(medians, level),
         n_runs=len(found),
         n_reached=int(met.sum()),
         n_censored=int((~met).sum()),

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from grokinterp.errors import GrokinterpError
-from grokinterp.papers.numbers import interval, written
+from grokinterp.papers.numbers import interval_in_words, written
 
 Kind = Literal["claim", "finding", "calibration"]
 Verdict = Literal["reproduced", "differs", "finding", "calibration", "not run"]
@@ -56,7 +56,7 @@ class Claim:
     @property
     def accepted(self) -> str:
         """The interval in words."""
-        return interval(*self.accept)
+        return interval_in_words(*self.accept)
 
     @property
     def missing(self) -> str:

@@ -30,7 +30,7 @@ def typeset(text: str) -> str:
     return _MINUS.sub("−", _POWER.sub(lambda found: f"{found[1]} × 10{str(int(found[2])).translate(_SUPERSCRIPTS)}", text))
 
 
-def interval(low: float, high: float) -> str:
+def interval_in_words(low: float, high: float) -> str:
     """A closed interval in words: "3", "0.7 … 1", "at most 5", "at least 2"; a hair's breadth off a round number is an open end, "above 0"."""
     if low == high:
         return written(low)

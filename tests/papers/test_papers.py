@@ -19,7 +19,7 @@ from grokinterp import GrokinterpError
 from grokinterp.papers import PAPERS, Claim, Measurement, Reproduction, reproduce
 from grokinterp.papers.__main__ import pages, reproductions
 from grokinterp.papers.claims import Budget, within_budget
-from grokinterp.papers.numbers import interval, typeset
+from grokinterp.papers.numbers import interval_in_words, typeset
 from grokinterp.papers.reproduction import introduction_and_terms, tally_in_words
 from grokinterp.papers.sentences import Sentence, sentences_that_hold
 from grokinterp.papers.tables import merged, read_tables
@@ -153,7 +153,7 @@ def test_names_keep_their_signs_and_numbers_do_not() -> None:
     ],
 )
 def test_intervals_are_said_in_words(accept: tuple[float, float], text: str) -> None:
-    assert interval(*accept) == text
+    assert interval_in_words(*accept) == text
 
 
 def test_a_sentence_is_said_with_its_numbers_where_it_holds() -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 from grokinterp.laws import Estimate
 from grokinterp.laws.drawing import draw, line, points
 from grokinterp.laws.numerics import resample
-from grokinterp.laws.results import interval
+from grokinterp.laws.results import bootstrap_interval
 from grokinterp.papers.claims import read_claims
 from grokinterp.papers.geometric2026.arms import ARMS
 from grokinterp.papers.geometric2026.claims import MULTIPLICATION, ONSETS, RATIOS, S5_ONSETS
@@ -65,7 +65,7 @@ def speed_up(slow: pd.DataFrame, fast: pd.DataFrame, rng: np.random.Generator) -
         return SpeedUp(Estimate(float(above.mean() / below.mean()), math.nan, math.nan), bound)
     side = np.repeat([0, 1], [len(above), len(below)])
     counts = resample(rng, side, N_BOOTSTRAP)
-    return SpeedUp(interval((counts[:, side == 0] @ above / len(above)) / (counts[:, side == 1] @ below / len(below)), 0.95), bound)
+    return SpeedUp(bootstrap_interval((counts[:, side == 0] @ above / len(above)) / (counts[:, side == 1] @ below / len(below)), 0.95), bound)
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:
