@@ -35,7 +35,6 @@ LOCAL = Path("models")  # where weights are looked for before the hub is asked
 N_RANDOM = 10
 PER_FRAME = 400  # prompts
 N_TOKENS, TEMPERATURE = 20, 0.5  # of what is written (chosen here: at a temperature of 1 a model of this size slips now and then, edited or not)
-NOT_ASKED_FOR = pd.DataFrame()
 TABLES = {"layers": (0,), "correlations": (0,), "example": (0, 1), "held-out": (0, 1), "written": (0,)}  # with their index columns
 
 
@@ -55,9 +54,9 @@ class AgreementStudy:
 
     layers: pd.DataFrame
     correlations: pd.DataFrame
-    example: pd.DataFrame = NOT_ASKED_FOR
-    held_out: pd.DataFrame = NOT_ASKED_FOR
-    written: pd.DataFrame = NOT_ASKED_FOR
+    example: pd.DataFrame = field(default_factory=pd.DataFrame)
+    held_out: pd.DataFrame = field(default_factory=pd.DataFrame)
+    written: pd.DataFrame = field(default_factory=pd.DataFrame)
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
 
     @property
