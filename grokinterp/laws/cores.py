@@ -24,6 +24,7 @@ from grokinterp.laws.results import Estimate, Result, check_level
 from grokinterp.laws.subjects import runs_of
 from grokinterp.models.adapter import Adapter
 from grokinterp.models.tail import Tail, readout_of
+from grokinterp.plots import GREY
 from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import same_scale
 from grokinterp.reports.several import labels
@@ -90,7 +91,7 @@ class CoreComparison(Result):
         for each in lines:
             each.update(mode="lines+markers")
         name_of_level = "chance" if level < 2 else "right angle"
-        lines.append(line(np.array([1, longest]), np.full(2, level), name_of_level, dash="dot").update(line_color="#999999"))
+        lines.append(line(np.array([1, longest]), np.full(2, level), name_of_level, dash="dot").update(line_color=GREY))
         return draw(title, caption, lines, "component", name).update_yaxes(rangemode="tozero")
 
     def _sizes(self) -> go.Figure:

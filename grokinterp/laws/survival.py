@@ -24,6 +24,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import band, draw, line
 from grokinterp.laws.numerics import columns, flags, log_survival, minimise, require, resample
 from grokinterp.laws.results import Estimate, Result, bootstrap_interval, tabulate
+from grokinterp.plots import GREY
 from grokinterp.plots.lazy import go
 
 LOWER = np.array([-60.0, 0.02, 0.0, np.log(0.01), 0.02])
@@ -88,7 +89,7 @@ class SurvivalBoundary(Result):
             "The weight decay at which half of the runs grok falls with the time that they are given. Right of the grey line it is extrapolated."
         )
         figure = draw("Boundary of grokking by horizon", caption, traces, "horizon", "weight decay λ", log_x=True)
-        return figure.add_vline(x=self.followed, line={"color": "#999999", "dash": "dot"})
+        return figure.add_vline(x=self.followed, line={"color": GREY, "dash": "dot"})
 
     def __str__(self) -> str:
         boundaries = ", ".join(f"λ_c({horizon:g}) = {self.at(horizon)}" for horizon in self.horizons)

@@ -17,6 +17,7 @@ from grokinterp.laws.drawing import draw, points
 from grokinterp.laws.numerics import columns, resample, sign_flip_p
 from grokinterp.laws.results import Estimate, Result, bootstrap_interval, check_level
 from grokinterp.laws.subjects import onsets_of
+from grokinterp.plots import GREY
 from grokinterp.plots.lazy import go
 
 
@@ -136,7 +137,7 @@ class PairedOnsets(Result):
         caption = "Each dot is a pair. Above the diagonal a comes first. An open triangle lies where the run that never arrived was given up."
         figure = draw("Onsets of two arms", caption, dots, "onset in a", "onset in b")
         end = float(np.nanmax([x, y]))
-        return figure.add_shape(type="line", x0=0, y0=0, x1=end, y1=end, line={"color": "#999999", "dash": "dot", "width": 1}, layer="below")
+        return figure.add_shape(type="line", x0=0, y0=0, x1=end, y1=end, line={"color": GREY, "dash": "dot", "width": 1}, layer="below")
 
     def __str__(self) -> str:
         decided = f"a first in {self.n_a_first}, b first in {self.n_b_first}, {self.n_tied} tied, {self.n_undecided} undecided"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999"
 STYLES = [(colour, dash) for dash in ("solid", "dash", "dot", "dashdot") for colour in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)]
+GRID = "#e4e4e4"
 STEPS = "training steps"
 BAR = "%{x}: %{y:.4~g}<extra>%{fullData.name}</extra>"
 MAX_POINTS = 2000  # of a line
@@ -185,6 +186,6 @@ def layout_figure(title: str, caption: str, traces: Sequence[Any], x: str, y: st
         margin={"l": 8, "r": 20, "t": 40, "b": 8},
         meta={"caption": caption},
     )
-    figure.update_xaxes(title_text=x, automargin=True, gridcolor="#e4e4e4", zeroline=False, hoverformat=",d" if x == STEPS else None)
-    figure.update_yaxes(title_text=y, automargin=True, gridcolor="#e4e4e4", zeroline=False, hoverformat=".4g" if log or x == STEPS else None)
+    figure.update_xaxes(title_text=x, automargin=True, gridcolor=GRID, zeroline=False, hoverformat=",d" if x == STEPS else None)
+    figure.update_yaxes(title_text=y, automargin=True, gridcolor=GRID, zeroline=False, hoverformat=".4g" if log or x == STEPS else None)
     return figure.update_yaxes(type="log", exponentformat="power", tickfont_size=10) if log else figure

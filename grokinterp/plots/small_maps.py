@@ -9,7 +9,7 @@ import numpy as np
 
 from grokinterp.conditions import Condition
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import GREY, STEPS, heat_style, layout_figure, stretched
+from grokinterp.plots.parts import GREY, GRID, STEPS, heat_style, layout_figure, stretched
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,7 +59,7 @@ def small_maps(title: str, caption: str, cells: Sequence[dict[str, Any]], x: str
     for i, cell in enumerate(cells):
         left, top = (i % columns) * (width + GAP), 1 - (i // columns) * (height + 0.16)
         number = "" if i == 0 else str(i + 1)
-        common = {"automargin": True, "zeroline": False, "constrain": "domain", "gridcolor": "#e4e4e4", "nticks": 6, "tickfont": {"size": 10}}
+        common = {"automargin": True, "zeroline": False, "constrain": "domain", "gridcolor": GRID, "nticks": 6, "tickfont": {"size": 10}}
         lowest, leftmost = i + columns >= len(cells), i % columns == 0
         across = {"anchor": f"y{number}", "title": {"text": x if lowest else ""}, "showticklabels": lowest}
         figure.layout[f"xaxis{number}"] = {**common, **across, "domain": [left, left + width]}
@@ -86,7 +86,7 @@ def above(figure: go.Figure, upper: go.Figure) -> None:
     figure.layout.yaxis.domain = [0, 0.55]
     axis = upper.layout.yaxis
     scale = {"type": axis.type, "exponentformat": axis.exponentformat, "tickfont": axis.tickfont, "hoverformat": axis.hoverformat}
-    panel = {"domain": [0.62, 1], "anchor": "x", "title": {"text": axis.title.text}, "automargin": True, "zeroline": False, "gridcolor": "#e4e4e4"}
+    panel = {"domain": [0.62, 1], "anchor": "x", "title": {"text": axis.title.text}, "automargin": True, "zeroline": False, "gridcolor": GRID}
     panel["nticks"] = 4  # a low panel; of a log axis over one decade every digit would be named
     figure.layout.yaxis2 = {**panel, **scale}
     for line in upper.data:
