@@ -243,7 +243,7 @@ def pair_tables(jobs: Sequence[Job]) -> dict[str, pd.DataFrame]:
             continue
         peaks = {arm: max(row["entropy_spread"] for row in window) for arm, window in windows.items()}
         top = next(row["entropy_spread"] for row in job.rows if row["step"] == at)
-        row = pair_row(_on_disk(job), at, top, peaks, sham.notes["clipped"], steps_per_epoch(job.config), pd.DataFrame(job.rows))
+        row = pair_row(_on_disk(job), at, top, peaks, sham.notes["clipped"], pd.DataFrame(job.rows))
         rows.setdefault(tag(job.config.optimizer.weight_decay), []).append(row | {"how": job.notes.get("how", "")})
     return {name: pd.DataFrame(each) for name, each in sorted(rows.items())}
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from grokinterp.laws import onset
 from grokinterp.papers.tables import RUN
+from grokinterp.papers.training import steps_per_epoch
 from grokinterp.training.config import RunConfig
 
 GROK, GROK_EARLIER = 0.99, 0.95
@@ -76,9 +77,7 @@ def run_row(config: RunConfig, evaluated: pd.DataFrame, early: int = EARLY) -> d
     return {**_settings(config), **what._asdict(), "followed": float(evaluated.index[-1])} | {f"early_{name}": float(then[name]) for name in READINGS}
 
 
-def pair_row(
-    config: RunConfig, at: int, top: float, peaks: Mapping[str, float], clipped: bool, steps_in_epoch: int, evaluated: pd.DataFrame
-) -> dict[str, Any]:
+def pair_row(config: RunConfig, at: int, top: float, peaks: Mapping[str, float], clipped: bool, evaluated: pd.DataFrame) -> dict[str, Any]:
     """What became of a run that was intervened in, and of its arms.
 
     Args:
@@ -87,7 +86,6 @@ def pair_row(
         top: that peak, in nats.
         peaks: the largest σ_H in the window after it, by arm, in nats.
         clipped: whether clipping did anything.
-        steps_in_epoch: of the run.
         evaluated: ``step`` and ``test_accuracy`` of the run, which was followed to its end.
 
     Returns:
@@ -95,10 +93,10 @@ def pair_row(
         ``clipped``; ``grok`` (epochs) and ``retained`` of the run.
     """
     whole = {f"whole_{arm}": max(top, peaks[arm]) for arm in ("control", "reinit")}
-    accuracy = np.asarray(evaluated["test_accuracy"])
-    grok = onset(evaluated["step"] / steps_in_epoch, accuracy, GROK, interpolate=False)
-    ended = {"clipped": clipped, "grok": grok, "retained": bool(accuracy[-1] >= GROK)}
-    return {**_settings(config), "at": at / steps_in_epoch, **peaks, **whole, **ended}
+    epoch, accuracy = steps_per_epoch(config), evaluated["test_accuracy"]
+    grok = onset(evaluated["step"] / epoch, accuracy, GROK, interpolate=False)
+    end = {"clipped": clipped, "grok": grok, "retained": bool(accuracy.iloc[-1] >= GROK)}
+    return {**_settings(config), "at": at / epoch, **peaks, **whole, **end}
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

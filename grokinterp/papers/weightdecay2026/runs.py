@@ -243,7 +243,7 @@ def _paired_row(run: Run, top: Peak, forks: Mapping[str, RunConfig], out: Path) 
     assert clip is not None  # `arms` made it so
     assert isinstance(clip.edit, ClipNorm)
     clipped = attention_norm(run.weights(top.step)) > clip.edit.norm
-    return pair_row(run.config, top.step, top.value, peaks, clipped, steps_per_epoch(run.config), run.metrics)
+    return pair_row(run.config, top.step, top.value, peaks, clipped, run.metrics)
 
 
 # --- all together ------------------------------------------------------------------------------------------------------------------
