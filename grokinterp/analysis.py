@@ -112,8 +112,7 @@ def _several(subject: Any) -> dict[str, Any] | list[Any] | None:
     if isinstance(subject, list | tuple):
         return list(subject)
     if isinstance(subject, str | Path) and Path(subject).is_dir() and not (Path(subject) / "config.json").exists():
-        runs = runs_in(subject) if any(Path(subject).glob("*/config.json")) else []
-        return [runs[i] for i in in_order([run.config.to_dict() for run in runs])] or None
+        return list(in_order(runs_in(subject))) if any(Path(subject).glob("*/config.json")) else None
     return None
 
 

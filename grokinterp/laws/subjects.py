@@ -48,7 +48,7 @@ def runs_of(subjects: Any) -> list[Run]:
             found += [Run(each)] if (Path(each) / "config.json").exists() else runs_in(each)
         else:
             raise GrokinterpError(f"runs are given as such, or as their folders; got a {type(each).__name__}")
-    return [found[i] for i in in_order([run.config.to_dict() for run in found])] if isinstance(subjects, str | Path) else found
+    return in_order(found) if isinstance(subjects, str | Path) else found
 
 
 def onsets_of(subjects: Any, condition: str) -> pd.DataFrame:

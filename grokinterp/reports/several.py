@@ -15,6 +15,7 @@ from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError
 from grokinterp.measures.undefined import UNDEFINED
 from grokinterp.plots.lazy import go
+from grokinterp.training.runs import Run
 from grokinterp.training.sweep import flat_settings
 
 WAITED_FOR = ("train_accuracy >= 0.99", "test_accuracy >= 0.95", "test_loss < 0.01")
@@ -47,15 +48,15 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{short[name]: values[i] for name, values in varying.items()} for i in range(len(configs))]
 
 
-def in_order(configs: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The positions of several configs, sorted by the settings in which they differ: numbers by size, then text."""
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """Runs sorted by the settings in which they differ: numbers by size, then text."""
 
     def key(i: int) -> list[tuple[bool, float, str]]:
-        values = found[i].values()
+        values = settings[i].values()
         return [(isinstance(value, str), float(value) if isinstance(value, int | float) else 0.0, str(value)) for value in values]
 
-    found = differences(configs)
-    return sorted(range(len(configs)), key=key)
+    settings = differences([run.config.to_dict() for run in runs])
+    return [runs[i] for i in sorted(range(len(runs)), key=key)]
 
 
 def labels(configs: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> list[str]:
