@@ -120,10 +120,10 @@ def neuron_spectrum(dataset: xr.Dataset) -> go.Figure:
 
 def _named_alike(dataset: xr.Dataset) -> xr.Dataset:
     """What the pictures read, with the last step's frequencies at every step, by which neurons are called in each frame."""
+    shown = dataset[["neuron_activation"]]
     if "shown_frequency" not in dataset:
-        return dataset[["neuron_activation"]]
-    last = {name: dataset[name].isel(step=-1, drop=True).expand_dims(step=dataset["step"]) for name in ("shown_frequency",)}
-    return dataset[["neuron_activation"]].assign(last)
+        return shown
+    return shown.assign(shown_frequency=dataset["shown_frequency"].isel(step=-1, drop=True).expand_dims(step=dataset["step"]))
 
 
 def _named(dataset: xr.Dataset, i: int) -> str:
