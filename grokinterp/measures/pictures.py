@@ -96,14 +96,12 @@ def neuron_map(dataset: xr.Dataset) -> go.Figure:
 
 
 def neuron_spectrum(dataset: xr.Dataset) -> go.Figure:
-    """The same neurons in the two-dimensional Fourier basis, up to twice their largest key frequency.
+    """The same neurons in the two-dimensional Fourier basis, all of its components.
 
     Draws ``neuron_activation`` and ``shown_frequency``.
     """
     plots.need(dataset, "shown_frequency")
-    last = plots.need(dataset, "neuron_activation")
-    n = last.sizes["x"]
-    names = component_names(n)
+    names = component_names(plots.need(dataset, "neuron_activation").sizes["x"])
 
     def cells(dataset: xr.Dataset) -> list[dict[str, Any]]:
         value = plots.need(dataset, "neuron_activation").isel(step=-1).transpose("x", "y", "shown_neuron")
