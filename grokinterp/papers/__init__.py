@@ -45,7 +45,7 @@ def reproduce(
         tf32: under "gpu", let matrix products round their inputs to TF32.
 
     Raises:
-        GrokinterpError: an unknown paper or budget, or one that the other does not have; tables with the smoke budget, whose models are tiny,
+        GrokinterpError: an unknown paper or budget, or a budget that the paper does not have; tables with the smoke budget, whose models are tiny,
             or without any of the paper's.
     """
     if paper not in PAPERS:

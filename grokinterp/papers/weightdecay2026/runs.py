@@ -206,7 +206,7 @@ def edits(seed: int, median: float) -> dict[str, Event | None]:
     """What is done to a run at a fork, by arm.
 
     "reinit" draws 2 heads of every layer again, with their Adam moments at 0; "sham" resets the moments of the same heads and changes no
-    weight; "clip" scales the attention weights down to the median norm of the run's evaluations up to that step, if they are above it.
+    weight; "clip" scales the attention weights down to `median`, that of their norms up to that step, if they are above it.
     """
     return {"control": None, "sham": ResetHeadMoments(N_HEADS, seed), "reinit": ReinitialiseHeads(N_HEADS, seed), "clip": ClipNorm(median)}
 
