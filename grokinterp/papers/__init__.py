@@ -1,6 +1,7 @@
 """One package a paper: its configurations and its claims, as data; `reproduce` runs them.
 
-A paper's module ``paper`` has ``SOURCES``, the tables that its numbers are read off, each with its index columns, and ``reproduce``.
+To add a paper, make a package with a module ``paper`` that has ``SOURCES``, the tables that its numbers are read off, each with its index columns,
+and ``reproduce``; put ``claims.csv``, ``opening.csv`` and ``about.md`` beside it; and name it in `PAPERS`.
 """
 
 from __future__ import annotations
