@@ -89,23 +89,17 @@ def from_tables(budget: Budget, tables: Tables, drawn: Mapping[str, go.Figure] =
     curves = tables["curves"].reset_index()
     runs = tables["runs"].assign(epochs=tables["runs"][RUN].map(curves.groupby(RUN)["step"].max()))
     longest = runs[runs["epochs"] == runs.groupby("group")["epochs"].transform("max")]
-    ends = longest[["group"]].assign(**{name: longest[RUN].map(values) for name, values in _phases(curves).items()})
+    ends = longest[["group", RUN]].join(_phases(curves), on=RUN)
     known = [claim for claim in read_claims("groups2023") if claim.id in runs and (claim.unit in TIMES or runs[claim.id].notna().any())]
     found = {claim.id: averaged(longest[claim.id], _when(claim.id, runs, longest)) for claim in known}
-    found |= {name: averaged(ends[name], _by_group(ends, name)) for name in ends.columns[1:]}
+    found |= {name: averaged(ends[name], _by_group(ends, name)) for name in ("phases", *PHASE_ENDS)}
     return Reproduction.from_measurements("groups2023", budget, found, drawn, tables, FIGURES)
 
 
-def _phases(curves: pd.DataFrame) -> dict[str, pd.Series]:
-    """By run, when each phase ends and whether they follow each other."""
-    phases = {}
-    for run, curve in curves.groupby(RUN):
-        steps, train, test, restricted, excluded = (curve[name].to_numpy() for name in PHASE_CURVES)
-        phases[run] = Phases.from_curves(steps, train, test, restricted, excluded)
-    return {
-        "phases": pd.Series({run: float(found.in_order) for run, found in phases.items()}),
-        **{name: pd.Series({run: getattr(found, name) for run, found in phases.items()}, dtype=float) for name in PHASE_ENDS},
-    }
+def _phases(curves: pd.DataFrame) -> pd.DataFrame:
+    """A row a run: when each phase ends, NaN for never, and whether they follow each other."""
+    found = {run: Phases.from_curves(*(curve[name].to_numpy() for name in PHASE_CURVES)) for run, curve in curves.groupby(RUN)}
+    return pd.DataFrame({run: {"phases": phases.in_order, **vars(phases)} for run, phases in found.items()}, dtype=float).T
 
 
 def _by_group(ends: pd.DataFrame, name: str) -> str:
