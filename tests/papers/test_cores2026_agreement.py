@@ -76,7 +76,7 @@ def test_the_papers_table_is_filled_from_folders_of_weights(tmp_path: Path) -> N
     assert found.layers["of"].tolist() == [1, 2, 3]
     measured = agreement.measure_gpt2(found)
     assert measured.keys() == {claim.id for claim in CLAIMS if claim.id.startswith("agreement_") and "full" in claim.budgets}
-    assert "written" not in found.tables()
+    assert "gpt2-written" not in found.tables("gpt2")
 
 
 def test_a_study_needs_two_models() -> None:
