@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from grokinterp.laws.drawing import draw, line, points
 from grokinterp.measures.algorithm_figures import PUBLISHED, published_cloud
 from grokinterp.papers.tables import RUN
 from grokinterp.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, STEPS, VERMILLION, layout_figure
@@ -16,15 +17,12 @@ SHORT = {"gradient_symmetricity": "symmetricity s_g", "distance_irrelevance_wron
 
 def by_rate(runs: pd.DataFrame) -> go.Figure:
     """Symmetricity and irrelevance of every run by attention rate, and the published means."""
-    traces = []
-    for (name, label), published, colour in zip(SHORT.items(), PUBLISHED["all"], (BLUE, VERMILLION), strict=True):
-        marker = {"color": colour, "size": 8}
-        traces.append(go.Scatter(x=runs["alpha"], y=runs[name], mode="markers", marker=marker, name=label))
-        middles = np.arange(0.05, 1, 0.1)
-        style = {"color": colour, "dash": "dot", "width": 1.5}
-        traces.append(go.Scatter(x=middles, y=list(published), mode="lines", line=style, name=f"published mean of {label}"))
+    traces, middles = [], np.arange(0.05, 1, 0.1)
+    for i, ((name, label), published) in enumerate(zip(SHORT.items(), PUBLISHED["all"], strict=True)):
+        traces.append(points(runs["alpha"].to_numpy(), runs[name].to_numpy(), label, i))
+        traces.append(line(middles, np.array(published), f"published mean of {label}", i, "dot"))
     caption = "A dot is a run of ours at its end. Dotted: means of the authors' 2,373 runs by tenths of the attention rate, after 20,000 epochs."
-    return layout_figure("From pizza to clock", caption, traces, "attention rate α", "value")
+    return draw("From pizza to clock", caption, traces, "attention rate α", "value")
 
 
 def in_plane(runs: pd.DataFrame) -> go.Figure:
