@@ -140,11 +140,13 @@ def lead_times(
     lead = both["lead"].to_numpy()
     sums, sizes = np.bincount(unit, lead), np.bincount(unit)
     counts = resample(rng, np.zeros(n_units), n_bootstrap)
+    means = counts @ sums / (counts @ sizes)
+    means[0] = lead.mean()  # the same to the last digit whatever the clusters
     two_sided, one_sided = sign_flip_p(np.sign(lead))
     clustered = (np.nan, np.nan) if cluster is None else sign_flip_p(np.bincount(unit, np.sign(lead)))
     no_measure, no_grok = runs["measure"].isna(), runs["grok"].isna()
     return LeadTimes(
-        mean=bootstrap_interval(counts @ sums / (counts @ sizes), level),
+        mean=bootstrap_interval(means, level),
         median=float(np.median(lead)),
         p_two_sided=two_sided,
         p_one_sided=one_sided,
