@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grokinterp.plots.lazy import go
-from grokinterp.plots.parts import BAR, BLUE, STEPS, bars_with_keys, heat_style, layout_figure, lines_of, map_over_steps, need, values_of
+from grokinterp.plots.parts import BAR, BLUE, GREY, STEPS, bars_with_keys, heat_style, layout_figure, lines_of, map_over_steps, need, values_of
 
 if TYPE_CHECKING:
     import xarray as xr
