@@ -33,17 +33,19 @@ def assemble(weights: State, task: Task, interventions: Sequence[InForce] = (), 
     settings["act_fn"] = str(settings["act_fn"]).lower()
     if settings["act_fn"] not in ACTIVATIONS:
         raise unknown_name("act_fn", settings["act_fn"], ACTIVATIONS)
-    try:
-        model = new_transformer(
-            d_vocab=len(weights["embed.W_E"]),
-            d_model=weights["embed.W_E"].shape[1],
-            n_ctx=len(weights["pos_embed.W_pos"]),
-            d_vocab_out=weights["unembed.W_U"].shape[1],
-            device="cpu",
-            **settings,
-        )
-    except KeyError as error:
-        raise GrokinterpError(f"these weights have no {error.args[0]}; a transformer needs embeddings, positions and an unembedding") from None
+    for name in ("embed.W_E", "pos_embed.W_pos", "unembed.W_U"):
+        if name not in weights:
+            raise GrokinterpError(f"these weights have no {name}; a transformer needs embeddings, positions and an unembedding")
+        if weights[name].ndim != 2:
+            raise GrokinterpError(f"{name} is a matrix in a transformer; got shape {tuple(weights[name].shape)}")
+    model = new_transformer(
+        d_vocab=len(weights["embed.W_E"]),
+        d_model=weights["embed.W_E"].shape[1],
+        n_ctx=len(weights["pos_embed.W_pos"]),
+        d_vocab_out=weights["unembed.W_U"].shape[1],
+        device="cpu",
+        **settings,
+    )
     parts = in_order(interventions)
     for part in parts:
         part.build(model)

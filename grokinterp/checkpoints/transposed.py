@@ -211,12 +211,12 @@ def read_transposed(state: State, task: Task, act_fn: str, causal: bool, interve
 
 def _sizes(state: State) -> dict[str, Any]:
     """The model's sizes, by HookedTransformer's names; d_mlp is None where there is no MLP."""
-    if not is_transposed(state):
-        found = {name: tuple(state[name].shape) if name in state else None for name in _SIZED}
-        odd = {name: shape for name, shape in found.items() if shape is None or len(shape) != _SIZED[name]}
+    n_dimensions = {**_SIZED, **({"blocks.0.mlp.W_in": 2} if "blocks.0.mlp.W_in" in state else {})}
+    found = {name: tuple(state[name].shape) if name in state else None for name in n_dimensions}
+    if odd := {name: shape for name, shape in found.items() if shape is None or len(shape) != n_dimensions[name]}:
         raise GrokinterpError(
-            "embed.W_E [d_model, vocab], pos_embed.W_pos [position, d_model], blocks.0.attn.W_K [head, d_head, d_model] and W_O "
-            f"[d_model, head · d_head] say a model's sizes; got {shown(odd)}"
+            "embed.W_E [d_model, vocab], pos_embed.W_pos [position, d_model], blocks.0.attn.W_K [head, d_head, d_model], W_O "
+            f"[d_model, head · d_head] and mlp.W_in [d_mlp, d_model] say a model's sizes; got {shown(odd)}"
         )
     n_heads, d_head, d_model = state["blocks.0.attn.W_K"].shape
     d_mlp = len(state["blocks.0.mlp.W_in"]) if "blocks.0.mlp.W_in" in state else None

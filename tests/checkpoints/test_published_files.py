@@ -215,6 +215,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a tensor in the config": ({"config/extra": torch.zeros(3)}, r"its config holds a tensor of shape \(3,\)"),
     "no weights at all": ({"model": {}}, "holds no weights under model, state_dict"),
     "odd shapes": ({f"model/{W_K}": torch.zeros(4, 8)}, r"say a model's sizes; got \{'blocks.0.attn.W_K': \(4, 8\)\}"),
+    "an MLP of one number": ({"model/blocks.0.mlp.W_in": torch.tensor(1.0)}, r"say a model's sizes; got \{'blocks.0.mlp.W_in': \(\)\}"),
+    "an unembedding of one number": ({"model/unembed.W_U": torch.tensor(1.0)}, r"unembed.W_U is a matrix in a transformer; got shape \(\)"),
     "a missing weight": ({"model/embed.W_E": ...}, "embed.W_E .* say a model's sizes"),
     "several wrong weights": (
         {"model/blocks.0.attn.W_Q": ..., "model/blocks.0.mlp.W_out": torch.zeros(3, 3), "model/ln.w": torch.ones(8)},
