@@ -154,7 +154,7 @@ class Reproduction:
         parts = [introduction, found, f"**{tally_in_words(self.tally)}**", *map(self._image, figures[:1]), terms]
         table = self.table()
         for title, verdicts in SECTIONS.items():
-            rows = table[table["verdict"].isin(verdicts)]
+            rows = table.loc[[claim.id for claim in self.claims if self.verdict(claim) in verdicts]]
             parts += [f"## {title}", COLUMNS.get(title, ""), _section(rows, verdicts)] if len(rows) else []
         parts += ["## Further figures", *map(self._image, figures[1:])] if figures[1:] else []
         behind = ", ".join(f"[{name}]({self.paper}-{name}.csv)" for name in self.tables)
