@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grokinterp import groups
 from grokinterp.models.baseline_configs import TwoSidedMLPConfig
 from grokinterp.tasks import TaskConfig
 from grokinterp.training.config import CheckpointSchedule, RunConfig
@@ -21,10 +22,11 @@ def groups2023(group: str = "S_5", seed: int = 0, train_fraction: float | None =
         train_fraction: share of all pairs that is trained on; None for the paper's, 0.4 of S_5, 0.25 of S_6, 0.5 of A_5, and 0.3 of any other.
         steps: updates at most (full batch, so steps are epochs).
     """
-    numbering = "published" if group in _SHARES else "own"
+    name = groups.named(group).name  # however it is spelled
+    numbering = "published" if name in _SHARES else "own"
     task = {"group": group, "equals": False, "separate": True, "numbering": numbering}
     return RunConfig(
-        task=TaskConfig("composition", task, _SHARES.get(group, 0.3) if train_fraction is None else train_fraction, split_seed=seed),
+        task=TaskConfig("composition", task, _SHARES.get(name, 0.3) if train_fraction is None else train_fraction, split_seed=seed),
         model=TwoSidedMLPConfig(),
         optimizer=AdamW(lr=1e-3, weight_decay=1.0, betas=(0.9, 0.98)),
         steps=steps,

@@ -8,7 +8,7 @@ groups.irrep_power(s5, functions)  # [irrep, …]
 """
 
 from grokinterp.groups.cosets import Subgroup, subgroups
-from grokinterp.groups.families import FAMILIES, alternating, cyclic, dihedral, direct_product, from_table, named, symmetric
+from grokinterp.groups.families import FAMILIES, alternating, cyclic, dihedral, direct_product, from_table, named, quaternion, symmetric
 from grokinterp.groups.group import Group
 from grokinterp.groups.operation import Operation, combined_mean
 from grokinterp.groups.representations import Representation
@@ -30,6 +30,7 @@ __all__ = [
     "irrep_power",
     "irrep_projector",
     "named",
+    "quaternion",
     "subgroups",
     "symmetric",
     "transform",

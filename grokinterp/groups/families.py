@@ -1,4 +1,4 @@
-"""Groups by name: Z_n, D_n, S_n, A_n, direct products, and any table of one's own.
+"""Groups by name: Z_n, D_n, Q_n, S_n, A_n, direct products, and any table of one's own.
 
 groups.cyclic(113), groups.dihedral(59), groups.symmetric(5), groups.alternating(5)
 groups.direct_product(groups.cyclic(2), groups.symmetric(3)), groups.named("Z_2 x S_3"), groups.from_table(table)
@@ -24,6 +24,7 @@ from grokinterp.groups.representations import Representation, in_order, split
 from grokinterp.groups.young import partition_name, partitions, permutations_of, young_orthogonal
 
 LETTERS = 6  # S_6 has 720 elements and a table of 518,400 pairs
+QUATERNIONS = 512  # elements of Q_n, whose representations are computed
 ELEMENTS = 8_192  # of Z_n, D_n and products: a table of 67 million pairs, 0.5 GB
 
 
@@ -90,6 +91,22 @@ def _dihedral(n: int) -> dict[str, Representation]:
     mirror = torch.stack([torch.ones(2 * n), (1 - 2 * s).float()], dim=1).double()[:, None]  # diag(1, ±1) from the right
     found |= {f"rotation {k}": _rotations(n, k)[r] * mirror for k in range(1, (n + 1) // 2)}
     return _by_name(found)
+
+
+@_family("Q_n", QUATERNIONS)
+def quaternion(n: int) -> Group:
+    """The generalised quaternion group of order n: Q_8, or ⟨a, x⟩ with a^(n/2) = 1, x² = a^(n/4) and xax⁻¹ = a⁻¹; r + s·n/2 stands for a^r x^s.
+
+    Raises:
+        GrokinterpError: n outside 1 … 512, or no multiple of 4.
+    """
+    if n % 4:
+        raise GrokinterpError(f"Q_n has n elements, and n is a multiple of 4; got {n}")
+    half = n // 2
+    r, s = torch.arange(n) % half, torch.arange(n) // half
+    turns = (r[:, None] + (1 - 2 * s[:, None]) * r + half // 2 * s[:, None] * s) % half
+    names = [f"a{turn}{'x' if flip else ''}" for turn, flip in zip(r.tolist(), s.tolist(), strict=True)]
+    return Group(f"Q_{n}", turns + half * ((s[:, None] + s) % 2), names)
 
 
 @_family("S_n", LETTERS)
@@ -166,26 +183,29 @@ def _product(first: Group, second: Group) -> dict[str, Representation]:
     return _by_name(found)
 
 
-FAMILIES: dict[str, Callable[[int], Group]] = {"Z": cyclic, "D": dihedral, "S": symmetric, "A": alternating}
+FAMILIES: dict[str, Callable[[int], Group]] = {"Z": cyclic, "C": cyclic, "D": dihedral, "Q": quaternion, "S": symmetric, "A": alternating}
 """Families that `named` knows; open for your own, a function of n by its letters."""
 
 
 def named(text: str) -> Group:
-    """The group that a name stands for, a family's letters with n, or a direct product of such: "D_59", "S5", "Z_2 x S_3".
+    """The group that a name stands for, a family's letters with n, a power of such, or a direct product: "D_59", "s5", "Z_2^3", "Z_2 x S_3".
+
+    C_n is Z_n. D_n has 2n elements, Q_n has n. Letters that no family has are read as capitals.
 
     Raises:
         GrokinterpError: a name that is no such thing, a family that `FAMILIES` lacks, or an n that it does not offer.
     """
     found: Group | None = None
-    for factor in re.split("[x×]", text):
-        match = re.fullmatch(r"([A-Za-z]+)_?(\d+)", factor.strip())
+    for factor in re.split("[x×]", str(text)):
+        match = re.fullmatch(r"([A-Za-z]+)_?(\d+)(?:\^([1-9]\d?))?", factor.strip())
         if match is None:
-            raise GrokinterpError(f"a group is named like D_59 or Z_2 x S_3; got {shown(text)}")
-        if match[1] not in FAMILIES:
-            raise unknown_name("family of groups", match[1], FAMILIES)
-        group = FAMILIES[match[1]](int(match[2]))
-        found = group if found is None else direct_product(found, group)
-    assert found is not None  # a split of text has at least one part
+            raise GrokinterpError(f"a group is named like D_59, Q8, Z_2^3 or Z_2 x S_3; got {shown(text)}")
+        family = FAMILIES.get(match[1], FAMILIES.get(match[1].upper()))
+        if family is None:
+            raise GrokinterpError(f"{unknown_name('family of groups', match[1], FAMILIES)}; any other group goes by its multiplication table")
+        for _ in range(int(match[3] or 1)):
+            found = family(int(match[2])) if found is None else direct_product(found, family(int(match[2])))
+    assert found is not None  # a split of text has at least one part, and a power is at least 1
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, get_args
 
 import torch
@@ -29,7 +30,7 @@ def composition(
     """x^±1·y^±1 in a finite group over all pairs of its elements.
 
     Args:
-        group: its name, "D_59" or "Z_2 x S_3", or the letters of a family with n apart: group="D", n=59. See `groups.named`.
+        group: its name, "D_59", "Z_2^3" or "Z_2 x S_3", or the letters of a family with n apart: group="D", n=59. See `groups.named`.
         n: of a family.
         table: in place of a name: the multiplication table of a group of one's own, the index of xy in row x and column y; any of its elements may
             be the identity.
@@ -70,5 +71,8 @@ def _group(group: str | None, n: int | None, table: tuple[tuple[int, ...], ...] 
         if n is not None or numbering != "own":
             raise GrokinterpError(f"a table has neither n nor another numbering; got n={n!r} and numbering={numbering!r}")
         return from_table(table)
+    if n is not None and not str(group).isalpha():
+        raise GrokinterpError(f"n goes with the letters of a family, as in group='D', n=59; got group={group!r} and n={n!r}")
     found = named(f"{group}_{n}" if n is not None else str(group))
-    return published(found.name) if numbering == "published" and found.name[0] not in "ZD" else found
+    same = re.fullmatch(r"[ZD]_\d+", found.name) is not None  # there the published numbering is ours
+    return published(found.name) if numbering == "published" and not same else found

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from grokinterp import GrokinterpError
 from grokinterp.groups.cosets import subgroups
-from grokinterp.groups.families import alternating, cyclic, dihedral, direct_product, from_table, symmetric
+from grokinterp.groups.families import alternating, cyclic, dihedral, direct_product, from_table, quaternion, symmetric
 from grokinterp.groups.fourier import frequency_power
 from grokinterp.groups.group import Group
 from grokinterp.groups.operation import Operation, combined_mean
@@ -31,6 +31,24 @@ def test_representations_of_every_family_up_to_order_200(family) -> None:  # typ
         n += 1
         if family in (symmetric, alternating) and n > 5:
             break
+
+
+@pytest.mark.parametrize("n", [4, 8, 12, 16, 40])
+def test_quaternion_groups_satisfy_their_relations_and_have_one_element_of_order_2(n: int) -> None:
+    group = quaternion(n)
+    check_representations(group)
+    product, a, x = group.product, 1, n // 2
+    power = [group.identity]
+    for _ in range(n // 2):
+        power.append(int(product[power[-1], a]))
+    assert power[n // 2] == group.identity
+    assert len(set(power)) == n // 2
+    assert int(product[x, x]) == power[n // 4]
+    assert int(product[product[x, a], group.inverse[x]]) == power[n // 2 - 1]
+    assert int((product.diagonal() == group.identity).sum()) == 2  # e and the involution
+    if n == 8:
+        rows = [sorted(np.round(each.characters.numpy(), 8).tolist()) for each in (group, quaternions())]
+        np.testing.assert_allclose(*(np.sort(np.array(each), 1) for each in rows), atol=1e-9)
 
 
 @settings(max_examples=25)

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from grokinterp import GrokinterpError, TaskConfig, groups, tasks
+from grokinterp import GrokinterpError, TaskConfig, groups, presets, tasks
 from grokinterp.groups.published import published
 
 
@@ -18,6 +18,10 @@ from grokinterp.groups.published import published
         ({"group": "A_4"}, "A_4", 12),
         ({"group": "Z_2 x S_3"}, "Z_2 × S_3", 12),
         ({"group": "Z2×Z2 x Z3"}, "Z_2 × Z_2 × Z_3", 12),
+        ({"group": "Z_2^3"}, "Z_2 × Z_2 × Z_2", 8),
+        ({"group": "z2^2 x c_3"}, "Z_2 × Z_2 × Z_3", 12),
+        ({"group": "s3"}, "S_3", 6),
+        ({"group": "Q8"}, "Q_8", 8),
         ({"table": ((0, 1, 2), (1, 2, 0), (2, 0, 1))}, "table", 3),
     ],
 )
@@ -72,6 +76,13 @@ def test_published_numberings_compose_the_first_operand_first() -> None:
     assert tasks.composition("D_5", numbering="published").structure == tasks.composition("D_5").structure
 
 
+def test_the_preset_reads_every_spelling_of_a_published_group() -> None:
+    for spelling in ("S5", "s_5"):
+        task, known = (presets.groups2023(name, seed=1).task for name in (spelling, "S_5"))
+        assert (task.train_fraction, task.args["numbering"]) == (known.train_fraction, known.args["numbering"]) == (0.4, "published")
+        assert torch.equal(task.build().answers, known.build().answers)
+
+
 def test_families_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(groups.FAMILIES, "V", lambda n: groups.direct_product(groups.cyclic(n), groups.cyclic(n)))
     assert tasks.composition("V", 3).operation.order == 9
@@ -97,8 +108,13 @@ def test_three_operands_and_parity_are_tables_without_a_group() -> None:
         (lambda: tasks.composition("Z_3", table=((0,),)), "one of the two; got group='Z_3' and a table"),
         (lambda: tasks.composition(table=((0, 1), (1,))), "rows of different lengths"),
         (lambda: tasks.composition(table=((0, 1), (1, 0)), n=2), "neither n nor another numbering; got n=2"),
-        (lambda: tasks.composition("Q_8"), "unknown family of groups 'Q'"),
-        (lambda: tasks.composition("five"), "named like D_59 or Z_2 x S_3; got 'five'"),
+        (lambda: tasks.composition("GL_2"), "unknown family of groups 'GL'; known: A, C, D, Q, S, Z; any other group goes by its"),
+        (lambda: tasks.composition("five"), r"named like D_59, Q8, Z_2\^3 or Z_2 x S_3; got 'five'"),
+        (lambda: tasks.composition("Z_2^0"), r"got 'Z_2\^0'"),
+        (lambda: tasks.composition("Z_2^99"), "products are offered up to 8,192 elements"),
+        (lambda: tasks.composition("Q_10"), "n is a multiple of 4; got 10"),
+        (lambda: tasks.composition("S_4", n=5), "n goes with the letters of a family, as in group='D', n=59; got group='S_4' and n=5"),
+        (lambda: tasks.composition("Z_2 x S_3", numbering="published"), "unknown group with a published numbering 'Z_2 × S_3'"),
         (lambda: tasks.composition("S_4", numbering="published"), "unknown group with a published numbering 'S_4'"),
         (lambda: tasks.composition("S_5", numbering="mine"), "unknown numbering 'mine'"),
         (lambda: tasks.composition("Z_1"), "2 to 2,048 elements, since its table has all pairs; Z_1 has 1"),
