@@ -20,8 +20,9 @@ from grokinterp.cli import COMMANDS as ALL
 from grokinterp.language import tiny
 from grokinterp.language.axes import NumberAxes
 from grokinterp.models import pretrained
-from grokinterp.papers import Claim, Measurement, Reproduction, nanda2023
+from grokinterp.papers import Claim, Measurement, Reproduction
 from grokinterp.papers.cores2026 import axes
+from grokinterp.papers.nanda2023 import paper as nanda2023
 
 
 @pytest.fixture(scope="module")
