@@ -129,8 +129,9 @@ def logistic_boundary(
     if isinstance(weight_decay, pd.DataFrame) != (grokked is None):
         given = f"{type(weight_decay).__name__} as weight_decay and {type(grokked).__name__} as grokked"
         raise GrokinterpError(f"give a sweep's table alone, or λ and whether each run grokked; got {given}")
-    n_open = 0
+    n_open, bar = 0, ""
     if isinstance(weight_decay, pd.DataFrame):
+        bar = ", or give the λ of each run and whether it groks by a measure of yours: a table's runs grok where its grokked_at has a step"
         table = times_in_sweep(weight_decay, horizon)
         n_open, table = int(table["open"].sum()), table[~table["open"]]
         weight_decay, grokked = table[column(table, "weight_decay")].to_numpy(float), table["grokked"].to_numpy()
@@ -143,7 +144,7 @@ def logistic_boundary(
     n, x = rates["n"].to_numpy(), rates["grokked"].to_numpy(float)
     if len(rates) < 2 or x.sum() in (0, n.sum()):
         found = f"{x.sum():g} of {n.sum()} runs grok at {len(rates)} values of λ in (0, {weight_decay_max:g}]"
-        raise GrokinterpError(f"no boundary to fit: {found}; run several λ on both sides of it")
+        raise GrokinterpError(f"no boundary to fit: {found}; run several λ on both sides of it{bar}")
 
     decays = used["weight_decay"].to_numpy()
     groks_at = used["grokked"].to_numpy()[:, None] * (decays[:, None] == rates["weight_decay"].to_numpy())  # [run, λ]

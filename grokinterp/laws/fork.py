@@ -131,11 +131,12 @@ def fork_law(
     Source: arXiv 2606.12966, fork law; its C is `mean_product`, its R² that of `mean_product` over means. Intervals, censoring and the
     trend test are chosen here.
     """
-    rng = generator(rng)
+    rng, criterion = generator(rng), "; add draws at more λ, or follow those for longer"
     if is_subject(weight_decay):
         if not (delay is None and group is None and censored is None):
             raise GrokinterpError(f"forked runs say λ, delay, group and what is censored; leave out what is beside the {type(weight_decay).__name__}")
         weight_decay, delay, censored, group = forks_of(weight_decay, condition).values()
+        criterion = f" by {condition!r}; fork at more λ, follow the forks for longer, or give another condition"
     elif delay is None:
         raise GrokinterpError(f"a fork law needs the delay of each draw, or the forked runs; got a {type(weight_decay).__name__} alone")
     draws = columns(weight_decay=weight_decay, delay=delay)
@@ -145,14 +146,17 @@ def fork_law(
     require((draws["delay"] > 0) | draws["censored"], draws["delay"], "delay", "a draw that groks does so after the fork; mark others as censored")
     require(draws["delay"] >= 0, draws["delay"], "delay", "a draw cannot be followed for less than no time; give 0 if it is not known")
     groups = draws.groupby("group", sort=False)
-    return ForkLaw(groups={name: _fit(name, own, rng, n_bootstrap, n_permutations, level) for name, own in groups}, draws=draws)
+    return ForkLaw(groups={name: _fit(name, own, criterion, rng, n_bootstrap, n_permutations, level) for name, own in groups}, draws=draws)
 
 
-def _fit(name: Hashable, draws: pd.DataFrame, rng: np.random.Generator, n_bootstrap: int, n_permutations: int, level: float) -> ForkFit:
+def _fit(
+    name: Hashable, draws: pd.DataFrame, criterion: str, rng: np.random.Generator, n_bootstrap: int, n_permutations: int, level: float
+) -> ForkFit:
     decay, delay, censored = (draws[column].to_numpy() for column in ("weight_decay", "delay", "censored"))
     groks = ~censored
     if len(np.unique(decay[groks])) < 2:
-        raise GrokinterpError(f"group {name}: a law in λ needs draws that grok at 2 different λ at least; {groks.sum()} of {len(draws)} draws grok")
+        found = f"{groks.sum()} of {len(draws)} draws grok{criterion}"
+        raise GrokinterpError(f"group {name}: a law in λ needs draws that grok at 2 different λ at least; {found}")
     counts = resample(rng, decay, n_bootstrap)
     with np.errstate(invalid="ignore"):  # a resample in which nothing groks has no C: NaN
         grokking = counts * groks

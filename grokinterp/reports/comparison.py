@@ -20,7 +20,8 @@ from grokinterp.plots.lazy import go
 from grokinterp.reports.encoding import Panels
 from grokinterp.reports.overlay import can_overlay, colour_of, one_at_a_time, overlay
 from grokinterp.reports.report import Report
-from grokinterp.reports.several import by_reason, config_of, differences, joined, labels, onset_figure, onset_table
+from grokinterp.reports.several import by_reason, config_of, differences, end_table, joined, labels, onset_figure, onset_table
+from grokinterp.reports.several import state as state_of
 
 
 class Comparison(Report):
@@ -82,12 +83,18 @@ class Comparison(Report):
 
     @cached_property
     def summary(self) -> str:
-        """How many runs meet each condition, and when, in plain words."""
+        """What the runs differ in, how many meet each condition, and when, and which did not come to their end, in plain words."""
         differ = [str(name) for name in self.differences.columns]
         sentences = f"{len(self.reports)} runs" + (f", which differ in {_listed(differ)}." if differ else " with the same settings.")
         onsets = self.onsets()
-        for condition in [name for name in onsets.columns if name != "followed"][-2:]:
+        waited = [str(name) for name in onsets.columns if name != "followed"]
+        met = [name for name in waited if onsets[name].notna().any()]
+        never = [name for name in waited if name not in met]
+        for condition in met[-2:] + never[:1]:  # they go from weak to strong: what follows the first that none meets says nothing new
             sentences += f" {_reached(condition, onsets[condition], onsets['followed'])}"
+        for state, one, several in (("diverged", "has", "have"), ("unfinished", "is", "are")):
+            if named := [run for run, report in self.reports.items() if state_of(report.dataset) == state]:
+                sentences += f" {len(named)} {one if len(named) == 1 else several} {state}: {_listed(named)}."
         lacking = f"\n\n{len(self.failed)} more could not be read: {', '.join(self.failed)}." if self.failed else ""
         return sentences + lacking
 
@@ -177,8 +184,11 @@ class Comparison(Report):
     def tables(self) -> list[tuple[str, str, pd.DataFrame]]:
         """The tables of the page: title, caption, and a row a run."""
         onsets = self.onsets()
-        caption = "What differs between the runs, the first step at which each condition holds, and until when each run was followed."
-        return [("Runs", caption, self.differences.join(onsets))]
+        ends = end_table({run: report.dataset for run, report in self.reports.items()})
+        caption = (
+            "What differs between the runs, the first step at which each condition holds, the last step that was evaluated, and what holds there."
+        )
+        return [("Runs", caption, self.differences.join(onsets.rename(columns={"followed": "last step"})).join(ends))]
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write one netCDF file a run into a folder; `Report.load` reads each, and `compare` puts them side by side again.
@@ -204,8 +214,10 @@ def compare(*reports: Report, names: Sequence[str] | None = None) -> Comparison:
         names: what to call the runs; by default what differs in their configs, or their titles.
 
     Raises:
-        GrokinterpError: no reports, or names that are not one for each or not different.
+        GrokinterpError: no reports, something else than a report, or names that are not one for each or not different.
     """
+    if other := [each for each in reports if not isinstance(each, Report)]:
+        raise GrokinterpError(f"compare takes reports; got {other[0]!r}, so give runs and folders to analyze, as a list")
     if names is None:
         names = labels([config_of(report.dataset) for report in reports], [str(report.dataset.attrs["title"]) for report in reports])
     if len(names) != len(reports) or len(set(names)) < len(names):
@@ -222,8 +234,9 @@ def _reached(condition: str, onsets: pd.Series[float], until: pd.Series[float]) 
     met = onsets.dropna()
     never = len(onsets) - len(met)
     if not len(met):
-        return f"None meets {condition} in the {until.max():,.0f} steps that it was followed."
-    span = f"at step {met.iloc[0]:,.0f}" if len(met) == 1 else f"between steps {met.min():,.0f} and {met.max():,.0f}, median {met.median():,.0f}"
+        longest = "" if until.nunique() == 1 else " at most"
+        return f"None meets {condition} in the {until.max():,.0f} steps{longest} that it was followed."
+    span = f"at step {met.iloc[0]:,.0f}" if met.nunique() == 1 else f"between steps {met.min():,.0f} and {met.max():,.0f}, median {met.median():,.0f}"
     if not never:
         return f"All meet {condition}, {span}." if len(met) > 1 else f"It meets {condition} {span}."
     return f"{len(met)} meet{'s' * (len(met) == 1)} {condition}, {span}; {never} never {'does' if never == 1 else 'do'}."

@@ -131,7 +131,7 @@ def onset_table(datasets: Mapping[str, xr.Dataset], conditions: Sequence[str] = 
 
     Args:
         datasets: of reports, by the run's label.
-        conditions: as `grokinterp.conditions` reads them; without any, those of `WAITED_FOR` whose quantity is there.
+        conditions: as `grokinterp.conditions` reads them; without any, those of `WAITED_FOR` whose quantity is there, also where no run meets them.
 
     Returns:
         A row a run, a column a condition, and ``followed``: the last step at which the run was evaluated.
@@ -145,16 +145,48 @@ def onset_table(datasets: Mapping[str, xr.Dataset], conditions: Sequence[str] = 
         for text in conditions or WAITED_FOR:
             condition = Condition.parse(text)
             try:
-                found = condition.first_of(dataset)
+                steps, values = condition.series(dataset)
             except GrokinterpError as error:
                 if conditions:
                     raise GrokinterpError(f"{run}: {error}") from error
                 continue
-            row[text] = np.nan if found is None else found.onset
+            if conditions or np.isfinite(values).any():  # without test pairs there is no test accuracy to wait for
+                found = condition.first(steps, values)
+                row[text] = np.nan if found is None else found.onset
         rows[run] = row | {"followed": followed(dataset)}
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
     columns = [*(text for text in conditions or WAITED_FOR if text in frame), "followed"]
-    return frame[columns] if conditions else frame[columns].dropna(axis=1, how="all")
+    return frame[columns]
+
+
+def end_table(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """How each run ends: its `state` where any has another than finished, and its accuracies at the last evaluation as text, "–" for none.
+
+    Args:
+        datasets: of reports, by the run's label.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for run, dataset in datasets.items():
+        recorded = {split: dataset[f"metric_{split}_accuracy"].to_numpy() for split in ("train", "test") if f"metric_{split}_accuracy" in dataset}
+        how = state(dataset)  # numbers off weights that hold NaN mean nothing
+        rows[run] = {"state": how} | {
+            f"last {split} accuracy": "–" if how == "diverged" else _percent(values[-1:]) for split, values in recorded.items()
+        }
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run").fillna("–")
+    return frame if set(frame["state"]) != {"finished"} else frame.drop(columns="state")
+
+
+def _percent(last: np.ndarray) -> str:
+    return f"{last[0]:.1%}" if np.isfinite(last).any() else "–"
+
+
+def state(dataset: xr.Dataset) -> str:
+    """Whether a run is "finished", has "diverged", or is "unfinished": has no steps as its config asks for, and no condition to stop at before."""
+    if "metric_train_loss" in dataset and not np.isfinite(dataset["metric_train_loss"].to_numpy()[-1:]).all():
+        return "diverged"
+    config = config_of(dataset)
+    steps = config.get("steps")
+    return "unfinished" if isinstance(steps, int) and not config.get("stop") and followed(dataset) < steps else "finished"
 
 
 ROW, MOST_ROWS = 36, 60  # pixels of a run's row, and rows that get as many; more lie closer

@@ -45,6 +45,8 @@ def test_a_boundary_reads_a_sweeps_table() -> None:
         laws.logistic_boundary(table.drop(columns="grokked_at"))
     with pytest.raises(GrokinterpError, match="unknown column of the table 'weight_decay'"):
         laws.logistic_boundary(table.drop(columns="optimizer.weight_decay"))
+    with pytest.raises(GrokinterpError, match=r"0 of 24 runs grok .* grok where its grokked_at has a step"):
+        laws.logistic_boundary(table.assign(grokked_at=pd.array([pd.NA] * len(table), dtype="Int64")))
     for given_ in ((table, [True] * len(table)), ([1.0, 2.0], None)):
         with pytest.raises(GrokinterpError, match="a sweep's table alone, or λ and whether each run grokked"):
             laws.logistic_boundary(*given_)
@@ -104,6 +106,8 @@ def test_a_fork_law_reads_the_forks(parent: Run, tmp_path: Path) -> None:
         laws.fork_law([parent])
     with pytest.raises(GrokinterpError, match="at its fork, step 20, already"):
         laws.fork_law(children, condition="train_loss < 100")
+    with pytest.raises(GrokinterpError, match="0 of 3 draws grok by 'train_loss < 1e-9'"):
+        laws.fork_law(children, condition="train_loss < 1e-9")
     with pytest.raises(GrokinterpError, match="leave out what is beside the list"):
         laws.fork_law(children, [1.0, 2.0, 3.0])
     with pytest.raises(GrokinterpError, match="needs the delay of each draw"):

@@ -145,6 +145,27 @@ def test_onsets_are_those_of_the_runs(comparison: Comparison) -> None:
         comparison.onsets("test_los < 1")
 
 
+def test_what_no_run_comes_to_is_said_too(comparison: Comparison) -> None:
+    assert "test_accuracy >= 0.95" in comparison.onsets()
+    assert comparison.onsets()["test_accuracy >= 0.95"].isna().all()
+    assert "None meets test_accuracy >= 0.95 in the 60 steps" in comparison.summary
+
+
+def test_the_table_of_runs_says_how_each_ends(comparison: Comparison, tiny: RunConfig, tmp_path: Path) -> None:
+    ((_, _, table),) = comparison.tables()
+    for run, report in comparison.reports.items():
+        assert table.loc[run, "last test accuracy"] == f"{float(report['metric_test_accuracy'][-1]):.1%}"
+    assert "state" not in table
+    blown = gi.train(tiny.with_(lr=1e30), tmp_path / "blown", progress_bar=False)
+    cut = comparison.reports[next(iter(comparison.reports))]
+    longer = Report(cut.dataset.assign_attrs(config=cut.dataset.attrs["config"].replace('"steps": 60', '"steps": 900')))
+    found = compare(cut, longer, analyze(blown, ["loss"], progress_bar=False), names=["whole", "cut", "blown"])
+    ((_, _, table),) = found.tables()
+    assert dict(table["state"]) == {"whole": "finished", "cut": "unfinished", "blown": "diverged"}
+    assert table.loc["blown", "last test accuracy"] == "–"
+    assert "1 has diverged: blown. 1 is unfinished: cut." in found.summary
+
+
 def test_reports_are_compared_under_names_of_ones_own(comparison: Comparison) -> None:
     first, second, *_ = comparison.reports.values()
     assert list(compare(first, second, names=["sphere", "LayerNorm"]).reports) == ["sphere", "LayerNorm"]
@@ -153,6 +174,8 @@ def test_reports_are_compared_under_names_of_ones_own(comparison: Comparison) ->
         compare(first, second, names=["a", "a"])
     with pytest.raises(GrokinterpError, match="got 0"):
         compare()
+    with pytest.raises(GrokinterpError, match="got 'runs/a', so give runs and folders to analyze"):
+        compare("runs/a", "runs/b")  # type: ignore[arg-type]
 
 
 def test_a_run_that_cannot_be_read_is_named_and_does_not_stop_the_others(tiny_run: Run, tmp_path: Path) -> None:

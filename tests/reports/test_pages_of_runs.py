@@ -97,6 +97,19 @@ def test_only_figures_near_the_screen_are_drawn(tmp_path: Path) -> None:
         assert page.console == []
 
 
+def test_names_of_runs_have_the_colour_of_text_in_the_dark(tmp_path: Path) -> None:
+    """Plotly gives labels inside the axes a grey of its own, which cannot be read on black."""
+    path = Comparison(runs(2)).to_html(tmp_path / "runs.html")
+    with browser(tmp_path / "profile") as page:
+        page.size(1400, dark=True)
+        page.open(path.as_uri())
+        page.until("document.querySelector('[data-figure=onsets] .ytick text')")
+        label, ink = page.run(
+            "['[data-figure=onsets] .ytick text', 'body'].map((name, i) => getComputedStyle(document.querySelector(name))[i ? 'color' : 'fill'])"
+        )
+        assert label == ink
+
+
 def test_a_run_that_lacks_a_figure_is_left_out_of_it(tmp_path: Path) -> None:
     whole, other = runs(2).values()
     bare = Report(other.dataset[["metric_train_loss", "metric_test_loss", "loss"]].assign_attrs(other.dataset.attrs))
