@@ -22,6 +22,7 @@ from grokinterp.reports.overlay import can_overlay, colour_of, one_at_a_time, ov
 from grokinterp.reports.report import Report
 from grokinterp.reports.several import by_reason, config_of, differences, end_table, joined, labels, onset_figure, onset_table
 from grokinterp.reports.several import state as state_of
+from grokinterp.reports.words import listed
 
 
 class Comparison(Report):
@@ -85,7 +86,7 @@ class Comparison(Report):
     def summary(self) -> str:
         """What the runs differ in, how many meet each condition, and when, and which did not come to their end, in plain words."""
         differ = [str(name) for name in self.differences.columns]
-        sentences = f"{len(self.reports)} runs" + (f", which differ in {_listed(differ)}." if differ else " with the same settings.")
+        sentences = f"{len(self.reports)} runs" + (f", which differ in {listed(differ)}." if differ else " with the same settings.")
         onsets = self.onsets()
         waited = [str(name) for name in onsets.columns if name != "followed"]
         met = [name for name in waited if onsets[name].notna().any()]
@@ -94,7 +95,7 @@ class Comparison(Report):
             sentences += f" {_reached(condition, onsets[condition], onsets['followed'])}"
         for state, one, several in (("diverged", "has", "have"), ("unfinished", "is", "are")):
             if named := [run for run, report in self.reports.items() if state_of(report.dataset) == state]:
-                sentences += f" {len(named)} {one if len(named) == 1 else several} {state}: {_listed(named)}."
+                sentences += f" {len(named)} {one if len(named) == 1 else several} {state}: {listed(named)}."
         lacking = f"\n\n{len(self.failed)} more could not be read: {', '.join(self.failed)}." if self.failed else ""
         return sentences + lacking
 
@@ -223,10 +224,6 @@ def compare(*reports: Report, names: Sequence[str] | None = None) -> Comparison:
     if len(names) != len(reports) or len(set(names)) < len(names):
         raise GrokinterpError(f"every run needs a name of its own; got {', '.join(names)} for {len(reports)} reports")
     return Comparison(dict(zip(names, reports, strict=True)))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _reached(condition: str, onsets: pd.Series[float], until: pd.Series[float]) -> str:

@@ -222,11 +222,9 @@ def _attribute(dataset: xr.Dataset, name: str) -> Any:
 
 
 def _notice(dataset: xr.Dataset) -> str:
-    count = len(missing(dataset))
-    if not count:
+    if not missing(dataset):
         return ""
-    what = "One result is" if count == 1 else f"{count} results are"
-    return f'<p class="note">{what} missing from this page, in whole or in part; <a href="#failures">the reasons stand below</a>.</p>'
+    return '<p class="note">Some results are missing from this page, in whole or in part; <a href="#failures">the reasons stand below</a>.</p>'
 
 
 def _details(dataset: xr.Dataset) -> str:

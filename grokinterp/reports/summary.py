@@ -17,6 +17,7 @@ from grokinterp.reports.figures import without_user_variables
 from grokinterp.reports.words import Phases, phases
 
 LEARNED = 0.99  # accuracy that counts as having learned or generalised (chosen here)
+PARTLY = 0.5  # accuracy on pairs that training did not show, from which a model generalises in part (chosen here)
 AGREES, TURNED = 0.9, 0.1  # AUC from which a model agrees, and up to which a flip has turned agreement over (chosen here)
 
 
@@ -44,7 +45,7 @@ def in_words(dataset: xr.Dataset) -> str:
     if test >= LEARNED and not unseen < LEARNED:
         sentences = [f"{answers} It has generalised.", _when(dataset), _which_frequencies(last) or _which_representations(last)]
     else:
-        sentences = [f"{answers} {_without_generalisation(dataset, train, test)}"]
+        sentences = [f"{answers} {_without_generalisation(dataset, train, test, unseen)}"]
     return "\n\n".join(part for part in sentences if part)
 
 
@@ -88,12 +89,14 @@ def _diverged(dataset: xr.Dataset) -> str | None:
     )
 
 
-def _without_generalisation(dataset: xr.Dataset, train: float, test: float) -> str:
+def _without_generalisation(dataset: xr.Dataset, train: float, test: float, unseen: float) -> str:
     """Why there is no circuit to speak of at the last step."""
     if test >= LEARNED:
         return "So far it generalises to mirror images of its training pairs, and not to all pairs."
     if (before := _first_generalised(dataset)) is not None:
         return f"It had generalised at step {before:,} and does not any more: read an earlier step, or train on if this one is a spike."
+    if train >= LEARNED and (unseen if math.isfinite(unseen) else test) >= PARTLY:
+        return "It has memorised its training pairs and generalises in part."
     if train >= LEARNED:
         return "It has memorised what it was trained on and does not generalise."
     return "It has not learned the task."

@@ -6,7 +6,7 @@ Everything here is read off the dataset of a report; no models.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,16 +118,26 @@ def headline(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) ->
 
 
 def missing(dataset: xr.Dataset) -> dict[str, str]:
-    """What a report lacks, in words, with the reasons: {"heads does not apply": …, "fsd is not defined": …}."""
+    """What a report lacks, in words, with the reasons, each once: {"heads does not apply": …, "fsd and fsd_set are not defined": …}."""
     try:
         failures = json.loads(str(dataset.attrs.get("failures") or "{}"))
     except json.JSONDecodeError:
         failures = str(dataset.attrs["failures"])
-    if isinstance(failures, dict):
-        reasons = {f"{name} does not apply": str(reason) for name, reason in failures.items()}
-    else:
-        reasons = {"analysis": str(failures)}
-    return reasons | {f"{name} is not defined": reason for name, reason in reasons_of(dataset).items()}
+    reasons = _once(failures, "does not apply", "do not apply") if isinstance(failures, dict) else {"analysis": str(failures)}
+    return reasons | _once(reasons_of(dataset), "is not defined", "are not defined")
+
+
+def _once(reasons: Mapping[str, str], one: str, several: str) -> dict[str, str]:
+    """Reasons by what they hold of, in words: those that several names share stand once."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(str(reason), []).append(name)
+    return {f"{listed(held)} {one if len(held) == 1 else several}": reason for reason, held in names.items()}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: "a", "a and b", "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _last_finite(values: xr.DataArray) -> float:

@@ -22,7 +22,7 @@ from plots.test_plots import STEPS, make_dataset
 from grokinterp.reports.encoding import packed
 from grokinterp.reports.figures import figures
 from grokinterp.reports.page import _powers_of_ten, to_html
-from grokinterp.reports.words import headline
+from grokinterp.reports.words import headline, missing
 
 HOSTILE = '</title><script>alert(1)</script> & "quotes" $data'
 
@@ -308,3 +308,9 @@ def test_a_browser_draws_every_figure_and_saves_its_data(n_steps: int, tmp_path:
         header, *rows = saved["key_frequencies_removed.csv"]
         assert header == ["series", "training steps", "loss (nats)"]
         assert [float(value) for *_, value in rows] == list(dataset["excluded_loss_each"].values.T.flatten())
+
+
+def test_a_reason_that_several_results_share_stands_once() -> None:
+    variables = {name: ("step", [np.nan], {"undefined": reason}) for name, reason in (("a", "no"), ("b", "no"), ("c", "else"), ("d", "no"))}
+    dataset = xr.Dataset(variables, coords={"step": [0]}, attrs={"failures": '{"heads": "none", "progress": "none"}'})
+    assert missing(dataset) == {"heads and progress do not apply": "none", "a, b and d are not defined": "no", "c is not defined": "else"}

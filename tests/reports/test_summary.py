@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from grokinterp.reports.summary import in_words
 
-VERDICTS = ("It has generalised.", "It had generalised at step", "does not generalise.", "It has not learned the task.", "Training diverged")
+VERDICTS = (
+    "It has generalised.",
+    "It had generalised at step",
+    "does not generalise.",
+    "generalises in part.",
+    "It has not learned the task.",
+    "Training diverged",
+)
 OF_A_CIRCUIT = ("frequenc", "circuit", "weight decay", "Memorization", "Cleanup", "phases")
 
 
@@ -53,6 +60,13 @@ def test_a_run_that_never_generalises_says_so_and_stops() -> None:
         "It has memorised what it was trained on and does not generalise."
     )
     assert in_words(run([0.1, 0.2], [0.1, 0.1])).endswith("It has not learned the task.")
+
+
+def test_a_run_on_its_way_is_not_said_to_have_nothing_but_memorised() -> None:
+    partly, mirrored = run([0.1, 1], [0.1, 0.9]), run([0.1, 1], [0.1, 0.9])
+    assert in_words(partly).endswith("It has memorised its training pairs and generalises in part.")
+    mirrored["unseen_accuracy"] = ("step", [0.0, 0.1])  # the test pairs that it answers are mirror images of its training pairs
+    assert in_words(mirrored).endswith("does not generalise.")
 
 
 def test_a_run_that_generalises_is_told_to_the_end() -> None:
