@@ -38,7 +38,7 @@ class Result(ABC):
         return tabulate({name: value for name, value in held.items() if isinstance(value, Estimate | int | float)})
 
     def to_latex(self, caption: str = "", label: str = "") -> str:
-        """The table as a paper prints it: LaTeX with booktabs, intervals in brackets, "--" for what does not exist.
+        """The table as a paper prints it: LaTeX with booktabs, names in words, intervals in brackets, "--" for what does not exist.
 
         Args:
             caption: of the table; none for a bare tabular.
@@ -47,7 +47,7 @@ class Result(ABC):
         return latex(self.table(), caption, label)
 
     def to_csv(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the table as CSV, in full precision.
+        """Write the table as CSV, in full precision and with the attributes' own names.
 
         Args:
             path: the file; a text that stands there is replaced.

@@ -42,6 +42,14 @@ class Onsets(Result):
     condition: str
     runs: pd.DataFrame = field(repr=False)
 
+    def table(self) -> pd.DataFrame:
+        """The runs, a row each, with the steps as ``onset`` (NaN for never) and ``followed``; then "median" with its limits ``low``, ``high``."""
+        runs = self.runs.rename_axis("run").reset_index()
+        runs.insert(runs.columns.get_loc("onset") + 1, "low", np.nan)
+        runs.insert(runs.columns.get_loc("low") + 1, "high", np.nan)
+        median = {"run": "median", "onset": self.median.value, "low": self.median.low, "high": self.median.high}
+        return pd.DataFrame([*runs.to_dict("records"), median], columns=runs.columns)
+
     def figure(self) -> go.Figure:
         """The onset of each run, by label; an open triangle where a run was given up before."""
         from grokinterp.reports.several import onset_figure

@@ -127,6 +127,12 @@ def test_onsets_of_runs_reports_and_folders_agree(tiny_run: Run, tmp_path: Path)
         first = run.first(condition)
         found = of_folder.runs.set_index("seed").loc[run.config.seed, "onset"]
         assert (np.isnan(found) and first is None) or found == first
+    table = pd.read_csv(of_folder.to_csv(tmp_path / "onsets.csv"))
+    assert table["run"].tolist() == [*of_folder.runs.index, "median"]
+    np.testing.assert_array_equal(table["onset"], [*of_folder.runs["onset"], of_folder.median.value])
+    assert table["seed"].tolist()[:3] == [0, 1, 2]
+    assert f"{table['run'][0]} & ".replace("_", r"\_") in of_folder.to_latex()
+    assert (table["low"].iloc[-1], table["high"].iloc[-1]) == of_folder.median[1:]
     never = laws.onsets([Run(path.parent) for path in tmp_path.glob("*/config.json")], "test_loss < 1e-9", n_bootstrap=50)
     assert (never.n_reached, never.n_censored, never.median.value) == (0, 3, np.inf)
     assert {trace.name for trace in never.figure().data} == {"test_loss < 1e-09: not by then"}

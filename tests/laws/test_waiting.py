@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from grokinterp import GrokinterpError, laws
+from grokinterp.laws.printing import words
+from grokinterp.laws.results import Result
 from grokinterp.laws.waiting import _median
 
 TIMES = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=9)
@@ -80,5 +86,21 @@ def test_a_result_prints_as_a_paper_would() -> None:
     text = found.to_latex("Onsets in 100 % of pairs", "tab:onsets")
     assert r"\caption{Onsets in 100 \% of pairs}" in text
     assert r"median & $-150$ [$-\infty$, $\infty$] \\" in text
-    assert r"n\_pairs & 2 \\" in text
+    assert r"pairs & 2 \\" in text
+    assert r"p (two-sided) & 0.5 \\" in text
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+
+
+def test_a_paper_prints_every_number_of_a_law_in_words(tmp_path: Path) -> None:
+    found = laws.logistic_boundary(np.repeat([0.1, 0.3, 1.0], 4), [0, 0, 0, 0, 0, 1, 0, 1, 1, 1, 1, 1], n_bootstrap=20)
+    text = found.to_latex()
+    assert "runs left out & 0" in text
+    assert "resamples outside the $\\lambda$ that were run" in text
+    assert "n_left_out" in pd.read_csv(found.to_csv(tmp_path / "boundary.csv"))["quantity"].tolist()
+    numbers = ("Estimate", "Estimate | None", "int", "float", "float | None")
+    classes = [each for each in Result.__subclasses__() if each.__module__.startswith("grokinterp.laws.")]
+    printed = {field.name for each in classes for field in fields(each) if field.type in numbers}
+    assert {"n_grok_never", "p_wilcoxon", "auc_same_time"} <= printed
+    assert not [name for name in printed if words(name).startswith(("n ", "p ")) and "(" not in words(name)]
+    assert not [name for name in printed if "_" in words(name)]
+    assert words("optimizer.weight_decay") == "weight decay"
