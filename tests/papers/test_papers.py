@@ -262,7 +262,7 @@ def test_a_run_that_a_table_knows_is_not_trained_again(committed: Reproduction, 
         found = module.reproduce("cpu", tmp_path, known)
     assert found.table().equals(committed.table())
     assert not set(trained) & set().union(*(table["run"] for table in known.values()))
-    assert bool(trained) == (committed.paper in ("geometric2026", "pizza2023", "groups2023"))  # of the others every run of the budget is known
+    assert bool(trained) == (committed.paper in ("geometric2026", "groups2023"))  # of the others every run of the budget is known
 
 
 ELSEWHERE = {"cores2026", "fsd2026", "geometric2026", "weightdecay2026", "predictors"}  # their own files run and check their smallest budget

@@ -117,10 +117,12 @@ def _when(name: str, runs: pd.DataFrame, longest: pd.DataFrame) -> str:
     """What coset neurons, which go on growing, depend on: how long each run trained, and what shorter ones on its group had."""
     if name not in GROWING:
         return ""
-    own = longest[longest[name].notna()]
-    words = [f"{group} after {epochs:,.0f}" for group, epochs in zip(own["group"], own["epochs"])]
-    shorter = runs[runs[name].notna() & ~runs[RUN].isin(own[RUN])]
-    words += [f"{value:.3f} after {epochs:,.0f}" for value, epochs in zip(shorter[name], shorter["epochs"])]
+    known = runs[runs[name].notna()]
+    words = []
+    for group, epochs in longest.loc[longest[name].notna(), ["group", "epochs"]].itertuples(index=False):
+        shorter = known[(known["group"] == group) & (known["epochs"] < epochs)]
+        before = "".join(f" ({value:.3f} after {own:,.0f})" for value, own in zip(shorter[name], shorter["epochs"]))
+        words.append(f"{group} after {epochs:,.0f}{before}")
     return f"{', '.join(words)} of the published 250,000 epochs"
 
 
