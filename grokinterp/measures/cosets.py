@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from grokinterp import plots
 from grokinterp.chance import Rng, generator
 from grokinterp.errors import GrokinterpError
 from grokinterp.groups.concentration import CONCENTRATED, Functions, Sides, operand_functions, proper_subgroups
+from grokinterp.groups.cosets import Subgroup
 from grokinterp.measures.headline import Row, row_of
 from grokinterp.measures.measure import Measure
 from grokinterp.measures.needs import group, neurons
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SILENT = 1e-6  # of the median neuron's variance over all pairs (chosen here)
 DRAWS = 5
+SHOWN = 2  # neurons of the figure over both operands (chosen here: one row of maps, whose cosets can be named)
 OPERANDS = ("x", "y")
 
 
@@ -55,6 +57,10 @@ def cosets(snapshot: Snapshot, threshold: float = CONCENTRATED, rng: Rng = 0, dr
         - ``live_neurons``, those that are not constant over all pairs; the others count nowhere
         - by neuron and element ``coset_map``, what the first operand adds to each coset neuron over its largest value, the elements in the order of
           that neuron's cosets, neurons by subgroup; NaN behind the last coset neuron
+        - for up to `SHOWN` coset neurons of ``snapshot.reference``, some of each subgroup, where it has any: by shown_coset_neuron, x and y
+          ``coset_activation``, after the nonlinearity, float32; by operand and element ``coset_number``, the place of the coset that the operand
+          lies in there, by what the first operand adds ascending and by what the second adds descending; ``shown_subgroup``, as ``coset_subgroup``
+          there; and ``shown_concentration``, C_H of that subgroup here, the larger of both operands
 
         NaN for dead neurons, with the reason in the variable's attribute ``undefined``.
 
@@ -89,6 +95,7 @@ def cosets(snapshot: Snapshot, threshold: float = CONCENTRATED, rng: Rng = 0, dr
         },
         coords={"operand": list(OPERANDS), "subgroup": [subgroup.name for subgroup in proper]},
     )
+    dataset = dataset.assign(_shown(snapshot, proper, threshold, both))
     n_dead, n_outside = int((~live).sum()), int((live & (both.classes < 0).any(0)).sum())
     told = [f"{n_dead} of {len(live)} neurons are constant over all pairs"] if n_dead else []
     return with_reasons(
@@ -129,6 +136,47 @@ def _map(both: Sides, coset: Bool[Tensor, "neuron"], left: Functions) -> Float64
     return found
 
 
+def _shown(snapshot: Snapshot, proper: tuple[Subgroup, ...], threshold: float, both: Sides) -> dict[str, Any]:
+    """The variables of a few coset neurons over both operands, sorted alike at every step; none without coset neurons at the reference."""
+    import xarray as xr
+
+    left, right, live = sides(snapshot.reference)
+    last = Sides.from_functions(proper, left, right, threshold)
+    found = torch.nonzero(last.neurons & live).flatten()
+    if not len(found):
+        return {}
+    classes = last.classes[0]
+    labels = last.labels[0]
+    like = [sum(torch.equal(labels[:, earlier], labels[:, neuron]) for earlier in found[:i]) for i, neuron in enumerate(found)]
+    before = [int((classes[found[:i]] == classes[neuron]).sum()) for i, neuron in enumerate(found)]
+    first = sorted(range(len(found)), key=lambda i: (like[i], before[i], -int(classes[found[i]])))  # other cosets first, and other subgroups
+    chosen = found[sorted(first[:SHOWN])]
+    places = [
+        torch.stack([_places(sign * values[:, j], numbers[:, j]) for j in chosen.tolist()])
+        for sign, values, numbers in zip((1, -1), (left, right), last.labels, strict=True)
+    ]
+    operation = snapshot.operation
+    own = [numbers if sign == 1 else numbers[:, operation.group.inverse] for sign, numbers in zip(operation.signs, places, strict=True)]
+    index = torch.tensor([proper[i].index for i in classes[chosen].tolist()])
+    spread = index * (1 - both.shares[:, classes[chosen], chosen].amin(0)).clamp(min=0)
+    activation = snapshot.table(snapshot.readout(snapshot.last_mlp))[..., chosen].movedim(-1, 0).float()
+    tokens = operation.token_of.numpy()
+    shown = "shown_coset_neuron"
+    coords = {shown: chosen.numpy(), "x": tokens, "y": tokens}
+    return {
+        "coset_activation": xr.DataArray(activation.numpy(), coords, (shown, "x", "y")),
+        "coset_number": (("operand", shown, "element"), torch.stack(own).numpy()),
+        "shown_subgroup": (shown, classes[chosen].numpy()),
+        "shown_concentration": (shown, spread.numpy()),
+    }
+
+
+def _places(values: Float64[Tensor, "element"], labels: Int[Tensor, "element"]) -> Int[Tensor, "element"]:
+    """The place of each element's coset in the order of the values' means."""
+    means = torch.zeros(int(labels.max()) + 1, dtype=values.dtype).scatter_add_(0, labels, values)  # all cosets have as many elements
+    return means.argsort(stable=True).argsort()[labels]
+
+
 def _by_subgroup(last: xr.Dataset) -> str:
     counts: Any = last["coset_neurons_of"]
     found = {str(name): int(count) for name, count in zip(counts["subgroup"].values, counts, strict=True) if int(count)}
@@ -145,5 +193,5 @@ MEASURE = Measure(
         row_of("neurons that are not dead", "live_neurons", ".0f"),
         Row("coset neurons by subgroup", {"coset_neurons_of"}, _by_subgroup),
     ),
-    figures=(plots.coset_neurons, plots.coset_maps),
+    figures=(plots.coset_neurons, plots.coset_maps, plots.coset_neuron_maps),
 )

@@ -34,7 +34,7 @@ from grokinterp.plots.parts import (
     need,
     thin,
 )
-from grokinterp.plots.representations import coset_maps, coset_neurons, representation_losses, representation_spectrum
+from grokinterp.plots.representations import coset_maps, coset_neuron_maps, coset_neurons, representation_losses, representation_spectrum
 from grokinterp.plots.small_maps import above, map_traces, mark, small_maps
 from grokinterp.plots.spectra import embedding_spectrum, logit_map_spectrum, logits_2d, neurons
 from grokinterp.plots.training import accuracy, fve, gini, key_frequencies_removed, losses, phase_spans, progress, scalar
@@ -70,6 +70,7 @@ __all__ = [
     "core_r2",
     "core_size",
     "coset_maps",
+    "coset_neuron_maps",
     "coset_neurons",
     "default",
     "embedding_spectrum",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grokinterp.plots.frames import by_step
 from grokinterp.plots.lazy import go
 from grokinterp.plots.parts import BAR, BLUE, GREY, STEPS, bars_with_keys, heat_style, layout_figure, lines_of, map_over_steps, need, values_of
+from grokinterp.plots.small_maps import map_traces, small_maps
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
     import xarray as xr
+
+LABELS = 8  # cosets that an axis names
+LINES = 24  # cosets up to which lines part them
 
 
 def representation_spectrum(dataset: xr.Dataset) -> go.Figure:
@@ -90,3 +96,48 @@ def coset_maps(dataset: xr.Dataset) -> go.Figure:
         figure.add_hline(end, line={"color": GREY, "width": 1})
     middles = ends - some.to_numpy() / 2
     return figure.update_yaxes(autorange="reversed", tickvals=middles, ticktext=[str(name) for name in some["subgroup"].to_numpy()])
+
+
+def coset_neuron_maps(dataset: xr.Dataset) -> go.Figure:
+    """A few coset neurons over both operands, each operand sorted by the cosets on which the neuron is constant at the last step, a map each.
+
+    Draws ``coset_activation``, ``coset_number``, ``shown_subgroup`` and ``shown_concentration``.
+    """
+    last = need(dataset, "coset_activation").isel(step=-1)
+    numbers = need(dataset, "coset_number").isel(step=-1).transpose("shown_coset_neuron", "operand", "element").to_numpy().astype(int)
+    names = dataset["subgroup"].to_numpy()[need(dataset, "shown_subgroup").isel(step=-1).to_numpy().astype(int)]
+    concentration = need(dataset, "shown_concentration").isel(step=-1).to_numpy()
+    neurons = last["shown_coset_neuron"].to_numpy()
+    titles = [f"neuron {j}<br>{name}, C = {c:.2f}" for j, name, c in zip(neurons, names, concentration, strict=True)]
+    order = numbers.argsort(axis=2, kind="stable")
+    n = last.sizes["x"]
+
+    def cells(dataset: xr.Dataset) -> list[dict[str, Any]]:
+        value = need(dataset, "coset_activation").isel(step=-1).transpose("shown_coset_neuron", "x", "y").to_numpy()
+        maps = {title: value[i][np.ix_(*order[i])] for i, title in enumerate(titles)}
+        return map_traces(maps, range(n), range(n), "activation")
+
+    caption = (
+        "Activation over both operands, each sorted by the cosets of the subgroup in the title: right cosets of the first as it enters the product, "
+        "left ones of the second. A coset neuron is constant in each block, and silent where the two operands cancel. [g] is the coset that g "
+        "lies in; C is 0 where all blocks are constant, and about the number of cosets where the subgroup says nothing."
+    )
+    figure = small_maps("Coset neurons over both operands", caption, cells(dataset), "second operand", "first operand")
+    for i in range(len(neurons)):
+        number = "" if i == 0 else str(i + 1)
+        for axis, operand in (("y", 0), ("x", 1)):
+            _blocks(figure, f"{axis}{number}", numbers[i, operand], last["x"].to_numpy())
+    return by_step(figure, dataset[["coset_activation"]], cells)
+
+
+def _blocks(figure: go.Figure, axis: str, numbers: np.ndarray, tokens: np.ndarray) -> None:
+    """Lines between the cosets along an axis, and each coset named by its first element, as far as there is room."""
+    size, index = len(numbers) // (numbers.max() + 1), int(numbers.max()) + 1
+    middles = size * (np.arange(index) + 0.5) - 0.5
+    shown = range(0, index, -(-index // LABELS))
+    labels = [f"[{tokens[np.flatnonzero(numbers == k)[0]]}]" for k in shown]
+    figure.layout[f"{axis[0]}axis{axis[1:]}"].update(tickvals=middles[list(shown)], ticktext=labels, showticklabels=True, showgrid=False)
+    other = ("y" if axis[0] == "x" else "x") + axis[1:]
+    for edge in size * np.arange(1, index if index <= LINES else 1) - 0.5:
+        line = {f"{axis[0]}0": edge, f"{axis[0]}1": edge, f"{other[0]}0": -0.5, f"{other[0]}1": len(numbers) - 0.5}
+        figure.add_shape(type="line", **{f"{axis[0]}ref": axis, f"{other[0]}ref": other}, **line, line={"color": "white", "width": 1})

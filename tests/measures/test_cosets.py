@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 from published_groups import published
 
+import grokinterp as gi
 from grokinterp import GrokinterpError, plots, tasks
 from grokinterp.groups.concentration import Sides, label_means, proper_subgroups
 from grokinterp.groups.cosets import subgroups
@@ -159,6 +160,35 @@ def test_figures_name_subgroups_and_have_colours_that_are_symmetric_about_0() ->
     assert (line.name, list(line.y)) == ("any subgroup", [0, 0])
     (bars,) = plots.coset_neurons(found).data
     assert (list(bars.x), list(bars.y)) == (["order 6"], [32])
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (1, -1)])
+def test_sorted_by_coset_a_coset_neuron_is_constant_in_each_block_and_unsorted_it_is_not(signs: tuple[int, int]) -> None:
+    found = cosets(coset_model(signs=signs), draws=0).expand_dims(step=[0])
+    figure = plots.coset_neuron_maps(found)
+    assert len(figure.data) == 2
+    unsorted = found["coset_activation"][0].to_numpy().reshape(2, 4, 6, 4, 6)
+    assert unsorted.var((2, 4)).max() > 0.01
+    for cells in figure.data:
+        assert cells.name.endswith("<br>order 6, C = 0.00")
+        blocks = cells.z.reshape(4, 6, 4, 6)
+        assert blocks.var((1, 3)).max() < 1e-10
+        assert blocks.mean((1, 3)).var() > 0.01
+    assert len(figure.layout.shapes) == 2 * 2 * 3
+    assert list(figure.layout.xaxis.tickvals) == [2.5, 8.5, 14.5, 20.5]
+
+
+def test_maps_over_both_operands_keep_their_order_while_the_model_moves() -> None:
+    last, early = coset_model(), coset_model(noise=0.5)
+    report = gi.analyze({0: early.model, 1: last.model}, ["cosets"], task=last.task, progress_bar=False)
+    assert bool((report["coset_number"][0] == report["coset_number"][1]).all())
+    assert float(report["shown_concentration"][0].min()) > 0.05
+    assert float(report["shown_concentration"][1].max()) < 1e-9
+    assert len(report.plot("coset_neuron_maps").frames) == 2
+    task = tasks.composition("S_3", equals=False, separate=True)
+    random = cosets(Snapshot(build_model(TwoSidedMLPConfig(d_model=12, d_hidden=36), task, 0), task), draws=0)
+    with pytest.raises(plots.MissingVariables, match="coset_activation"):
+        plots.coset_neuron_maps(random.expand_dims(step=[0]))
 
 
 def test_the_published_model_has_the_sheets_coset_neurons() -> None:
