@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from grokinterp.conditions import Condition
 from grokinterp.errors import GrokinterpError, unknown_name
+from grokinterp.laws.numerics import flags
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -104,25 +106,28 @@ def column(table: pd.DataFrame, name: str) -> str:
     return matches[0]
 
 
-def times_in_sweep(table: pd.DataFrame, horizon: float | None = None) -> pd.DataFrame:
+def times_in_sweep(table: pd.DataFrame, horizon: float | None = None, outcomes: ArrayLike | None = None) -> pd.DataFrame:
     """What a sweep's table says of grokking, the runs that it leaves open marked.
 
     Args:
         table: as `sweep` and `results` give it.
         horizon: until when runs count; None for as long as each was followed.
+        outcomes: whether each run groks within the horizon, by another measure than `GROKS`; None for what ``grokked_at`` says.
 
     Returns:
-        The table with ``grokked`` (within the horizon), ``time`` (of grokking, or until when the run was followed) and ``open``: runs that
-        have neither grokked nor come to the horizon or to their end, so that nothing can be said of them.
+        The table with ``grokked`` (within the horizon), ``time`` (of grokking, NaN where only the outcome is known; or until when the run was
+        followed) and ``open``: runs that have neither grokked nor come to the horizon or to their end, so that nothing can be said of them.
 
     Raises:
-        GrokinterpError: a table that is not a sweep's.
+        GrokinterpError: a table that is not a sweep's, or outcomes that are not one for each of its runs.
     """
     if missing := {"state", "step", "grokked_at"} - set(table.columns):
         raise GrokinterpError(f"the table of a sweep has the columns state, step and grokked_at; this one lacks {', '.join(sorted(missing))}")
     at, step = (table[name].astype("Float64").to_numpy(dtype=float, na_value=np.nan) for name in ("grokked_at", "step"))
     limit = np.inf if horizon is None else horizon
     grokked = at <= limit
+    if outcomes is not None:
+        at, grokked = np.full(len(table), np.nan), flags("grokked", outcomes, len(table))
     ended = table["state"].isin(ENDED).to_numpy() | (step >= limit)
     return table.assign(grokked=grokked, time=np.where(grokked, at, np.fmin(step, limit)), open=~grokked & ~ended)
 

@@ -24,6 +24,7 @@ from grokinterp.errors import GrokinterpError
 from grokinterp.laws.drawing import band, draw, line
 from grokinterp.laws.numerics import columns, flags, log_survival, minimise, require, resample
 from grokinterp.laws.results import Estimate, Result, bootstrap_interval, tabulate
+from grokinterp.laws.subjects import GROKS, column, times_in_sweep
 from grokinterp.plots import GREY
 from grokinterp.plots.lazy import go
 
@@ -44,6 +45,7 @@ class SurvivalBoundary(Result):
         share_that_can: π, the share of runs that would grok at large λ.
         n_runs: all of them.
         n_censored: runs that were given up before they grokked.
+        n_left_out: runs of a sweep's table without any step yet, of which nothing is known.
         followed: the longest that a run was followed; boundaries at longer horizons are extrapolated.
         horizons: the horizons asked for.
         level: of the intervals.
@@ -57,6 +59,7 @@ class SurvivalBoundary(Result):
     share_that_can: Estimate
     n_runs: int
     n_censored: int
+    n_left_out: int
     followed: float
     horizons: tuple[float, ...]
     level: float
@@ -97,10 +100,10 @@ class SurvivalBoundary(Result):
 
 
 def survival_boundary(
-    weight_decay: ArrayLike,
-    time: ArrayLike,
-    censored: ArrayLike,
-    horizon: float | ArrayLike,
+    weight_decay: ArrayLike | pd.DataFrame,
+    time: ArrayLike | None = None,
+    censored: ArrayLike | None = None,
+    horizon: float | ArrayLike | None = None,
     *,
     rng: Rng = 0,
     n_bootstrap: int = 500,
@@ -112,32 +115,44 @@ def survival_boundary(
     With 10 runs at each of 10 λ, intervals of 95 % held the truth in 87 to 95 % of 60 simulated data sets, at and beyond the horizon.
 
     Args:
-        weight_decay: λ of each run, 0 allowed for runs that never grok.
-        time: of grokking, positive; of a censored run, for how long it was followed.
-        censored: which runs did not grok while they were followed.
-        horizon: one or more times at which to state λ_c; `SurvivalBoundary.at` gives any other.
+        weight_decay: λ of each run, 0 allowed for runs that never grok; or the table of a sweep, as `sweep` and `results` give it, which says when
+            each run groks by its ``grokked_at``, a test accuracy of 0.99, and how far the others were followed.
+        time: of grokking, positive; of a censored run, for how long it was followed; None with a table.
+        censored: which runs did not grok while they were followed; None with a table.
+        horizon: one or more times at which to state λ_c; None for the longest that a run was followed; `SurvivalBoundary.at` gives any other.
         rng: seed or generator that draws the bootstrap, which resamples runs within each λ.
         n_bootstrap: resamples; one that groks at fewer than 3 λ determines no law and counts for no interval.
         all_can: hold π at 1, for data in which every run well above the boundary groks.
         level: of the intervals.
 
     Raises:
-        GrokinterpError: times or horizons that are not positive, a negative λ, runs that grok at fewer than 3 λ, a run that groks at λ = 0.
+        GrokinterpError: a table beside times, or λ without them; times or horizons that are not positive, a negative λ, runs
+            that grok at fewer than 3 λ, a run that groks at λ = 0.
 
     Source: chosen here; the module says why. The power law is that of arXiv 2605.20441.
     """
     rng = generator(rng)
+    n_left_out, bar = 0, ""
+    if isinstance(weight_decay, pd.DataFrame) and time is None and censored is None:
+        bar = f", or give the λ, time and censored of each run by a measure of yours: a table's runs grok by {GROKS}, where its grokked_at has a step"
+        table = times_in_sweep(weight_decay)
+        seen = table[table["grokked"] | (table["step"].fillna(0) > 0)]
+        n_left_out = len(table) - len(seen)
+        weight_decay, time, censored = seen[column(table, "weight_decay")].to_numpy(float), seen["time"].to_numpy(), ~seen["grokked"].to_numpy()
+    if isinstance(weight_decay, pd.DataFrame) or time is None or censored is None:
+        given = f"{type(weight_decay).__name__} as weight_decay, {type(time).__name__} as time and {type(censored).__name__} as censored"
+        raise GrokinterpError(f"give a sweep's table without time and censored, or λ, time and censored of each run; got {given}")
     runs = columns(weight_decay=weight_decay, time=time)
     stopped = flags("censored", censored, len(runs))
     decay, times = runs["weight_decay"].to_numpy(), runs["time"].to_numpy()
-    horizons = columns(horizon=np.atleast_1d(np.asarray(horizon, dtype=np.float64)))["horizon"].to_numpy()
+    horizons = columns(horizon=np.atleast_1d(np.asarray(times.max() if horizon is None else horizon, dtype=np.float64)))["horizon"].to_numpy()
     require(decay >= 0, decay, "weight_decay", "weight decay is not negative")
     require(stopped | (decay > 0), decay, "weight_decay", "a power law of λ cannot have a run that groks at λ = 0; leave it out and say so")
     require(times > 0, times, "time", "times are positive: when a run grokked, or for how long it was followed")
     require(horizons > 0, horizons, "horizon", "a horizon is a positive time in the unit of the runs")
     n_decays = len(np.unique(decay[~stopped]))
     if n_decays < 3:
-        raise GrokinterpError(f"a boundary and an exponent need runs that grok at 3 different λ at least; got {n_decays}, so run more λ")
+        raise GrokinterpError(f"a boundary and an exponent need runs that grok at 3 different λ at least; got {n_decays}, so run more λ{bar}")
 
     counts = resample(rng, decay, n_bootstrap)
     determined = (counts @ (~stopped[:, None] * (decay[:, None] == np.unique(decay))) > 0).sum(1) > 2
@@ -153,6 +168,7 @@ def survival_boundary(
         **{name: bootstrap_interval(value, level) for name, value in quantities.items()},
         n_runs=len(runs),
         n_censored=int(stopped.sum()),
+        n_left_out=n_left_out,
         followed=float(times.max()),
         horizons=tuple(float(each) for each in horizons),
         level=level,

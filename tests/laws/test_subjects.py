@@ -86,6 +86,38 @@ def test_a_phase_diagram_counts_cells() -> None:
         laws.phase_diagram(table, "seed", "seed")
 
 
+def test_a_phase_diagram_counts_by_outcomes_of_ones_own_and_names_its_criterion() -> None:
+    table = sweep_table().assign(grokked_at=pd.array([pd.NA] * 25, dtype="Int64"), test_accuracy=[0.1] * 12 + [0.8] * 12 + [0.2])
+    by_table, by_outcome = laws.phase_diagram(table), laws.phase_diagram(table, grokked=table["test_accuracy"] >= 0.7)
+    assert by_table.cells["rate"].tolist() == [0, 0, 0, 0]
+    assert by_outcome.cells["rate"].tolist() == [0, 0, 1, 1]
+    assert by_outcome.n_open == 1  # a run that goes on may still come there
+    assert by_outcome.cells["median_step"].isna().all()
+    for found, criterion in ((by_table, "by test_accuracy >= 0.99, the table's grokked_at"), (by_outcome, "by the outcomes given")):
+        assert criterion in str(found)
+        assert criterion in found.figure().layout.meta["caption"]
+    assert "the step by which" not in by_outcome.figure().layout.meta["caption"]
+    with pytest.raises(GrokinterpError, match="grokked"):
+        laws.phase_diagram(table, grokked=[True, False])
+
+
+def test_a_survival_boundary_reads_a_sweeps_table() -> None:
+    table = sweep_table()
+    absent = {"optimizer.weight_decay": 3.0, "seed": 100, "state": "absent", "step": pd.NA, "grokked_at": pd.NA}
+    longer = pd.concat([table, pd.DataFrame([absent]).astype({"step": "Int64", "grokked_at": "Int64"})], ignore_index=True)
+    found = laws.survival_boundary(longer, n_bootstrap=5)
+    censored = table["grokked_at"].isna().to_numpy()
+    times = table["grokked_at"].fillna(table["step"]).to_numpy(float)
+    same = laws.survival_boundary(table["optimizer.weight_decay"].to_numpy(float), times, censored, 2000, n_bootstrap=5)
+    np.testing.assert_array_equal(found.fits, same.fits)
+    assert (found.horizons, found.n_runs, found.n_censored, found.n_left_out) == ((2000.0,), 25, 10, 1)
+    with pytest.raises(GrokinterpError, match=r"at 3 different λ .* by test_accuracy >= 0.99, where its grokked_at has a step"):
+        laws.survival_boundary(table.assign(grokked_at=pd.array([pd.NA] * len(table), dtype="Int64")))
+    for given_ in ((table, times, censored), ([1.0, 2.0],), ([1.0, 2.0], [3.0, 4.0]), (table, None, censored)):
+        with pytest.raises(GrokinterpError, match="a sweep's table without time and censored, or λ, time and censored"):
+            laws.survival_boundary(*given_)
+
+
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory, tiny_run: Run) -> Run:
     config = tiny_run.config.with_(checkpoints=CheckpointSchedule(every=20, moments=True))
