@@ -38,7 +38,7 @@ ROOMS = [
     ("laws",),
     ("analysis",),
     ("papers",),
-    ("cli",),
+    ("cli", "__main__"),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
@@ -157,7 +157,7 @@ def test_public_names_are_the_same_for_type_checkers_and_exist() -> None:
 
 def test_dir_shows_what_is_there_whatever_was_touched_first() -> None:
     assert set(grokinterp.__all__) <= set(dir(grokinterp))
-    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} <= set(dir(grokinterp))
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"} <= set(dir(grokinterp))
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= set(dir(grokinterp))
     assert not set(grokinterp._HOME) & set(grokinterp._ROOMS)  # importing a room would replace the name
     code = "import sys, grokinterp as gi; assert set(sys.modules) >= {'grokinterp'} and 'torch' not in sys.modules; "

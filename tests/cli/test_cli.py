@@ -23,6 +23,11 @@ def test_help_lists_every_command_with_defaults_and_units(capsys: pytest.Capture
         assert "default:" in capsys.readouterr().out
 
 
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "grokinterp", "--help"], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("usage: grokinterp ")
+
+
 def test_help_and_the_package_import_nothing_heavy() -> None:
     """What makes them answer at once; how long that takes is a benchmark."""
     code = "import sys, contextlib, grokinterp.cli as cli\nwith contextlib.suppress(SystemExit): cli.main(['--help'])\nprint(*sys.modules)"
