@@ -119,6 +119,9 @@ def extract(
     tail = Tail(model, hook, positions, readout)
     moments = activation_moments(tail, tokens, batch_size)
     covariance, mean = moments.covariance, moments.mean
+    if not torch.isfinite(covariance).all():
+        where = f"the activations at {hook}, positions {positions}, hold NaN or overflow"
+        raise GrokinterpError(f"{where}, as those of a run that has diverged do; leave it out, or take its weights of a step before")
     if float(covariance.trace()) <= ROUNDING**2 * float(mean.square().sum()):
         raise GrokinterpError(f"the activations at {hook}, positions {positions}, do not vary over these inputs")
     observability = None if score else linear_observability(tail, n_outputs, tokens.shape[1])

@@ -142,7 +142,8 @@ def compare(
         level: of the intervals.
 
     Raises:
-        GrokinterpError: fewer than two runs or blocks, runs of different tables of inputs, an unknown hook, a level outside (0, 1).
+        GrokinterpError: fewer than two runs or blocks, runs of different tables of inputs, a run that has no core, as one that diverged; an
+            unknown hook, a level outside (0, 1).
 
     Source: "Transformers converge to invariant algorithmic cores" (arXiv 2602.22600), section on invariance; the shuffles and intervals are
     chosen here.
@@ -157,7 +158,7 @@ def compare(
     task = tasks[0]
     hook = hook or Adapter(next(iter(models.values()))[0]).residual_hooks()[-1]
     at = readout_of(task) if positions is None else positions
-    own = {run: extract(model, task, hook, energy=energy, positions=at) for run, (model, task) in models.items()}
+    own = {run: _extracted(run, model, task, hook, energy, at) for run, (model, task) in models.items()}
     common = rank or max(core.rank for core in own.values())
     cores = {run: core.with_rank(common) for run, core in own.items()}
     z = {run: _coordinates(models[run][0], core, task) for run, core in cores.items()}
@@ -198,6 +199,14 @@ def _models(runs: Any) -> dict[str, tuple[Any, Task]]:
     found = runs_of(runs)
     names = labels([run.config.to_dict() for run in found], [str(run.path) for run in found])
     return {name: (run.model(), run.task) for name, run in zip(names, found, strict=True)}
+
+
+def _extracted(run: str, model: Any, task: Task, hook: str, energy: float, positions: Positions) -> Core:
+    """A run's core; what stands in the way of it names the run."""
+    try:
+        return extract(model, task, hook, energy=energy, positions=positions)
+    except GrokinterpError as error:
+        raise GrokinterpError(f"{run}: {error}") from error
 
 
 def _coordinates(model: Any, core: Core, task: Task) -> Tensor:

@@ -57,7 +57,8 @@ class Run:
     def __repr__(self) -> str:
         steps = self.steps
         reached = f"last at step {steps[-1]}" if steps else "none yet"
-        return f"Run({shown(self.path)!r}: {self.config.task.name}, {len(steps)} checkpoints, {reached}, {self.status.get('state', 'unfinished')})"
+        state = "diverged" if self.diverged else self.status.get("state", "unfinished")
+        return f"Run({shown(self.path)!r}: {self.config.task.name}, {len(steps)} checkpoints, {reached}, {state})"
 
     def _repr_html_(self) -> str:
         last = (read_metrics(self.path) or [{}])[-1]

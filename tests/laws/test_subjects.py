@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,5 +187,10 @@ def test_cores_that_say_the_same_correlate_and_others_do_not(clock_model: Callab
     assert found.figures().keys() == {"canonical_correlations", "principal_angles", "core_sizes", "eigenvalues"}
     np.testing.assert_allclose(np.abs(found.eigenvalues["one"]), 1, atol=1e-3)
     assert len(found.table()) == 4
+    broken, task = clock_model(11, (2,))
+    for weights in broken.parameters():
+        torch.nn.init.constant_(weights, float("nan"))
+    with pytest.raises(GrokinterpError, match=r"^second: the activations at .* has diverged do; leave it out"):
+        ace.compare({"one": one, "second": (broken, task)})
     with pytest.raises(GrokinterpError, match="at least 2 runs of one table of inputs; got one, odd"):
         ace.compare({"one": one, "odd": clock_model(7, (2,))})

@@ -75,6 +75,7 @@ def test_early_stop_on_a_condition(tiny: RunConfig, tmp_path: Path) -> None:
 def test_divergence_ends_the_run(tiny: RunConfig, tmp_path: Path) -> None:
     run = train(tiny.with_(**{"optimizer.lr": 1e30, "optimizer.warmup_steps": 0}), tmp_path / "run", progress_bar=False)
     assert run.diverged
+    assert repr(run).endswith(", diverged)")
     assert run.status["reason"].startswith("diverged: train loss is nan at step 5; the last finite evaluation was at step 0: train loss ")
     assert not train(tiny.with_(steps=5), tmp_path / "fine", progress_bar=False).diverged
 
