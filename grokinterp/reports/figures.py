@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import xarray as xr
 
 from grokinterp import plots
+from grokinterp.errors import GrokinterpError, unknown_name
 from grokinterp.measures import MEASURES, OURS, Measure
 from grokinterp.measures.measure import GIVEN_BY, Figure
 from grokinterp.plots.lazy import go
@@ -27,6 +28,21 @@ def figures(dataset: xr.Dataset, measures: Mapping[str, Measure] = MEASURES) -> 
     shown = [str(name) for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY) in drawn_for]
     plain = [str(name) for name, array in dataset.data_vars.items() if array.attrs.get(GIVEN_BY, "") not in {"", *drawn_for}]
     return plots.figures(dataset, own, plain, shown)
+
+
+def no_figure(name: str, shown: Iterable[str], measures: Mapping[str, Measure] = MEASURES) -> GrokinterpError:
+    """The error for a figure that a report lacks: which measure draws it, where one does, or else the nearest names.
+
+    Args:
+        name: of a figure or of a measure.
+        shown: the figures that there are.
+        measures: whose figures may be meant.
+    """
+    drawn_by = [own for own, measure in measures.items() if name in (own, *(draw.__name__ for draw in measure.figures))]
+    if not drawn_by:
+        return unknown_name("figure", name, shown)
+    owners = " or ".join(map(repr, drawn_by))
+    return GrokinterpError(f"this report has no figure {name!r}; measure {owners} draws it, where it applies: name that one in gi.analyze")
 
 
 def without_user_variables(dataset: xr.Dataset) -> xr.Dataset:

@@ -37,7 +37,9 @@ def film(figure: go.Figure, path: str | Path, *, seconds: float = 0.25, force: b
     if path.suffix not in FILMS:
         raise GrokinterpError(f"a film is a .gif or an .mp4; got {path.name!r}")
     if not figure.frames:
-        raise GrokinterpError(f"the figure {figure.layout.title.text!r} has no frames: it shows all steps at once, or there is a single one")
+        raise GrokinterpError(
+            f"the figure {figure.layout.title.text!r} has no frames: it shows all steps at once, or there is a single one, so analyse several steps"
+        )
     if not seconds > 0:
         raise GrokinterpError(f"a film shows each frame for more than 0 seconds; got {seconds} seconds a frame")
     with output(path, FILMS[path.suffix], force=force) as temporary:

@@ -23,7 +23,7 @@ from grokinterp.notebook import Framed, html_table
 from grokinterp.outputs import NETCDF, output
 from grokinterp.plots.lazy import go
 from grokinterp.reports.encoding import Panels
-from grokinterp.reports.figures import figures, figures_named
+from grokinterp.reports.figures import figures, figures_named, no_figure
 from grokinterp.reports.saved import LIMIT, read_dataset
 from grokinterp.reports.words import Phases, headline, missing
 
@@ -154,7 +154,7 @@ class Report:
         if found is None and name in self.dataset:
             found = self._default(str(name))
         if found is None:
-            raise unknown_name("figure", str(name), self.figures)
+            raise no_figure(str(name), self.figures, self._known)
         return self._marked(found, mark) if mark else found
 
     def _default(self, name: str) -> go.Figure:
@@ -179,7 +179,10 @@ class Report:
         """
         from grokinterp.reports.film import film
 
-        return film(self.plot(name), path, seconds=seconds, force=force)
+        figure = self.plot(name)
+        if not figure.frames and (others := [other for other, each in self.figures.items() if each.frames]):
+            raise GrokinterpError(f"the figure {name!r} has no frames: it shows all steps at once; with frames there are {', '.join(others)}")
+        return film(figure, path, seconds=seconds, force=force)
 
     def to_html(
         self, path: str | Path, *, figures: Sequence[str] | Mapping[str, go.Figure] | None = None, mark: Sequence[str] = (), force: bool = False

@@ -45,7 +45,19 @@ def test_what_is_no_film_is_refused(tmp_path: Path) -> None:
     report = Report(make_dataset())
     with pytest.raises(GrokinterpError, match=r"a \.gif or an \.mp4; got 'a\.avi'"):
         report.animate("neurons", tmp_path / "a.avi")
-    with pytest.raises(GrokinterpError, match="has no frames"):
+    with pytest.raises(GrokinterpError, match=r"'progress' has no frames: .* with frames there are .*logits_2d"):
         report.animate("progress", tmp_path / "a.gif")
+    with pytest.raises(GrokinterpError, match=r"has no frames: .* so analyse several steps"):
+        Report(make_dataset().isel(step=[0])).animate("logits_2d", tmp_path / "a.gif")
     with pytest.raises(GrokinterpError, match="0 seconds a frame"):
         report.animate("neurons", tmp_path / "a.gif", seconds=0)
+
+
+@pytest.mark.parametrize("name", ["neuron_map", "neuron_spectrum", "neuron_maps"])
+def test_a_figure_that_was_not_measured_names_its_measure(name: str) -> None:
+    report = Report(make_dataset())
+    assert name not in report.figures
+    with pytest.raises(GrokinterpError, match=f"no figure '{name}'; measure 'neuron_maps' draws it, where it applies: name that one in gi.analyze"):
+        report.plot(name)
+    with pytest.raises(GrokinterpError, match="unknown figure 'logits2d'; did you mean logits_2d"):
+        report.plot("logits2d")
