@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LABELS = 8  # cosets that an axis names
 LINES = 24  # cosets up to which lines part them
+NAMED = 0.04  # share of the rows from which a subgroup's name fits beside them (chosen here)
 
 
 def representation_spectrum(dataset: xr.Dataset) -> go.Figure:
@@ -86,7 +87,7 @@ def coset_maps(dataset: xr.Dataset) -> go.Figure:
     cells = go.Heatmap(z=values_of(kept), zmin=-1, zmax=1, **style)
     caption = (
         "Each row is a neuron: what the first operand adds to it over its largest size, from −1 to 1. Elements come in the order of that neuron's "
-        "cosets, so that a coset neuron has as many flat stretches as its subgroup has cosets."
+        "cosets, so that a coset neuron has as many flat stretches as its subgroup has cosets. Subgroups with few neurons have a row and no name."
     )
     figure = layout_figure("Neurons sorted by coset", caption, [cells], "place of the element, by coset", "coset neurons, by subgroup")
     counts = need(dataset, "coset_neurons_of").isel(step=-1)[::-1]  # the largest subgroup is on top
@@ -94,8 +95,8 @@ def coset_maps(dataset: xr.Dataset) -> go.Figure:
     ends = np.cumsum(some.to_numpy()) - 0.5
     for end in ends[:-1]:
         figure.add_hline(end, line={"color": GREY, "width": 1})
-    middles = ends - some.to_numpy() / 2
-    return figure.update_yaxes(autorange="reversed", tickvals=middles, ticktext=[str(name) for name in some["subgroup"].to_numpy()])
+    middles, wide = ends - some.to_numpy() / 2, some.to_numpy() >= NAMED * some.to_numpy().sum()
+    return figure.update_yaxes(autorange="reversed", tickvals=middles[wide], ticktext=[str(name) for name in some["subgroup"].to_numpy()[wide]])
 
 
 def coset_neuron_maps(dataset: xr.Dataset) -> go.Figure:

@@ -155,6 +155,9 @@ def test_figures_name_subgroups_and_have_colours_that_are_symmetric_about_0() ->
     assert (maps.data[0].zmin, maps.data[0].zmax) == (-1, 1)
     assert maps.layout.yaxis.ticktext == ("order 6",)
     assert maps.layout.yaxis.tickvals == (15.5,)  # the middle of its 32 rows
+    few = found["coset_neurons_of"].copy(deep=True)
+    few[0, int(few[0].to_numpy().argmax()) - 1] = 1  # the subgroup before has one row of 33, too few for its name
+    assert plots.coset_maps(found.assign(coset_neurons_of=few)).layout.yaxis.ticktext == ("order 6",)
     none = found.assign(coset_neurons_of=0 * found["coset_neurons_of"])
     (line,) = plots.coset_neurons(xr.concat([none, none.assign_coords(step=[1])], "step")).data
     assert (line.name, list(line.y)) == ("any subgroup", [0, 0])
